@@ -1,0 +1,93 @@
+"""What the ledger records: outcomes, not requests (protocol.md rule 18).
+
+Each command is a value whose meaning is fixed for ever; ``apply`` needs nothing but the log to carry it out: no clock, no
+options, no calendar. They are encoded by :mod:`flexcore.wire.codec` like messages, with type numbers of their own; a
+number is never used again for something else. Fields may be added at the end with a default.
+
+An entry's *stamp* is the master's wall clock at append (never decreasing along the log); the start time of a seat is the
+stamp of the entry that granted it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+
+class TermStarted(NamedTuple):
+    """First entry of a term (rule 5), by the master of that term; names TO and L (rule 2)."""
+
+    rank: int
+    timeout_s: float
+    lease_s: float
+
+
+class Formed(NamedTuple):
+    """The first entry of a triad's life (rule 9)."""
+
+    triad_id: bytes
+    rank: int
+    membership_digest: bytes
+
+
+class Rights(NamedTuple):
+    """The signed lines in force from here on, by digest (rule 19)."""
+
+    digest: bytes
+
+
+class SessionOpened(NamedTuple):
+    """A client's session (rule 17). Its id and secret come from the client."""
+
+    session: bytes
+    secret: bytes
+    user: str
+    host: str
+    display: str
+    project: str
+    pid: int
+    lease_s: float
+    trusted_end: bool
+
+
+class SessionEnded(NamedTuple):
+    """A session is over and everything that it held is free: goodbye, or its lease ran out (rule 17)."""
+
+    session: bytes
+    reason: str
+
+
+class SeatGranted(NamedTuple):
+    """*count* seats of *feature* to *session*, out of pool *pool*, as *handle*; the result of *request* (rules 17, 18)."""
+
+    session: bytes
+    request: int
+    answered: int
+    handle: int
+    feature: str
+    pool: str
+    version: str
+    count: int
+
+
+class SeatReturned(NamedTuple):
+    """Handle *handle* was given back by its session (request > 0) or taken from it (request 0, with a reason)."""
+
+    session: bytes
+    request: int
+    answered: int
+    handle: int
+    reason: str
+
+
+class RequestWithdrawn(NamedTuple):
+    """The client gave up request *target*: if it was granted its seats are free; it is refused from now on (rule 17)."""
+
+    session: bytes
+    request: int
+    answered: int
+    target: int
+
+
+Command: TypeAlias = (
+    TermStarted | Formed | Rights | SessionOpened | SessionEnded | SeatGranted | SeatReturned | RequestWithdrawn
+)

@@ -1,0 +1,536 @@
+"""Everything that is said on a connection: clients, utilities and peers share one port and one framing.
+
+A message is a NamedTuple; :mod:`flexcore.wire.codec` turns it into bytes by its annotations (bool, int, float, str, bytes,
+``X | None``, ``tuple[X, ...]``, another of these). Fields may be added at the end with a default: an older reader ignores
+them, a newer one takes the default. Type numbers stand in the codec's table and are never used again for something else.
+
+*seq* numbers a client's messages on one session (or connection, for utilities) so that answers find their question;
+*request* numbers what must happen exactly once (protocol.md rule 17); *answered* says up to which request the client has
+its answers. *term* in an answer is the master's; *renews* says whether the question renews the client's lease (rule 15).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+from flexcore.identity import Boot, Endpoint, Last
+
+PROTOCOL_VERSION = 1
+
+# --- peers -----------------------------------------------------------------------------------------------------------
+
+
+class EntryRow(NamedTuple):
+    """One entry of the log; its index follows from its place."""
+
+    term: int
+    stamp: float
+    payload: bytes
+
+
+class Seen(NamedTuple):
+    """What a server remembers that another showed: its boot, and its last entry as that server said it durable."""
+
+    boot: Boot
+    last: Last
+
+
+class Release(NamedTuple):
+    """The master's word that its lease in *term* is over, for *to* (rule 10), or for nobody in particular (rule 22)."""
+
+    term: int
+    giver: Endpoint
+    to: Endpoint | None
+
+
+class Hello(NamedTuple):
+    """First message on a link, both ways: the dialler's carries a fresh nonce, the answer echoes it (rules 6, 7, 8, 19)."""
+
+    nonce: bytes
+    echo: bytes
+    last: Last
+    durable_last: Last
+    seen_of_you: Seen | None
+    promised_to: Endpoint | None
+    member: bool
+    has_state: bool
+    only_formed: bool
+    committed_triad: bytes
+    uptime_s: float
+    protocol: int
+    software: str
+    vendor: str
+    membership_digest: bytes
+    hostids: tuple[str, ...]
+    rights_digest: bytes
+    committed_rights: bytes
+    primary_is_master: bool
+    timeout_s: float
+    longest_timeout_s: float
+    wall: float
+    serving: bool
+    forming_at_s: float | None = None
+    """Seconds until this blank server may form a triad; None: it is not waiting to."""
+
+
+class PreVote(NamedTuple):
+    """Would you vote for me in the next term? Binds nobody (rule 3; Raft thesis 9.6)."""
+
+    next_term: int
+    last: Last
+    nonce: bytes
+
+
+class PreVoteReply(NamedTuple):
+    ok: bool
+    last: Last
+    nonce: bytes
+    free_in_s: float
+
+
+class Pull(NamedTuple):
+    """Catch-up: send me what you have from *from_index* on (rule 3); *offset* continues a snapshot."""
+
+    from_index: int
+    nonce: bytes
+    offset: int = 0
+
+
+class PullReply(NamedTuple):
+    """Entries after *prev*, or a piece of the snapshot whose last entry is *prev*."""
+
+    nonce: bytes
+    prev: Last
+    entries: tuple[EntryRow, ...]
+    last: Last
+    snapshot: bytes | None = None
+    offset: int = 0
+    snapshot_size: int = 0
+
+
+class Vote(NamedTuple):
+    """Vote for me in this term (rule 4), perhaps with the old master's release (rule 10)."""
+
+    last: Last
+    round: int
+    nonce: bytes
+    release: Release | None
+
+
+class VoteReply(NamedTuple):
+    ok: bool
+    round: int
+    nonce: bytes
+    promise_s: float
+
+
+class Append(NamedTuple):
+    """The master's entries, heartbeat and round in one (rules 5, 12, 15)."""
+
+    round: int
+    prev: Last
+    entries: tuple[EntryRow, ...]
+    commit: int
+    durable: int
+    wall: float
+    last_ack_from_you: int
+
+
+class AppendReply(NamedTuple):
+    """ok: *match* is durable here up to that index. promise_s is 0 where nothing is promised (rule 12)."""
+
+    ok: bool
+    round: int
+    match: int
+    promise_s: float
+    wall: float
+
+
+class Beat(NamedTuple):
+    """The plain heartbeat of a server that is not master: it promises nothing (protocol.md section 2)."""
+
+    sent: int
+
+
+class BeatReply(NamedTuple):
+    sent: int
+
+
+class TimeoutNow(NamedTuple):
+    """Leadership transfer: stand now, without pre-vote (rule 10; Raft thesis 3.10)."""
+
+    release: Release
+
+
+class Recover(NamedTuple):
+    nonce: bytes
+
+
+class RecoverReply(NamedTuple):
+    nonce: bytes
+    last: Last
+    serving: bool
+    confirmed: bool
+    longest_timeout_s: float
+    seen_of_you: Seen | None
+    member: bool
+    committed_triad: bytes
+
+
+class FormPropose(NamedTuple):
+    """Form a triad with me (rule 9)."""
+
+    triad_id: bytes
+    nonce: bytes
+
+
+class FormReply(NamedTuple):
+    ok: bool
+    triad_id: bytes
+    nonce: bytes
+    wait_s: float
+
+
+class StopRelease(NamedTuple):
+    """Stop of all three (rule 22): the master's lease is over; store this, then exit."""
+
+    release: Release | None
+    requested_by: str
+
+
+class StopReleaseReply(NamedTuple):
+    stored: bool
+
+
+class StopAll(NamedTuple):
+    """To the master from a peer that lmdown asked: stop all three."""
+
+    requested_by: str
+
+
+PeerBody: TypeAlias = (
+    Hello | PreVote | PreVoteReply | Pull | PullReply | Vote | VoteReply | Append | AppendReply | Beat | BeatReply
+    | TimeoutNow | Recover | RecoverReply | FormPropose | FormReply | StopRelease | StopReleaseReply | StopAll
+)
+
+
+class PeerFrame(NamedTuple):
+    """Envelope of everything between servers (protocol.md section 2). *target.boot* is (0, b"") where it is not known."""
+
+    triad_id: bytes
+    term: int
+    sender: Endpoint
+    target: Endpoint
+    body: PeerBody
+
+
+# --- clients ---------------------------------------------------------------------------------------------------------
+
+
+class ServerAddress(NamedTuple):
+    host: str
+    port: int
+
+
+class ServerReport(NamedTuple):
+    """What a server says of itself to anyone: the raw material of lmstat, JSON and metrics.
+
+    state: 'serving', 'follower', 'candidate', 'waiting' (no quorum), 'recovering', 'forming', 'stopping'.
+    reason: one sentence why it does not serve, empty when it does. until_s: seconds until that ends, None if unknown.
+    """
+
+    name: str
+    rank: int
+    state: str
+    term: int
+    master_rank: int
+    reason: str
+    until_s: float | None
+    uptime_s: float
+    software: str
+    license_path: str
+    peers_up: tuple[int, ...]
+    notes: tuple[str, ...]
+    commit: int
+    vendor_up: bool
+
+
+class ClientHello(NamedTuple):
+    """First message of a client or utility. *vendor* may be empty for a utility."""
+
+    protocol: int
+    software: str
+    vendor: str
+    term_seen: int
+
+
+class ServerHello(NamedTuple):
+    protocol: int
+    software: str
+    nonce: bytes
+    vendor: str
+    servers: tuple[ServerAddress, ...]
+    report: ServerReport
+    lease_s: float
+    wall: float
+    membership_digest: bytes = b""
+
+
+class OpenSession(NamedTuple):
+    seq: int
+    session: bytes
+    secret: bytes
+    user: str
+    host: str
+    display: str
+    project: str
+    pid: int
+    trusted_end: bool
+    term_seen: int
+
+
+class ResumeSession(NamedTuple):
+    """*proof* = session_proof(secret, ServerHello.nonce, session): the secret itself never travels again."""
+
+    seq: int
+    session: bytes
+    proof: bytes
+    term_seen: int
+
+
+class HeldSeat(NamedTuple):
+    handle: int
+    feature: str
+    version: str
+    count: int
+    started: float
+
+
+SESSION_OPEN = "open"
+SESSION_ENDED = "ended"
+SESSION_UNKNOWN = "unknown"
+SESSION_REFUSED = "refused"
+
+
+class SessionReply(NamedTuple):
+    """To OpenSession and ResumeSession; *state* is one of the SESSION_* words."""
+
+    seq: int
+    term: int
+    renews: bool
+    state: str
+    lease_s: float
+    held: tuple[HeldSeat, ...]
+    text: str = ""
+
+
+class Checkout(NamedTuple):
+    """version '' = the highest on offer (design.md section 10)."""
+
+    seq: int
+    request: int
+    answered: int
+    feature: str
+    version: str
+    count: int
+    term_seen: int
+
+
+class Granted(NamedTuple):
+    """*line* is the signed feature line, *hostids* those of the SERVER lines in order: enough to verify the signature."""
+
+    seq: int
+    request: int
+    term: int
+    renews: bool
+    handle: int
+    feature: str
+    version: str
+    count: int
+    started: float
+    line: str
+    hostids: tuple[str, ...]
+
+
+class Denied(NamedTuple):
+    """A request was refused: the manual's code, a minor, the text, and what a person needs to know in *detail*."""
+
+    seq: int
+    request: int
+    term: int
+    renews: bool
+    code: int
+    minor: int
+    text: str
+    detail: str
+
+
+class Checkin(NamedTuple):
+    seq: int
+    request: int
+    answered: int
+    handle: int
+    term_seen: int
+
+
+class CheckedIn(NamedTuple):
+    seq: int
+    request: int
+    term: int
+    renews: bool
+    handle: int
+
+
+class Withdraw(NamedTuple):
+    seq: int
+    request: int
+    answered: int
+    target: int
+    term_seen: int
+
+
+class Withdrawn(NamedTuple):
+    seq: int
+    request: int
+    term: int
+    renews: bool
+    target: int
+
+
+class Heartbeat(NamedTuple):
+    seq: int
+    answered: int
+    term_seen: int
+
+
+class HeartbeatReply(NamedTuple):
+    seq: int
+    term: int
+    renews: bool
+
+
+class Goodbye(NamedTuple):
+    """Authenticated by the connection, which proved the session's secret: frees at once (rule 16)."""
+
+    seq: int
+    term_seen: int
+
+
+class GoodbyeReply(NamedTuple):
+    seq: int
+    term: int
+
+
+class SeatsLost(NamedTuple):
+    """Unasked: these seats were taken (lmremove), with the reason."""
+
+    term: int
+    handles: tuple[int, ...]
+    code: int
+    text: str
+
+
+class NotServing(NamedTuple):
+    """The answer to any session message at a server that does not serve; also pushed when serving ends."""
+
+    seq: int
+    term: int
+    reason: str
+    until_s: float | None
+    master: ServerAddress | None
+
+
+# --- status and administration ---------------------------------------------------------------------------------------
+
+
+class StatusRequest(NamedTuple):
+    """*what*: 'report' (any server), 'features' or 'seats' (the master). *feature* '' = all. *cursor* '' = from the start."""
+
+    seq: int
+    what: str
+    feature: str
+    cursor: str
+
+
+class FeatureRow(NamedTuple):
+    """One pool. count 0 = uncounted. expiry as in the file ('permanent' or d-mmm-yyyy); lock '' or its hostid text."""
+
+    feature: str
+    pool: str
+    version: str
+    vendor: str
+    expiry: str
+    expires_in_days: int | None
+    vendor_string: str
+    count: int
+    in_use: int
+    lock: str
+    error: str = ""
+
+
+class SeatRow(NamedTuple):
+    pool: str
+    feature: str
+    user: str
+    host: str
+    display: str
+    version: str
+    handle: int
+    started: float
+    count: int
+    pid: int
+    linger_left_s: float | None = None
+    linger_s: float | None = None
+    borrowed: bool = False
+
+
+class StatusPage(NamedTuple):
+    """*cursor* '' = this was the last page. *served_by*: rank of the master that answered."""
+
+    seq: int
+    term: int
+    served_by: int
+    features: tuple[FeatureRow, ...]
+    seats: tuple[SeatRow, ...]
+    cursor: str
+
+
+class StatusReport(NamedTuple):
+    seq: int
+    report: ServerReport
+
+
+class AdminRequest(NamedTuple):
+    """*verb*: 'down' with arguments ('all',) or ('one',). Later: reread, remove, switch ..."""
+
+    seq: int
+    verb: str
+    arguments: tuple[str, ...]
+    user: str
+    host: str
+
+
+class AdminReply(NamedTuple):
+    """code 0, or one of the manual's (-119: log in to one of the servers' machines)."""
+
+    seq: int
+    code: int
+    text: str
+    lines: tuple[str, ...] = ()
+
+
+class Refusal(NamedTuple):
+    """The last message before the server closes: a protocol error, too many connections, wrong vendor ... and why."""
+
+    code: int
+    text: str
+
+
+ClientMessage: TypeAlias = (
+    ClientHello | OpenSession | ResumeSession | Checkout | Checkin | Withdraw | Heartbeat | Goodbye | StatusRequest | AdminRequest
+)
+ServerMessage: TypeAlias = (
+    ServerHello | SessionReply | Granted | Denied | CheckedIn | Withdrawn | HeartbeatReply | GoodbyeReply | SeatsLost
+    | NotServing | StatusPage | StatusReport | AdminReply | Refusal
+)
+Message: TypeAlias = PeerFrame | ClientMessage | ServerMessage
