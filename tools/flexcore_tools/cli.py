@@ -1,0 +1,201 @@
+"""The ``flexcore`` command: picks the sub-command and imports only that one.
+
+Each sub-command is one module beside this one, with ``HELP: str`` (what it does, shown by
+``--help``), ``add_arguments(parser)`` and ``run(args) -> int``. A module is imported only when it
+is chosen, so that ``flexcore --version`` and the short utilities start fast. No error ends in a
+traceback.
+
+The ``lm*`` utilities write everything to stdout, since their readers take any stderr as failure;
+the other commands write errors to stderr (design.md section 10).
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from types import ModuleType
+    from typing import Any, NoReturn, TextIO
+
+# Sub-command -> what it does, in one line of `flexcore --help`. The module has the same name.
+COMMANDS: dict[str, str] = {
+    "keygen": "make a vendor's key pair: VENDOR.key and VENDOR.pub",
+    "new": "make an unsigned licence file",
+    "sign": "sign every feature line of a licence file",
+    "verify": "check every feature line against a vendor's public key",
+    "lint": "say everything that is wrong with a licence file",
+    "lmhostid": "print the hostids of this machine",
+    "lmgrd": "run a licence server in the foreground",
+    "lmstat": "show servers, features and who holds what",
+    "lmdown": "stop licence servers",
+    "run": "run a command while holding a licence",
+    "demo": "show the main job on this machine, in under 30 seconds",
+}
+
+_TO_STDOUT = frozenset({"lmstat", "lmdown", "lmhostid"})
+_INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
+_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+_USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command and return its exit status (the entry point of ``flexcore``)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if words else _USAGE
+    if words[0] in ("-V", "--version", "version"):
+        import flexcore
+
+        print(f"flexcore {flexcore.__version__}")
+        return 0
+    name, arguments = words[0], words[1:]
+    if name not in COMMANDS:
+        print(f"flexcore: there is no command {name!r}; {_suggestion(name)}", file=sys.stderr)
+        return _USAGE
+    return _run(name, arguments)
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    errors = sys.stdout if name in _TO_STDOUT else sys.stderr
+    try:
+        module = _load(name)
+        parser = make_parser(name, module)
+        try:
+            args = parser.parse_args(arguments)
+        except SystemExit as stop:  # argparse: --help or a usage error
+            return _status(stop.code)
+        status = module.run(args)
+        sys.stdout.flush()
+        return int(status)
+    except SystemExit as stop:
+        if isinstance(stop.code, str):
+            return _complain(name, stop.code, errors, 1)
+        return _status(stop.code)
+    except BaseException as error:  # noqa: BLE001 - the outermost place: nothing may end in a
+    traceback
+        return _explain(name, error, errors)
+
+
+def _load(name: str) -> ModuleType:
+    from importlib import import_module
+
+    return import_module(f"flexcore_tools.{name}")
+
+
+def make_parser(name: str, module: ModuleType | None = None) -> argparse.ArgumentParser:
+    """Return the parser of one sub-command (the docs print its help from here)."""
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def _print_message(self, message: str, file: Any = None) -> None:
+            to_stderr = file is sys.stderr and name not in _TO_STDOUT
+            (sys.stderr if to_stderr else sys.stdout).write(message)
+
+        def error(self, message: str) -> NoReturn:
+            self._print_message(f"{self.format_usage()}{self.prog}: {message}\n", sys.stderr)
+            raise SystemExit(_USAGE)
+
+    chosen = module if module is not None else _load(name)
+    parser = Parser(
+        prog=f"flexcore {name}",
+        description=str(chosen.HELP),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    chosen.add_arguments(parser)
+    return parser
+
+
+def _explain(name: str, error: BaseException, errors: TextIO) -> int:
+    """Say what happened in a line, and return the exit status."""
+    while isinstance(error, BaseExceptionGroup) and error.exceptions:
+        error = error.exceptions[
+            0
+        ]  # a nursery wraps what went wrong; the first cause is the one to tell
+    if isinstance(error, KeyboardInterrupt):
+        return _complain(name, "interrupted", errors, _INTERRUPTED)
+    if isinstance(error, BrokenPipeError):
+        return _reader_gone()
+    from flexcore.errors import FlexcoreError
+
+    if isinstance(error, FlexcoreError):
+        return _complain(name, str(error), errors, error.exit_status)
+    if isinstance(error, OSError):
+        words = error.strerror or str(error)
+        path = error.filename
+        return _complain(name, f"{path}: {words}" if path is not None else words, errors, 1)
+    if isinstance(error, ModuleNotFoundError):
+        missing = (error.name or "").split(".")[0]
+        if missing == "trio":
+            return _complain(
+                name, "this command needs trio: pip install 'flexcore[trio]'", errors, 1
+            )
+        if error.name == f"flexcore_tools.{name}":
+            return _complain(name, "this command is not part of this installation", errors, 1)
+    return _internal_error(name, error, errors)
+
+
+def _internal_error(name: str, error: BaseException, errors: TextIO) -> int:
+    import os
+
+    if os.environ.get("FLEXCORE_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error, file=errors)
+    return _complain(
+        name,
+        f"internal error: {type(error).__name__}: {error} (a bug of flexcore; set FLEXCORE_DEBUG=1 for the details)",
+        errors,
+        _INTERNAL_ERROR,
+    )
+
+
+def _complain(name: str, words: str, errors: TextIO, status: int) -> int:
+    try:
+        sys.stdout.flush()
+        print(f"flexcore {name}: {words}", file=errors, flush=True)
+    except BrokenPipeError:
+        return _reader_gone()
+    return status
+
+
+def _reader_gone() -> int:
+    """Whoever read our output has gone (``| head``): say nothing, and let the interpreter not
+    complain either.""" import os
+
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    return 141  # 128 + SIGPIPE
+
+
+def _status(code: object) -> int:
+    if code is None:
+        return 0
+    return code if isinstance(code, int) else 1
+
+
+def _overview() -> str:
+    lines = [
+        "usage: flexcore COMMAND [arguments]",
+        "",
+        "Floating licences that three servers serve together.",
+        "",
+    ]
+    lines += [f"  {name:<10}{summary}" for name, summary in COMMANDS.items()]
+    lines += ["", "flexcore COMMAND --help tells more; flexcore --version prints the version."]
+    return "\n".join(lines)
+
+
+def _suggestion(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    return f"did you mean {near[0]!r}?" if near else "flexcore --help lists them"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
