@@ -1,10 +1,10 @@
 """The error codes: one table of number, minor number and text for the whole of flexcore.
 
-Monitoring tools read these numbers and texts, so they follow what administrators know: a message is
-printed as ``TEXT. (-MAJOR,MINOR)``, with an operating system error as ``(-MAJOR,MINOR:ERRNO
-"text")``, and a utility that fails exits with 256 + code. The minor numbers that public logs show are kept
-(342, 346, 334, 121, 570, 147, 287); the others are flexcore's own, one a code, and never change
-again.
+Monitoring tools read these numbers and texts, so they follow what administrators know: a message
+is printed as ``TEXT. (-MAJOR,MINOR)``, with an operating system error as
+``TEXT. (-MAJOR,MINOR:ERRNO "text")``, and a utility that fails exits with 256 + code. The minor
+numbers that public logs show are kept (342, 346, 334, 121, 570, 147, 287); the others are
+flexcore's own, one a code, and never change again.
 """
 
 from __future__ import annotations

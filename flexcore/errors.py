@@ -17,16 +17,33 @@ from __future__ import annotations
 from .codes import ErrorCode, exit_status, format_error, minor_of, text_of
 
 __all__ = [
-    "CheckoutDenied", "ConfigurationError", "FlexcoreError", "HostidError", "HostidUnavailable", "KeyFormatError",
-    "LicenseError", "LicenseLost", "LicenseSyntaxError", "LicenseTooLarge", "LocalProtocolError",
-    "NoQuorum", "NoServer", "NotOneTriad", "ProtocolError", "RemoteProtocolError", "SearchPathError", "ServerError",
-    "SignatureError", "StateDamaged", "StateError", "StateLocked",
-]  # fmt: skip
+    "CheckoutDenied",
+    "ConfigurationError",
+    "FlexcoreError",
+    "HostidError",
+    "HostidUnavailable",
+    "KeyFormatError",
+    "LicenseError",
+    "LicenseLost",
+    "LicenseSyntaxError",
+    "LicenseTooLarge",
+    "LocalProtocolError",
+    "NoQuorum",
+    "NoServer",
+    "NotOneTriad",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "SearchPathError",
+    "ServerError",
+    "SignatureError",
+    "StateDamaged",
+    "StateError",
+    "StateLocked",
+]
 
 
 class FlexcoreError(Exception):
-    """The root of all of them. ``str(error)`` is a sentence that can be shown to a user as it
-    is."""
+    """The root of all of them. ``str(error)`` can be shown to a user as it is."""
 
     code: int | None = None
     """The number of :mod:`flexcore.codes` that fits, or None."""

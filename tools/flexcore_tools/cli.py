@@ -75,8 +75,7 @@ def _run(name: str, arguments: list[str]) -> int:
         if isinstance(stop.code, str):
             return _complain(name, stop.code, errors, 1)
         return _status(stop.code)
-    except BaseException as error:  # noqa: BLE001 - the outermost place: nothing may end in a
-    traceback
+    except BaseException as error:  # noqa: BLE001 - nothing may end in a traceback
         return _explain(name, error, errors)
 
 
@@ -148,7 +147,8 @@ def _internal_error(name: str, error: BaseException, errors: TextIO) -> int:
         traceback.print_exception(error, file=errors)
     return _complain(
         name,
-        f"internal error: {type(error).__name__}: {error} (a bug of flexcore; set FLEXCORE_DEBUG=1 for the details)",
+        f"internal error: {type(error).__name__}: {error} "
+        "(a bug of flexcore; set FLEXCORE_DEBUG=1 for the details)",
         errors,
         _INTERNAL_ERROR,
     )
@@ -164,8 +164,8 @@ def _complain(name: str, words: str, errors: TextIO, status: int) -> int:
 
 
 def _reader_gone() -> int:
-    """Whoever read our output has gone (``| head``): say nothing, and let the interpreter not
-    complain either.""" import os
+    """Whoever read our output has gone (``| head``): say nothing, and keep Python quiet at exit."""
+    import os
 
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
