@@ -15,6 +15,7 @@ error exits with ``exit_status`` (256 + code, as lmutil does).
 from __future__ import annotations
 
 from .codes import ErrorCode, exit_status, format_error, minor_of, text_of
+from .override import override
 
 __all__ = [
     "CheckoutDenied",
@@ -73,6 +74,7 @@ class LicenseSyntaxError(LicenseError):
         self.column = column
         self.name = name
 
+    @override
     def __str__(self) -> str:
         where = ":".join(
             [*([self.name] if self.name else []), *(str(n) for n in (self.line, self.column) if n)]
@@ -177,6 +179,7 @@ class CheckoutDenied(FlexcoreError):
         self.feature = feature
         self.detail = detail
 
+    @override
     def __str__(self) -> str:
         said = format_error(self.code, minor=self.minor, text=self.text)
         return said + (f" {self.detail}" if self.detail else "")
@@ -195,6 +198,7 @@ class ServerError(FlexcoreError):
         if code is not None:
             self.code = code
 
+    @override
     def __str__(self) -> str:
         said = self.message or (
             format_error(self.code) if self.code is not None else "no license server"
@@ -233,6 +237,7 @@ class LicenseLost(FlexcoreError):
         if code is not None:
             self.code = code
 
+    @override
     def __str__(self) -> str:
         return f"the licence for {self.feature} is lost" + (
             f": {self.reason}" if self.reason else ""

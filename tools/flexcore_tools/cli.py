@@ -75,7 +75,7 @@ def _run(name: str, arguments: list[str]) -> int:
         if isinstance(stop.code, str):
             return _complain(name, stop.code, errors, 1)
         return _status(stop.code)
-    except BaseException as error:  # noqa: BLE001 - nothing may end in a traceback
+    except BaseException as error:  # the outermost place: no tracebacks
         return _explain(name, error, errors)
 
 
@@ -89,11 +89,15 @@ def make_parser(name: str, module: ModuleType | None = None) -> argparse.Argumen
     """Return the parser of one sub-command (the docs print its help from here)."""
     import argparse
 
+    from flexcore.override import override
+
     class Parser(argparse.ArgumentParser):
+        @override
         def _print_message(self, message: str, file: Any = None) -> None:
             to_stderr = file is sys.stderr and name not in _TO_STDOUT
             (sys.stderr if to_stderr else sys.stdout).write(message)
 
+        @override
         def error(self, message: str) -> NoReturn:
             self._print_message(f"{self.format_usage()}{self.prog}: {message}\n", sys.stderr)
             raise SystemExit(_USAGE)
