@@ -1,0 +1,66 @@
+# Everything here works on a machine that has only make and a Python from 3.11:
+# each target makes .venv and puts into it what it needs.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq
+SEEDS ?= 2000
+PYTEST_ARGS ?=
+
+.PHONY: help demo test lint bench docs soak clean
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 14
+
+demo: $(VENV)/.run ## a triad on this machine, its master killed, nothing lost: in under 30 seconds
+	@$(BIN)/flexcore demo
+
+test: $(VENV)/.dev ## all tests (PYTEST_ARGS="-k lint" and the like are passed on)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev ## checkouts a second as a ratio to a floor measured in the same run
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.dev ## the documentation, a warning being an error: docs/_build/html/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+soak: $(VENV)/.dev ## the simulated triad with all faults on, SEEDS=2000
+	FLEXCORE_SIM_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests -k "sim or soak" $(PYTEST_ARGS)
+
+clean: ## remove .venv and everything that was built
+	rm -rf $(VENV) docs/_build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# --- set-up ----------------------------------------------------------------------------------------------------
+
+# A name on PATH may be a shim that does nothing, and some systems split venv off: try, do not ask.
+$(BIN)/python:
+	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3 python; do \
+	    if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	        echo "making $(VENV) with $$($$python -c 'import sys; print(sys.executable)')"; \
+	        exec $$python -m venv --clear $(VENV); \
+	    fi; \
+	done; \
+	echo "flexcore needs Python 3.11 or newer with its venv module; none of python3.13, python3.12, python3.11," >&2; \
+	echo "python3.14, python3 and python here is that. Install one (Debian: apt install python3 python3-venv)," >&2; \
+	echo "or name yours: make PYTHON=/path/to/python3 ..." >&2; \
+	exit 1
+
+# What a user installs, and what the server needs.
+$(VENV)/.run: pyproject.toml $(BIN)/python
+	@echo "installing flexcore into $(VENV)"
+	@$(PIP) -e '.[trio]'
+	@touch $@
+
+# What developers need as well. Groups need pip 25.1.
+$(VENV)/.dev: pyproject.toml $(BIN)/python
+	@echo "installing flexcore and its development tools into $(VENV)"
+	@$(PIP) --upgrade 'pip>=25.1'
+	@$(PIP) -e '.[trio,testing]' --group dev
+	@touch $@ $(VENV)/.run
