@@ -1,0 +1,272 @@
+"""The debug log: one small function a line, values in, text out (observed-formats D0 to D8).
+
+Only :func:`log_line` knows the time; the others make the text that follows the daemon's name. Users
+and hosts are whatever a client says they are, so no name can start a line of its own: control
+characters become ``?``.
+
+Readers of these logs match blanks: the two after ``user@host``, and the one that ends the line
+``(N licenses)``, are part of the shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .civil import civil, date_text
+from .plain import line_of, word_of
+
+LMGRD = "lmgrd"
+"""The daemon name of lines that are about the server, its peers and its process."""
+
+_LIST_COLUMNS = 60
+_DASHES = "-" * 47
+
+
+def log_line(wall: float, utc_offset_s: float, daemon: str, text: str) -> str:
+    """Return one line of the debug log without its line end: ``hh:mm:ss (daemon) text`` (D0).
+
+    The hour is padded with a blank. Tabs stay; what would break the line becomes ``?``.
+
+    >>> log_line(32281.0, 0.0, "lmgrd", "Lost quorum")
+    ' 8:58:01 (lmgrd) Lost quorum'
+    """
+    at = civil(wall, utc_offset_s)
+    return f"{at.hour:2d}:{at.minute:02d}:{at.second:02d} ({word_of(daemon)}) {line_of(text)}"
+
+
+# --- licences (D3, D4): by the vendor daemon of the master, once the outcome is committed --------
+
+
+def _who(user: str, host: str) -> str:
+    return f"{word_of(user)}@{word_of(host)}  "
+
+
+def _feature(feature: str) -> str:
+    return f'"{word_of(feature)}"'
+
+
+def out_line(feature: str, user: str, host: str, count: int) -> str:
+    """Return the line of a checkout (D3).
+
+    >>> out_line("mill", "ann", "elm", 1), out_line("mill", "ann", "elm", 3)
+    ('OUT: "mill" ann@elm  ', 'OUT: "mill" ann@elm  (3 licenses) ')
+    """
+    return f"OUT: {_feature(feature)} {_who(user, host)}" + _many(count)
+
+
+def in_line(feature: str, user: str, host: str, count: int, reason: str = "") -> str:
+    """Return the line of a checkin; *reason* is a word such as SHUTDOWN or INACTIVE (D3).
+
+    >>> in_line("mill", "ann", "elm", 3, "SHUTDOWN")
+    'IN: "mill" ann@elm  (3 licenses) (SHUTDOWN)'
+    """
+    said = f"({line_of(reason)})" if reason else ""
+    return f"IN: {_feature(feature)} {_who(user, host)}" + _many(count) + said
+
+
+def denied_line(
+    feature: str, user: str, host: str, count: int, text: str, code: int, minor: int
+) -> str:
+    """Return the line of a denial: the manual's text, code and minor (D4).
+
+    >>> denied_line("mill", "ann", "elm", 1, "No such feature exists", -5, 346)
+    'DENIED: "mill" ann@elm  (No such feature exists. (-5,346))'
+    """
+    why = f"({_sentence(text)} ({int(code)},{minor}))"
+    return f"DENIED: {_feature(feature)} {_who(user, host)}" + _many(count) + why
+
+
+def unsupported_line(
+    feature: str, keywords: Sequence[str], user: str, host: str, text: str, code: int, minor: int
+) -> str:
+    """Return the line of a request for something that is not served; *keywords* may be empty (D4).
+
+    >>> unsupported_line("mill", [], "ann", "elm", "No such feature exists", -5, 346)
+    'UNSUPPORTED: "mill" () ann@elm  (No such feature exists. (-5,346))'
+    """
+    words = "".join(f"{word_of(word)} " for word in keywords)
+    why = f"({_sentence(text)} ({int(code)},{minor}))"
+    return f"UNSUPPORTED: {_feature(feature)} ({words}) {_who(user, host)}" + why
+
+
+def _many(count: int) -> str:
+    return f"({count} licenses) " if count > 1 else ""
+
+
+def _sentence(text: str) -> str:
+    plain = line_of(text).strip()
+    return plain if plain.endswith((".", "!", "?")) else plain + "."
+
+
+# --- start (D1, D2) --------------------------------------------------------------------------------
+
+
+def banner_lines() -> tuple[str, ...]:
+    """Return the note that opens every log (D1), by lmgrd."""
+    return (
+        _DASHES,
+        "  Please Note:",
+        " ",
+        "  This log is intended for debug purposes only.",
+        "  In order to capture accurate license",
+        "  usage data into an organized repository,",
+        "  please enable report logging.",
+        " ",
+        _DASHES,
+    )
+
+
+def pid_line(pid: int) -> str:
+    """Return lmgrd's ``pid N`` (D1)."""
+    return f"pid {pid}"
+
+
+def started_line(
+    version: str, build: str, arch: str, host: str, system: str, wall: float, utc_offset_s: float
+) -> str:
+    """Return lmgrd's start line; the date at its end dates the whole log (D1).
+
+    >>> started_line("0.1.0", "1", "x86_64", "elm", "linux", 0.0, 0.0)
+    'flexcore Licensing (v0.1.0 build 1 x86_64) started on elm (linux) (1/1/1970)'
+    """
+    what = f"v{word_of(version)} build {word_of(build)} {word_of(arch)}"
+    date = date_text(wall, utc_offset_s)
+    return f"flexcore Licensing ({what}) started on {word_of(host)} ({word_of(system)}) ({date})"
+
+
+def license_files_line(paths: Iterable[str]) -> str:
+    """Return lmgrd's ``License file(s): PATH`` (D1)."""
+    return "License file(s): " + " ".join(line_of(path) for path in paths)
+
+
+def lmgrd_port_line(port: int) -> str:
+    """Return ``lmgrd tcp-port N`` (D1)."""
+    return f"lmgrd tcp-port {port}"
+
+
+def starting_vendors_line() -> str:
+    """Return ``Starting vendor daemons ... `` with its trailing blank (D1)."""
+    return "Starting vendor daemons ... "
+
+
+def started_vendor_line(vendor: str, pid: int, port: int | None = None) -> str:
+    """Return ``Started V (internet tcp_port N pid N)``, or without a port ``Started V (pid N)``."""
+    where = f"internet tcp_port {port} pid {pid}" if port is not None else f"pid {pid}"
+    return f"Started {word_of(vendor)} ({where})"
+
+
+def vendor_port_line(vendor: str, port: int) -> str:
+    """Return lmgrd's ``V using TCP-port N`` (D1)."""
+    return f"{word_of(vendor)} using TCP-port {port}"
+
+
+def vendor_version_line(version: str, build: str, arch: str) -> str:
+    """Return the first line of a vendor daemon (D2)."""
+    return f"flexcore Licensing version v{word_of(version)} build {word_of(build)} {word_of(arch)}"
+
+
+def vendor_started_lines(host: str, features: Iterable[str]) -> tuple[str, ...]:
+    """Return the vendor daemon's list of what it serves: tabs, about 60 columns a line (D2).
+
+    >>> vendor_started_lines("elm", ["f1", "f2"])
+    ('Server started on elm for:\\tf1\\t\\t', 'f2\\t\\t', '', 'EXTERNAL FILTERS are OFF')
+    """
+    names = [word_of(name) for name in features]
+    lines = [f"Server started on {word_of(host)} for:\t{names[0] if names else ''}\t\t"]
+    row = ""
+    for name in names[1:]:
+        if row and len(row.expandtabs(8)) + len(name) > _LIST_COLUMNS:
+            lines.append(row)
+            row = ""
+        row += f"{name}\t\t"
+    if row:
+        lines.append(row)
+    return (*lines, "", "EXTERNAL FILTERS are OFF")
+
+
+def vendor_start_lines(
+    host: str, features: Iterable[str], version: str, build: str, arch: str
+) -> tuple[str, ...]:
+    """Return all lines with which a vendor daemon starts to serve (D2)."""
+    return (vendor_version_line(version, build, arch), *vendor_started_lines(host, features))
+
+
+# --- while it runs (D5, D8) ------------------------------------------------------------------------
+
+
+def timestamp_line(wall: float, utc_offset_s: float) -> str:
+    """Return ``TIMESTAMP m/d/YYYY``: by lmgrd and each vendor daemon, every few hours and at the
+    start of a day (D5)."""
+    return f"TIMESTAMP {date_text(wall, utc_offset_s)}"
+
+
+def connected_line(host: str) -> str:
+    """Return ``Connected to HOST``: this server reached its peer (D8)."""
+    return f"Connected to {word_of(host)}"
+
+
+def master_line(name: str) -> str:
+    """Return ``CONNECTED, master is NAME``: a quorum chose its master (D8)."""
+    return f"CONNECTED, master is {word_of(name)}"
+
+
+def existing_master_line(name: str) -> str:
+    """Return the line of a server that joins a running group and accepts its master."""
+    return f"Selected (EXISTING) master {word_of(name)}"
+
+
+def lost_connection_line(host: str) -> str:
+    """Return ``Lost connection to HOST``: a peer is gone (D8)."""
+    return f"Lost connection to {word_of(host)}"
+
+
+def lost_quorum_line() -> str:
+    """Return ``Lost quorum``: too few servers, nobody is served (D8)."""
+    return "Lost quorum"
+
+
+# --- ends (D7) -------------------------------------------------------------------------------------
+
+
+def shutdown_requested_line(user: str, host: str, address: str) -> str:
+    """Return the vendor daemon's line about who asked it to stop (D7)."""
+    return f"Shutdown requested from {word_of(user)}@{word_of(host)} IP={word_of(address)}"
+
+
+def exiting_line(signal: int, reason: int) -> str:
+    """Return the last line of a vendor daemon (D7).
+
+    >>> exiting_line(15, 4)
+    'EXITING DUE TO SIGNAL 15 Exit reason 4'
+    """
+    return f"EXITING DUE TO SIGNAL {signal} Exit reason {reason}"
+
+
+def vendor_exited_line(vendor: str, status: int, reason: str) -> str:
+    """Return lmgrd's ``V exited with status N (reason)`` (D7)."""
+    return f"{word_of(vendor)} exited with status {status} ({line_of(reason)})"
+
+
+def shutting_down_vendor_line(vendor: str, pid: int, signal: int) -> str:
+    """Return lmgrd's line about a vendor daemon that it stops (D7)."""
+    return f"Shutting down {word_of(vendor)} pid={pid} because of signal {signal}"
+
+
+def restarted_line(vendor: str, pid: int) -> str:
+    """Return ``REStarted V (pid N)`` (D7): a vendor daemon serves again after it had stopped."""
+    return f"REStarted {word_of(vendor)} (pid {pid})"
+
+
+def heartbeat_expired_line() -> str:
+    """Return the vendor daemon's line when its server stops it for want of a heartbeat (D7)."""
+    return "Lost connection to lmgrd, heartbeat timeout expired, exiting."
+
+
+def all_vendors_down_line() -> str:
+    """Return ``All vendor daemons are down`` (D7)."""
+    return "All vendor daemons are down"
+
+
+def lmgrd_exiting_line() -> str:
+    """Return lmgrd's last line (D7)."""
+    return "License server manager (lmgrd) exiting"
