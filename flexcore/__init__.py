@@ -33,7 +33,7 @@ _PUBLIC: dict[str, str] = {
     "LicenseSyntaxError": "errors",
     "LocalProtocolError": "errors",
     "NoQuorum": "errors",
-    "NoServer": "errors",
+    "NoServerReachable": "errors",
     "NotOneTriad": "errors",
     "ProtocolError": "errors",
     "RemoteProtocolError": "errors",
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from .errors import LicenseSyntaxError as LicenseSyntaxError
     from .errors import LocalProtocolError as LocalProtocolError
     from .errors import NoQuorum as NoQuorum
-    from .errors import NoServer as NoServer
+    from .errors import NoServerReachable as NoServerReachable
     from .errors import NotOneTriad as NotOneTriad
     from .errors import ProtocolError as ProtocolError
     from .errors import RemoteProtocolError as RemoteProtocolError

@@ -9,9 +9,11 @@ flexcore's own, one a code, and never change again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
+from types import MappingProxyType
 
-__all__ = ["ErrorCode", "exit_status", "format_error", "minor_of", "text_of"]
+__all__ = ["MINORS", "TEXTS", "ErrorCode", "describe", "exit_status", "minor_of", "text_of"]
 
 
 class ErrorCode(IntEnum):
@@ -187,17 +189,21 @@ _TABLE: dict[int, tuple[int, str]] = {
     -128: (506, "Error, borrowed license doesn't match any known server license"),
 }
 
+TEXTS: Mapping[int, str] = MappingProxyType({code: text for code, (_, text) in _TABLE.items()})
+"""Code to text, without a full stop."""
+
+MINORS: Mapping[int, int] = MappingProxyType({code: minor for code, (minor, _) in _TABLE.items()})
+"""Code to the minor number that is printed beside it."""
+
 
 def text_of(code: int) -> str:
     """Return the text of an error code, without a full stop; a code outside the table says so."""
-    entry = _TABLE.get(code)
-    return entry[1] if entry is not None else f"Unknown error {code}"
+    return TEXTS.get(code, f"Unknown error {int(code)}")
 
 
 def minor_of(code: int) -> int:
     """Return the minor number that is printed beside ``code`` (0 for a code outside the table)."""
-    entry = _TABLE.get(code)
-    return entry[0] if entry is not None else 0
+    return MINORS.get(code, 0)
 
 
 def exit_status(code: int) -> int:
@@ -205,14 +211,22 @@ def exit_status(code: int) -> int:
 
     -4 gives 252, -15 gives 241, -97 gives 159. A number that cannot be such a code gives 1.
     """
-    return 256 + code if -256 < code < 0 else 1
+    return 256 + int(code) if -256 < code < 0 else 1
 
 
-def format_error(
-    code: int, *, minor: int | None = None, text: str | None = None,
-    sys_errno: int | None = None, sys_text: str = "",
-) -> str:  # fmt: skip
-    """Return the printed form, ``TEXT. (-MAJOR,MINOR)`` or ``TEXT. (-MAJOR,MINOR:ERRNO "SYS")``."""
+def describe(
+    code: int,
+    *,
+    minor: int | None = None,
+    text: str | None = None,
+    sys_errno: int | None = None,
+    sys_text: str = "",
+) -> str:
+    """Return the printed form, ``TEXT. (-MAJOR,MINOR)`` or ``TEXT. (-MAJOR,MINOR:ERRNO "SYS")``.
+
+    >>> describe(-15, sys_errno=111, sys_text="Connection refused")
+    'Cannot connect to license server system. (-15,570:111 "Connection refused")'
+    """
     words = text if text is not None else text_of(code)
     numbers = f"{int(code)},{minor if minor is not None else minor_of(code)}"
     if sys_errno is not None:

@@ -14,7 +14,7 @@ error exits with ``exit_status`` (256 + code, as lmutil does).
 
 from __future__ import annotations
 
-from .codes import ErrorCode, exit_status, format_error, minor_of, text_of
+from .codes import ErrorCode, describe, exit_status, minor_of, text_of
 from .override import override
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "LicenseTooLarge",
     "LocalProtocolError",
     "NoQuorum",
-    "NoServer",
+    "NoServerReachable",
     "NotOneTriad",
     "ProtocolError",
     "RemoteProtocolError",
@@ -169,10 +169,10 @@ class CheckoutDenied(FlexcoreError):
         code: int,
         minor: int | None = None,
         text: str | None = None,
-        feature: str = "",
         detail: str = "",
+        feature: str = "",
     ) -> None:
-        super().__init__(code, minor, text, feature, detail)
+        super().__init__(code, minor, text, detail, feature)
         self.code: int = code
         self.minor = minor if minor is not None else minor_of(code)
         self.text = text if text is not None else text_of(code)
@@ -181,7 +181,7 @@ class CheckoutDenied(FlexcoreError):
 
     @override
     def __str__(self) -> str:
-        said = format_error(self.code, minor=self.minor, text=self.text)
+        said = describe(self.code, minor=self.minor, text=self.text)
         return said + (f" {self.detail}" if self.detail else "")
 
 
@@ -201,12 +201,12 @@ class ServerError(FlexcoreError):
     @override
     def __str__(self) -> str:
         said = self.message or (
-            format_error(self.code) if self.code is not None else "no license server"
+            describe(self.code) if self.code is not None else "no license server"
         )
         return said + "".join(f"\n  {attempt}" for attempt in self.attempts)
 
 
-class NoServer(ServerError):
+class NoServerReachable(ServerError):
     """Nothing in the search path can be reached (-15)."""
 
     code: int | None = ErrorCode.CANNOT_CONNECT
