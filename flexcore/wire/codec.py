@@ -1,0 +1,187 @@
+"""Type numbers of everything that travels or is stored, and the functions that turn it into bytes and back.
+
+A message is ``u16 type number, record``; :mod:`flexcore.wire.records` says what a record is and why it may grow. The
+tables below are **append-only**: a number is never used again for another class, and none is ever changed
+(tests/test_wire_codec.py, ``test_numbers_are_for_ever``).
+
+There is one oracle: :func:`decode` and :func:`decode_command` of *any* bytes give a value or raise
+:class:`~flexcore.errors.RemoteProtocolError`, in time and memory bounded by the length of the bytes
+(tests/test_wire_codec.py, ``test_any_bytes``).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any, cast
+
+from flexcore.errors import LocalProtocolError, RemoteProtocolError
+from flexcore.ledger import commands as c
+from flexcore.wire import messages as m
+from flexcore.wire.records import Compiler
+
+MAX_FRAME_BYTES = (1 << 20) + (1 << 16)
+"""No message is longer: a mebibyte of entries or of snapshot, and the envelope around it."""
+
+MAX_COMMAND_BYTES = 1 << 16
+"""No ledger command is longer, so that a row always fits a message."""
+
+MESSAGES: Mapping[int, type] = {
+    1: m.PeerFrame,
+    # clients
+    32: m.ClientHello,
+    33: m.ServerHello,
+    34: m.OpenSession,
+    35: m.ResumeSession,
+    36: m.SessionReply,
+    37: m.Checkout,
+    38: m.Granted,
+    39: m.Denied,
+    40: m.Checkin,
+    41: m.CheckedIn,
+    42: m.Withdraw,
+    43: m.Withdrawn,
+    44: m.Heartbeat,
+    45: m.HeartbeatReply,
+    46: m.Goodbye,
+    47: m.GoodbyeReply,
+    48: m.SeatsLost,
+    49: m.NotServing,
+    # status and administration
+    64: m.StatusRequest,
+    65: m.StatusPage,
+    66: m.StatusReport,
+    67: m.AdminRequest,
+    68: m.AdminReply,
+    69: m.Refusal,
+}
+"""What may stand in a frame of its own."""
+
+PEER_BODIES: Mapping[int, type] = {
+    2: m.Hello,
+    3: m.PreVote,
+    4: m.PreVoteReply,
+    5: m.Pull,
+    6: m.PullReply,
+    7: m.Vote,
+    8: m.VoteReply,
+    9: m.Append,
+    10: m.AppendReply,
+    11: m.Beat,
+    12: m.BeatReply,
+    13: m.TimeoutNow,
+    14: m.Recover,
+    15: m.RecoverReply,
+    16: m.FormPropose,
+    17: m.FormReply,
+    18: m.StopRelease,
+    19: m.StopReleaseReply,
+    20: m.StopAll,
+}
+"""What may stand in a :class:`~flexcore.wire.messages.PeerFrame`."""
+
+COMMANDS: Mapping[int, type] = {
+    1: c.TermStarted,
+    2: c.Formed,
+    3: c.Rights,
+    4: c.SessionOpened,
+    5: c.SessionEnded,
+    6: c.SeatGranted,
+    7: c.SeatReturned,
+    8: c.RequestWithdrawn,
+}
+"""What may stand in the ledger."""
+
+_NUMBER = struct.Struct("<H")
+
+
+class TypeTable:
+    """Classes by number: the outermost layer of a codec."""
+
+    def __init__(
+        self, what: str, top: Mapping[int, type], inner: Mapping[int, type] | None = None, *, max_bytes: int
+    ) -> None:
+        self._what = what
+        self._max_bytes = max_bytes
+        self._top = top
+        self._head = {cls: _NUMBER.pack(number) for number, cls in top.items()}
+        self._compiler = Compiler({cls: number for number, cls in (inner or {}).items()})
+
+    def encode(self, value: Any) -> bytes:
+        """Bytes of *value*.
+
+        Raises:
+            LocalProtocolError: not a class of this table, a number beyond 64 bits, a float that is not finite, a text
+                that is not Unicode, or longer than the limit.
+        """
+        cls = type(value)
+        head = self._head.get(cls)
+        if head is None:
+            raise LocalProtocolError(f"{cls.__name__} is no {self._what}")
+        try:
+            data = head + self._compiler.encoder(cls)(value)
+        except (struct.error, UnicodeEncodeError) as error:
+            raise LocalProtocolError(f"{cls.__name__} cannot be encoded: {error}") from error
+        if len(data) > self._max_bytes:
+            raise LocalProtocolError(f"{cls.__name__} of {len(data)} bytes; at most {self._max_bytes}")
+        return data
+
+    def decode(self, data: bytes) -> Any:
+        """The value that *data* holds.
+
+        Raises:
+            RemoteProtocolError: *data* holds none.
+        """
+        if len(data) > self._max_bytes:
+            raise RemoteProtocolError(f"a {self._what} of {len(data)} bytes; at most {self._max_bytes}")
+        try:
+            (number,) = _NUMBER.unpack_from(data)
+            cls = self._top.get(number)
+            if cls is None:
+                raise RemoteProtocolError(f"type number {number} is no {self._what}")
+            value, end = self._compiler.decoder(cls)(data, _NUMBER.size, len(data))
+        except (struct.error, UnicodeDecodeError) as error:
+            raise RemoteProtocolError(f"malformed {self._what}: {error}") from error
+        if end != len(data):
+            raise RemoteProtocolError(f"{len(data) - end} bytes after the end of a {self._what}")
+        return value
+
+
+_messages = TypeTable("message", MESSAGES, PEER_BODIES, max_bytes=MAX_FRAME_BYTES)
+_commands = TypeTable("ledger command", COMMANDS, max_bytes=MAX_COMMAND_BYTES)
+
+
+def encode(message: m.Message) -> bytes:
+    """The bytes of a message: type number and body, without the frame's length.
+
+    Raises:
+        LocalProtocolError: see :meth:`TypeTable.encode`; longer than :data:`MAX_FRAME_BYTES`.
+    """
+    return _messages.encode(message)
+
+
+def decode(data: bytes) -> m.Message:
+    """The message that *data* (one whole frame, without its length) holds.
+
+    Raises:
+        RemoteProtocolError: *data* is no message.
+    """
+    return cast("m.Message", _messages.decode(data))
+
+
+def encode_command(command: c.Command) -> bytes:
+    """The payload of a ledger entry.
+
+    Raises:
+        LocalProtocolError: see :meth:`TypeTable.encode`; longer than :data:`MAX_COMMAND_BYTES`.
+    """
+    return _commands.encode(command)
+
+
+def decode_command(payload: bytes) -> c.Command:
+    """The command in the payload of a ledger entry.
+
+    Raises:
+        RemoteProtocolError: *payload* is no command, or one of a newer version.
+    """
+    return cast("c.Command", _commands.decode(payload))
