@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import time
 from typing import NamedTuple
@@ -51,7 +52,7 @@ def test_a_user_that_the_machine_does_not_know_is_uid_n(monkeypatch):
         raise KeyError("getpwuid(): uid not found: 4242")
 
     monkeypatch.setattr(getpass, "getuser", unknown)
-    monkeypatch.setattr(whoami.os, "getuid", lambda: 4242)
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
     assert whoami.user() == "uid4242"
 
 
@@ -76,13 +77,13 @@ def test_display_is_display_else_tty_else_host(monkeypatch):
     monkeypatch.setenv("DISPLAY", ":0.0")
     assert whoami.display() == ":0.0"
     monkeypatch.delenv("DISPLAY")
-    monkeypatch.setattr(whoami.os, "ttyname", lambda fd: "/dev/pts/7")
+    monkeypatch.setattr(os, "ttyname", lambda fd: "/dev/pts/7")
     assert whoami.display() == "/dev/pts/7"
 
     def no_tty(fd):
         raise OSError(25, "Inappropriate ioctl for device")
 
-    monkeypatch.setattr(whoami.os, "ttyname", no_tty)
+    monkeypatch.setattr(os, "ttyname", no_tty)
     assert whoami.display() == "elm"
     monkeypatch.setenv("DISPLAY", "   ")
     assert whoami.display() == "elm"
