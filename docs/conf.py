@@ -43,7 +43,10 @@ class CommandHelp(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         cli = importlib.import_module("flexcore_tools.cli")
         name = self.arguments[0]
-        text = cli._overview() if name == "flexcore" else cli.make_parser(name).format_help()
+        try:
+            text = cli._overview() if name == "flexcore" else cli.make_parser(name).format_help()
+        except ModuleNotFoundError as error:
+            return [self.state.document.reporter.warning(f"no help of {name}: {error}", line=self.lineno)]
         block = nodes.literal_block(text, text)
         block["language"] = "none"
         return [block]

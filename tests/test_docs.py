@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.rst", *(ROOT / "docs").glob("*.rst")])
 DOCUMENTED_PORT = "2837"
 DOCUMENTED_HOST = "desk1"
-LANGUAGES_THAT_RUN = {"console", "shell", "sh", "bash", "python", "pycon"}
+LANGUAGES_THAT_RUN = {"console", "shell", "sh", "bash", "python"}  # pycon: by doctest
 COMMAND_TIMEOUT_S = 90.0
 
 MARK = re.compile(r"^\.\. (?P<kind>run hidden|run|file|not run)(?::\s*(?P<word>.*))?$")
