@@ -9,6 +9,7 @@ from __future__ import annotations
 import doctest
 import re
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -325,9 +326,9 @@ SEAT = re.compile(
 )
 
 
-def read(text: str) -> dict[str, list]:
+def read(text: str) -> dict[str, Any]:
     """Take lmstat's text apart as the monitoring tools do."""
-    found: dict[str, list] = {key: [] for key in ("servers", "down", "users", "groups", "seats")}
+    found: dict[str, Any] = {key: [] for key in ("servers", "down", "users", "groups", "seats")}
     vendor_part = False
     for line in text.split("\n"):
         vendor_part = vendor_part or line.startswith("Vendor daemon status (on ")
