@@ -1,0 +1,233 @@
+"""The checkers, apart from the system: they see what servers do, never why.
+
+Each states one of the invariants I1-I9 (design.md section 5, protocol.md section 4) over true time, which no server
+knows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flexcore.identity import Endpoint, Last, Rank
+from flexcore.ledger import Ledger
+from flexcore.ledger.commands import SeatGranted, TermStarted
+from flexcore.wire.codec import decode_command
+from flexcore.wire.messages import EntryRow, PeerFrame, VoteReply
+
+if TYPE_CHECKING:
+    from flexcore_testing.network import Party
+    from flexcore_testing.process import ServerRun
+    from flexcore_testing.triad import SimulatedTriad
+
+ROWS_AT_ONCE = 1 << 30
+
+
+class Violation(AssertionError):
+    """An invariant does not hold; *name* says which."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f"{name}: {text}")
+        self.name = name
+
+
+class RunBooks:
+    """What the checkers remember of one run of a server."""
+
+    __slots__ = ("commit", "heard", "last", "serving")
+
+    def __init__(self) -> None:
+        self.last: Last | None = None
+        self.commit = 0
+        self.serving = False
+        self.heard: dict[str, float] = {}
+
+
+class ServerChecks:
+    """I1, I2, I4, I5 (by the log), I6, one vote a term, log matching, state machine safety, rounds."""
+
+    def __init__(self, triad: SimulatedTriad, only: frozenset[str] | None = None) -> None:
+        self.triad = triad
+        self.only = only
+        """Names of the invariants that count; None: all."""
+        self.books: dict[int, RunBooks] = {}
+        self.master_of: dict[tuple[bytes, int], tuple[int, int]] = {}
+        self.rows: dict[tuple[bytes, int, int], EntryRow] = {}
+        self.committed: dict[bytes, list[EntryRow]] = {}
+        self.committed_at: dict[tuple[bytes, int], float] = {}
+        """When an entry of this term was first known to be committed."""
+        self.votes: dict[tuple[bytes, int, int], int] = {}
+        self.handles: dict[tuple[bytes, bytes, int], int] = {}
+        self.elections = 0
+        self.grants = 0
+        self.service_since: float | None = None
+        self.longest_gap_s = 0.0
+
+    def fail(self, name: str, text: str) -> None:
+        """Report a violation, unless this campaign is outside the invariant's assumptions."""
+        if self.only is None or name in self.only:
+            raise Violation(name, text)
+        self.triad.coverage[f"excused {name}"] += 1
+
+    def of(self, run: ServerRun) -> RunBooks:
+        """The books of *run*."""
+        books = self.books.get(run.serial)
+        if books is None:
+            books = self.books[run.serial] = RunBooks()
+        return books
+
+    # --- what the network shows ----------------------------------------------------------------------------------
+
+    def delivered(self, source: Party, target: Party, message: object, sent_at: float) -> None:
+        """A message between two parties arrived."""
+        if source.is_server and target.is_server:
+            heard = self.of_serial(target.serial).heard
+            if sent_at > heard.get(source.host, -1.0):
+                heard[source.host] = sent_at
+
+    def of_serial(self, serial: int) -> RunBooks:
+        """The books of the run with this number."""
+        books = self.books.get(serial)
+        if books is None:
+            books = self.books[serial] = RunBooks()
+        return books
+
+    def sent(self, source: Party, target: Party, message: object) -> None:
+        """A message between two parties left: nobody votes twice in a term."""
+        if isinstance(message, PeerFrame) and isinstance(message.body, VoteReply) and message.body.ok:
+            key = (message.triad_id, message.term, message.sender.rank)
+            given = self.votes.setdefault(key, message.target.rank)
+            if given != message.target.rank:
+                self.fail(
+                    "one vote", f"{source.name} voted for {given} and {message.target.rank} in term {message.term}"
+                )
+
+    # --- what a server did ---------------------------------------------------------------------------------------
+
+    def started_serving(self, run: ServerRun, term: int) -> None:
+        """I1: one master a term, never the tertiary."""
+        self.elections += 1
+        if run.rank is Rank.TERTIARY:
+            self.fail("I1", "the tertiary serves")
+        key = (run.ledger.state.triad_id, term)
+        owner = self.master_of.setdefault(key, (run.rank, run.serial))
+        if owner != (run.rank, run.serial):
+            self.fail("I1", f"term {term} has two masters: {owner} and {(int(run.rank), run.serial)}")
+
+    def stopped_serving(self, run: ServerRun) -> None:
+        """A server says that it serves no longer: its own predicate must agree."""
+        if run.may_serve(run.clock.local(self.triad.world.now)):
+            self.fail("I6", f"{run.name} stopped serving and still thinks that it may")
+
+    def halted(self, run: ServerRun, exit_code: int, reason: str) -> None:
+        """A process ended by its own decision and says that something is wrong: only a slow disk may be."""
+        self.triad.coverage[f"halt {exit_code}"] += 1
+        if "disk" not in reason.lower():
+            self.fail("halt", f"{run.name} stops: {reason}")
+
+    def after_turn(self, run: ServerRun) -> None:
+        """Called after each turn of each server, while it is alive or in its last breath."""
+        books = self.of(run)
+        ledger = run.ledger
+        if ledger.last != books.last or ledger.commit != books.commit:
+            self._check_log(run, ledger, books)
+        serving = run.may_serve(run.clock.local(self.triad.world.now))
+        if serving:
+            self._check_serving(run, ledger)
+        books.serving = serving
+
+    def _check_serving(self, run: ServerRun, ledger: Ledger) -> None:
+        now = self.triad.world.now
+        for other in self.triad.runs():
+            if other is not run and other.may_serve(other.clock.local(now)):
+                self.fail("I2", f"{run.name} and {other.name} serve at the same instant")
+        if self.triad.is_triad:
+            newest = max(self.of(run).heard.values(), default=-1.0)
+            limit = self.triad.longest_timeout_s / (1.0 - 0.0101) + self.triad.slack_s
+            if now - newest > limit:
+                self.fail("I6", f"{run.name} serves {now - newest:.3f} s after a peer sent anything that it got")
+        known = self.committed.get(ledger.state.triad_id, [])
+        if known and ledger.term_at(len(known)) != known[-1].term:
+            self.fail(
+                "I4",
+                f"{run.name} serves with last {ledger.last}, base {ledger.base}; entry {len(known)} of term "
+                f"{known[-1].term} was committed and is not there (there: {ledger.term_at(len(known))})",
+            )
+
+    def _check_log(self, run: ServerRun, ledger: Ledger, books: RunBooks) -> None:
+        triad_id = ledger.state.triad_id
+        if ledger.commit < books.commit:
+            self.fail("log", f"{run.name} forgot commit {books.commit}, has {ledger.commit}")
+        start = max(ledger.base.index, min(books.commit, ledger.commit)) + 1
+        rows = ledger.rows(start, ROWS_AT_ONCE) if ledger.last.index >= start else ()
+        for offset, row in enumerate(rows):
+            self._check_row(run, triad_id, start + offset, row)
+        known = self.committed.setdefault(triad_id, [])
+        base = ledger.base
+        if base.index > books.commit:
+            if base.index > len(known):
+                self.fail("log", f"{run.name} has a snapshot of {base}, beyond all that was committed ({len(known)})")
+            elif known[base.index - 1].term != base.term:
+                self.fail("log", f"{run.name} has a snapshot of {base}, committed was {known[base.index - 1]}")
+        for index in range(start, ledger.commit + 1):
+            row = rows[index - start]
+            if index <= len(known):
+                if known[index - 1] != row:
+                    self.fail("log", f"{run.name} committed {row} at {index}, before it was {known[index - 1]}")
+            elif index == len(known) + 1:
+                known.append(row)
+                self._committed(triad_id, index, row)
+            else:
+                self.fail("log", f"{run.name} commits {index} first, {len(known)} were known")
+        books.last = ledger.last
+        books.commit = ledger.commit
+
+    def _check_row(self, run: ServerRun, triad_id: bytes, index: int, row: EntryRow) -> None:
+        key = (triad_id, index, row.term)
+        seen = self.rows.setdefault(key, row)
+        if seen != row:
+            self.fail("log", f"{run.name} holds another entry {row.term}.{index} than was seen before")
+        elif seen is row:
+            command = decode_command(row.payload)
+            if isinstance(command, TermStarted):
+                if command.rank == Rank.TERTIARY:
+                    self.fail("I1", f"term {row.term} was started by the tertiary")
+
+    def _committed(self, triad_id: bytes, index: int, row: EntryRow) -> None:
+        self.committed_at.setdefault((triad_id, row.term), self.triad.world.now)
+        command = decode_command(row.payload)
+        if isinstance(command, SeatGranted):
+            self.grants += 1
+            key = (triad_id, command.session, command.request)
+            handle = self.handles.setdefault(key, command.handle)
+            if handle != command.handle:
+                self.fail("I5", f"request {command.request} was granted handles {handle} and {command.handle}")
+
+    def check_rounds(self, run: ServerRun, term: int, confirmed: int, rounds: list[tuple[int, float]]) -> None:
+        """ReadIndex: a round that is confirmed was asked for before any higher term committed anything."""
+        triad_id = run.ledger.state.triad_id
+        while rounds and rounds[0][0] <= confirmed:
+            _, asked_at = rounds.pop(0)
+            self.triad.coverage["round confirmed"] += 1
+            for (other_triad, other_term), committed_at in self.committed_at.items():
+                if other_triad == triad_id and other_term > term and committed_at < asked_at:
+                    self.fail(
+                        "rounds",
+                        f"{run.name} confirmed in term {term} a round asked at {asked_at:.4f}; "
+                        f"term {other_term} had committed at {committed_at:.4f}",
+                    )
+
+    def check_replicas(self) -> None:
+        """Whoever applied the same prefix has the same state, and it is what the committed log says."""
+        for run in self.triad.runs():
+            ledger = run.ledger
+            known = self.committed.get(ledger.state.triad_id, [])
+            if not known or ledger.last.index != ledger.commit or ledger.commit > len(known):
+                continue
+            reference = Ledger(None, known[: ledger.commit])
+            if reference.state.fingerprint() != ledger.state.fingerprint():
+                self.fail("log", f"{run.name}'s state at {ledger.commit} is not what the committed log says")
+
+
+def endpoint_name(endpoint: Endpoint) -> str:
+    """'P/3': rank and boot counter."""
+    return f"{'PST'[endpoint.rank]}/{endpoint.boot.counter}"
