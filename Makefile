@@ -21,8 +21,7 @@ test: $(VENV)/.dev ## all tests (PYTEST_ARGS="-k lint" and the like are passed o
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+	@failed=0; $(BIN)/ruff check . || failed=1; $(BIN)/mypy || failed=1; exit $$failed
 
 bench: $(VENV)/.dev ## checkouts a second as a ratio to a floor measured in the same run
 	$(BIN)/python -m benchmarks

@@ -25,6 +25,8 @@ import importlib
 import os
 import re
 import select
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -37,6 +39,7 @@ from typing import NamedTuple
 import pytest
 
 import flexcore
+from flexcore_tools import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.rst", *(ROOT / "docs").glob("*.rst")])
@@ -132,6 +135,16 @@ def steps_of(block: Block) -> list[Step]:
         else:
             steps[-1] = steps[-1]._replace(expected=(*steps[-1].expected, line))
     return steps
+
+
+def unmarked_commands(text: str) -> list[str]:
+    """Indented lines that look like a command of ours and stand in no marked block: nobody would run them."""
+    lines = text.splitlines()
+    known: set[int] = set()
+    for block in blocks_of(text):
+        known.update(range(block.line, block.line + len(block.body)))
+    looks = re.compile(r"^\s+(\$ )?flexcore [a-z]")
+    return [f"line {at}: {line.strip()}" for at, line in enumerate(lines, 1) if looks.match(line) and at not in known]
 
 
 def matches(expected: tuple[str, ...], printed: str) -> bool:
@@ -319,12 +332,23 @@ def test_a_block_that_nobody_runs_needs_a_reason(mark: str, tmp_path: Path) -> N
         play(f"{mark}.. code-block:: console\n\n   $ true\n", tmp_path)
 
 
+def test_a_hidden_command_is_found() -> None:
+    hidden = "Words::\n\n   flexcore lmgrd -c a.lic\n"
+    assert unmarked_commands(hidden) == ["line 3: flexcore lmgrd -c a.lic"]
+    assert unmarked_commands(f"{RUN}   $ flexcore lint a.lic\n\nThe flexcore command.\n") == []
+
+
 def test_a_shell_that_ends_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EOFError):
         play(f"{RUN}   $ exit 3\n", tmp_path)
 
 
 # --- the documents -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_no_command_hides_from_the_test(path: Path) -> None:
+    assert unmarked_commands(path.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.real
@@ -344,6 +368,24 @@ def test_the_two_guides_and_the_readme_run_commands() -> None:
 def test_python_sessions_in_the_documents(path: Path) -> None:
     told = doctest.testfile(str(path), module_relative=False, optionflags=doctest.ELLIPSIS, verbose=False)
     assert told.failed == 0
+
+
+def test_the_systemd_unit(tmp_path: Path) -> None:
+    """The unit's command line is one that lmgrd takes, and systemd, where it is there, finds no fault with the rest."""
+    text = (ROOT / "docs/flexcore-lmgrd.service").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
+    program, name, *arguments = shlex.split(command)
+    assert program.endswith("/flexcore")
+    cli.make_parser(name).parse_args(arguments)
+    assert "\nRestart=on-failure\n" in text
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not here: the unit's keywords were not checked")
+    unit = tmp_path / "flexcore-lmgrd.service"
+    unit.write_text(text.replace(program, shutil.which("true") or "/bin/true"), encoding="utf-8")
+    told = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert [line for line in told.stderr.splitlines() if unit.name in line] == []
 
 
 def modules_with_examples() -> list[str]:
