@@ -1,0 +1,74 @@
+"""The handles held out of one pool, in order, so that a page of them costs the page and not the pool.
+
+Handles are granted in rising order (the state refuses others), so a sorted list only grows at its end. A handle that is
+given back stays in the list, dead, until half of the list is: handles are never reused, so a dead one cannot be mistaken,
+and dropping and restoring one are cheap on average (tests/test_ledger_state.py, ``test_pages``).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Container, Mapping
+from typing import TypeVar
+
+SeatT = TypeVar("SeatT")
+
+_DEAD_MIN = 64
+
+
+class PoolSeats:
+    """Sorted handles, the dead ones among them counted."""
+
+    __slots__ = ("_dead", "_handles")
+
+    def __init__(self) -> None:
+        self._handles: list[int] = []
+        self._dead = 0
+
+    @property
+    def live(self) -> int:
+        """How many handles are held."""
+        return len(self._handles) - self._dead
+
+    def add(self, handle: int) -> None:
+        """A new handle, above all others."""
+        self._handles.append(handle)
+
+    def take_back(self, handle: int) -> None:
+        """Undo :meth:`add` of the last one: handles above it have been taken back before."""
+        last = self._handles.pop()
+        assert last == handle
+
+    def drop(self, handle: int, held: Container[int]) -> None:
+        """*handle* was given back; *held* knows the handles that are alive."""
+        self._dead += 1
+        if self._dead > _DEAD_MIN and 2 * self._dead > len(self._handles):
+            self._handles = [each for each in self._handles if each in held]
+            self._dead = 0
+
+    def restore(self, handle: int) -> None:
+        """Undo :meth:`drop`."""
+        at = bisect_left(self._handles, handle)
+        if at < len(self._handles) and self._handles[at] == handle:
+            self._dead -= 1
+        else:
+            self._handles.insert(at, handle)
+
+    def page(self, held: Mapping[int, SeatT], after: int, limit: int) -> tuple[SeatT, ...]:
+        """Up to *limit* of the held ones above *after*."""
+        found: list[SeatT] = []
+        handles = self._handles
+        for at in range(bisect_right(handles, after), len(handles)):
+            seat = held.get(handles[at])
+            if seat is not None:
+                found.append(seat)
+                if len(found) >= limit:
+                    break
+        return tuple(found)
+
+    def copy(self) -> PoolSeats:
+        """One that shares nothing that changes."""
+        twin = PoolSeats()
+        twin._handles = self._handles.copy()
+        twin._dead = self._dead
+        return twin

@@ -1,0 +1,524 @@
+"""What the log says: who holds what, and what every open request came to.
+
+This file owns these rules of protocol.md:
+
+* **18, apply is a function of the log alone.** :meth:`LedgerState.apply` gets an entry's index, term, stamp and command and
+  nothing else: no clock, no options, no calendar. A seat starts at the stamp of the entry that granted it, an ended
+  session is forgotten by stamps. Two servers that apply one log are therefore equal, byte for byte of their snapshots
+  (tests/test_ledger_state.py, ``test_replicas_are_equal``).
+* **17, sessions and requests.** A session exists from its entry to the entry that ends it. What came of a request stays in
+  ``Session.results`` until the client says that it has the answer (*answered*), so that a retry after a failover finds the
+  same handle (``test_a_retry_finds_its_result``). A withdrawn request frees what it was granted and can never be granted
+  later (``test_withdrawn``). A number at or below *answered* is over: an old duplicate must not grant a seat that nobody
+  knows; the checkout refuses it, and an entry that grants one all the same is no sense (``test_nonsense_is_refused``).
+  Never reused: ids of ended sessions are kept for :data:`ENDED_LEASES` of their stretched leases by stamp, which outlives
+  every connection on which an old duplicate of the opening could still travel; longer would be unbounded.
+* **14, second half: a freeing counts from append for renewals and resumes, from commit for re-use.** Decisions are made on
+  the appended state, so a seat that an uncommitted entry frees is already out of ``seats`` and ``in_use``: its holder
+  is not told that it holds it. But that entry may yet be lost with this master, and then its holder still has the seat;
+  so its count stays in :meth:`LedgerState.freed_uncommitted` and out of :meth:`LedgerState.available` until commit
+  (``test_a_freed_seat_is_free_at_commit``).
+
+Every apply gives an *undo*: an immutable record with which :meth:`LedgerState.revert` takes exactly that entry back, last
+first (``test_apply_then_revert_is_identity``). An entry that makes no sense raises :class:`LedgerCorrupt` before anything
+is changed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import attrs
+
+from flexcore.errors import StateDamaged
+from flexcore.ledger.commands import (
+    Command,
+    Formed,
+    RequestWithdrawn,
+    Rights,
+    SeatGranted,
+    SeatReturned,
+    SessionEnded,
+    SessionOpened,
+    TermStarted,
+)
+from flexcore.ledger.pools import PoolSeats
+from flexcore.timing import stretched_s
+
+RESULTS_MAX = 256
+"""How many requests of one session may be open (not yet answered): the checkout refuses more, see Session.outstanding."""
+
+ENDED_LEASES = 2
+"""How many of its own (stretched) leases an ended session's id is remembered."""
+
+_ENDED_PURGE_MIN = 64
+
+Undo: TypeAlias = tuple[Any, ...]
+"""(revert function, index before, stamp before, what else it needs); holds nothing that changes."""
+
+
+class LedgerCorrupt(StateDamaged):
+    """A log or a snapshot makes no sense: entries that contradict each other, or damaged bytes. The server stops."""
+
+
+class Seat(NamedTuple):
+    """A grant that is held: *count* seats of *feature* out of *pool*. *started*: stamp, *index*: place of its entry."""
+
+    handle: int
+    session: bytes
+    request: int
+    feature: str
+    pool: str
+    version: str
+    count: int  # type: ignore[assignment]  # as in SeatGranted; hides tuple.count
+    started: float
+    index: int
+
+
+class Outcome(NamedTuple):
+    """What came of a request: its entry's index and stamp, and the command itself. Tell the client once index is committed."""
+
+    index: int
+    stamp: float
+    command: SeatGranted | SeatReturned | RequestWithdrawn
+
+
+@attrs.define
+class Session:
+    """A client's session (rule 17)."""
+
+    session: bytes
+    secret: bytes = attrs.field(repr=False)
+    user: str
+    host: str
+    display: str
+    project: str
+    pid: int
+    lease_s: float
+    trusted_end: bool
+    opened: float
+    """Stamp of its entry."""
+    opened_index: int
+    answered: int = 0
+    """The client has its answers up to this request; these numbers are over."""
+    results: dict[int, Outcome] = attrs.field(factory=dict)
+    withdrawn: set[int] = attrs.field(factory=set)
+    """Requests that were given up: never granted from now on."""
+    seats: dict[int, Seat] = attrs.field(factory=dict)
+    """What it holds, by handle; not in any particular order (LedgerState.seats_of)."""
+
+    @property
+    def outstanding(self) -> int:
+        """How many requests the ledger remembers for it: at most RESULTS_MAX, by the checkout's care."""
+        return len(self.results) + len(self.withdrawn)
+
+    def is_over(self, request: int, answered: int = 0) -> bool:
+        """Whether *request* must be refused: answered already (also by what comes with it), or withdrawn."""
+        return request <= self.answered or request <= answered or request in self.withdrawn
+
+    def copy(self) -> Session:
+        """One that shares nothing that changes."""
+        return attrs.evolve(
+            self, results=dict(self.results), withdrawn=set(self.withdrawn), seats=dict(self.seats)
+        )
+
+
+class LedgerState:
+    """Everything that the log says at some index. Read its attributes; change it through apply and revert only."""
+
+    def __init__(self) -> None:
+        self.index = 0
+        """Of the last entry applied."""
+        self.stamp = 0.0
+        self.sessions: dict[bytes, Session] = {}
+        self.seats: dict[int, Seat] = {}
+        self.in_use: Counter[str] = Counter()
+        """Seats out of each pool; 0 for any other name. Uncommitted freeings are out of it (see available)."""
+        self.next_handle = 1
+        self.rights = b""
+        self.rights_index = 0
+        self.triad_id = b""
+        self.membership_digest = b""
+        self.formed_index = 0
+        self.longest_timeout_s = 0.0
+        """Over all TermStarted that the triad ever had (rule 8)."""
+        self.term = 0
+        self.term_index = 0
+        self.term_rank = -1
+        self.term_timeout_s = 0.0
+        self.term_lease_s = 0.0
+        self.ended: dict[bytes, float] = {}
+        """Ids of ended sessions, and the stamp until which each is remembered; ask was_ended."""
+        self.pools: dict[str, PoolSeats] = {}
+        self._freed: Counter[str] = Counter()
+        self._freed_at: deque[tuple[int, str, int]] = deque()
+        self._ended_purge_at = _ENDED_PURGE_MIN
+
+    # --- questions ------------------------------------------------------------------------------------------------
+
+    def freed_uncommitted(self, pool: str) -> int:
+        """Seats of *pool* whose freeing is appended but not committed: not held, and not to be given (rule 14)."""
+        return self._freed[pool]
+
+    def available(self, pool: str, count: int) -> int:
+        """How many of *count* seats of *pool* may be granted now; negative where a count became smaller (rule 19)."""
+        return count - self.in_use[pool] - self._freed[pool]
+
+    def was_ended(self, session: bytes) -> bool:
+        """Whether a session of this id is known to be over: it is never opened again (rule 17)."""
+        return self.ended.get(session, -1.0) >= self.stamp
+
+    def result_of(self, session: bytes, request: int) -> Outcome | None:
+        """What came of a request, if it was decided and the client has not said that it knows."""
+        found = self.sessions.get(session)
+        return None if found is None else found.results.get(request)
+
+    def seats_of(self, session: bytes) -> tuple[Seat, ...]:
+        """What a session holds, by rising handle."""
+        found = self.sessions.get(session)
+        return () if found is None else tuple(sorted(found.seats.values()))
+
+    def seats_page(self, pool: str, after: int = 0, limit: int = 500) -> tuple[Seat, ...]:
+        """Up to *limit* seats of *pool* with handles above *after*, rising. A page costs its own length, not the pool's."""
+        found = self.pools.get(pool)
+        return () if found is None else found.page(self.seats, after, limit)
+
+    def seat_count(self, pool: str) -> int:
+        """How many handles (not seats) of *pool* are held."""
+        found = self.pools.get(pool)
+        return 0 if found is None else found.live
+
+    def pending(self) -> tuple[tuple[str, int], ...]:
+        """Pools with a freeing that is not committed, and how many seats of each, by name."""
+        return tuple(sorted(self._freed.items()))
+
+    # --- entries --------------------------------------------------------------------------------------------------
+
+    def apply(self, index: int, term: int, stamp: float, command: Command) -> Undo:
+        """Carry out one entry; what it returns takes it back.
+
+        Raises:
+            LedgerCorrupt: the entry makes no sense here; nothing was changed.
+        """
+        handler = _APPLY[type(command)]
+        undo = handler(self, index, term, stamp, command)
+        self.index = index
+        self.stamp = stamp
+        return undo
+
+    def revert(self, undo: Undo) -> None:
+        """Take the last entry back. *undo* is what its apply gave; last first."""
+        undo[0](self, undo)
+        self.index = undo[1]
+        self.stamp = undo[2]
+
+    def settle(self, index: int) -> None:
+        """Entries up to *index* are committed: what they freed may be given again, what is long over is forgotten."""
+        freed_at = self._freed_at
+        while freed_at and freed_at[0][0] <= index:
+            _, pool, count = freed_at.popleft()
+            self._unfree(pool, count)
+
+    def forget_ended(self, stamp: float) -> None:
+        """Drop ids of ended sessions whose time is over at a *committed* stamp. Changes no answer: stamps never fall.
+
+        Amortised: it looks at all of them only when there are twice as many as the last time.
+        """
+        if len(self.ended) < self._ended_purge_at:
+            return
+        self.ended = {session: until for session, until in self.ended.items() if until >= stamp}
+        self._ended_purge_at = max(_ENDED_PURGE_MIN, 2 * len(self.ended))
+
+    def copy(self) -> LedgerState:
+        """One that shares nothing that changes."""
+        twin = LedgerState.__new__(LedgerState)
+        twin.__dict__.update(self.__dict__)
+        twin.sessions = {key: session.copy() for key, session in self.sessions.items()}
+        twin.seats = dict(self.seats)
+        twin.in_use = self.in_use.copy()
+        twin.ended = dict(self.ended)
+        twin.pools = {name: pool.copy() for name, pool in self.pools.items()}
+        twin._freed = self._freed.copy()
+        twin._freed_at = self._freed_at.copy()
+        return twin
+
+    # --- term, triad, rights --------------------------------------------------------------------------------------
+
+    def _term_started(self, index: int, term: int, stamp: float, command: TermStarted) -> Undo:
+        before = (
+            self.term, self.term_index, self.term_rank, self.term_timeout_s, self.term_lease_s,
+            self.longest_timeout_s,
+        )
+        self.term = term
+        self.term_index = index
+        self.term_rank = command.rank
+        self.term_timeout_s = command.timeout_s
+        self.term_lease_s = command.lease_s
+        self.longest_timeout_s = max(self.longest_timeout_s, command.timeout_s)
+        return LedgerState._undo_term, self.index, self.stamp, before
+
+    def _undo_term(self, undo: Undo) -> None:
+        (
+            self.term, self.term_index, self.term_rank, self.term_timeout_s, self.term_lease_s,
+            self.longest_timeout_s,
+        ) = undo[3]
+
+    def _formed(self, index: int, term: int, stamp: float, command: Formed) -> Undo:
+        before = (self.triad_id, self.membership_digest, self.formed_index)
+        self.triad_id = command.triad_id
+        self.membership_digest = command.membership_digest
+        self.formed_index = index
+        return LedgerState._undo_formed, self.index, self.stamp, before
+
+    def _undo_formed(self, undo: Undo) -> None:
+        self.triad_id, self.membership_digest, self.formed_index = undo[3]
+
+    def _rights(self, index: int, term: int, stamp: float, command: Rights) -> Undo:
+        before = (self.rights, self.rights_index)
+        self.rights = command.digest
+        self.rights_index = index
+        return LedgerState._undo_rights, self.index, self.stamp, before
+
+    def _undo_rights(self, undo: Undo) -> None:
+        self.rights, self.rights_index = undo[3]
+
+    # --- sessions -------------------------------------------------------------------------------------------------
+
+    def _session_opened(self, index: int, term: int, stamp: float, command: SessionOpened) -> Undo:
+        key = command.session
+        if key in self.sessions:
+            raise LedgerCorrupt(f"entry {index} opens session {key.hex()} a second time")
+        if self.ended.get(key, -1.0) >= stamp:
+            raise LedgerCorrupt(f"entry {index} opens session {key.hex()}, which has ended")
+        forgotten = self.ended.pop(key, None)
+        self.sessions[key] = Session(
+            session=key,
+            secret=command.secret,
+            user=command.user,
+            host=command.host,
+            display=command.display,
+            project=command.project,
+            pid=command.pid,
+            lease_s=command.lease_s,
+            trusted_end=command.trusted_end,
+            opened=stamp,
+            opened_index=index,
+        )
+        return LedgerState._undo_opened, self.index, self.stamp, key, forgotten
+
+    def _undo_opened(self, undo: Undo) -> None:
+        key, forgotten = undo[3:]
+        del self.sessions[key]
+        if forgotten is not None:
+            self.ended[key] = forgotten
+
+    def _session_ended(self, index: int, term: int, stamp: float, command: SessionEnded) -> Undo:
+        session = self._known(index, command.session)
+        for seat in session.seats.values():
+            self._drop_seat(seat, index)
+        del self.sessions[command.session]
+        self.ended[command.session] = stamp + ENDED_LEASES * stretched_s(session.lease_s)
+        return LedgerState._undo_ended, self.index, self.stamp, session
+
+    def _undo_ended(self, undo: Undo) -> None:
+        session: Session = undo[3].copy()  # the undo itself must never change: a copy of this state may hold it too
+        del self.ended[session.session]
+        self.sessions[session.session] = session
+        for seat in reversed(session.seats.values()):
+            self._restore_seat(seat)
+
+    # --- requests -------------------------------------------------------------------------------------------------
+
+    def _seat_granted(self, index: int, term: int, stamp: float, command: SeatGranted) -> Undo:
+        key, request, answered, handle, feature, pool, version, count = command
+        session = self.sessions.get(key)
+        if (
+            session is None
+            or handle < self.next_handle
+            or count <= 0
+            or request in session.results
+            or session.is_over(request, answered)
+        ):
+            raise self._no_grant(index, command)
+        seat = Seat(handle, key, request, feature, pool, version, count, stamp, index)
+        undo = (
+            LedgerState._undo_granted, self.index, self.stamp, seat, self.next_handle, session.answered,
+            self._advance(session, answered) if answered > session.answered else (),
+        )
+        session.results[request] = Outcome(index, stamp, command)
+        session.seats[handle] = self.seats[handle] = seat
+        self.in_use[pool] += count
+        held = self.pools.get(pool)
+        if held is None:
+            held = self.pools[pool] = PoolSeats()
+        held.add(handle)
+        self.next_handle = handle + 1
+        return undo
+
+    def _undo_granted(self, undo: Undo) -> None:
+        seat: Seat
+        seat, next_handle, answered, dropped = undo[3:]
+        session = self.sessions[seat.session]
+        del session.results[seat.request]
+        del session.seats[seat.handle], self.seats[seat.handle]
+        self._count_down(seat)
+        held = self.pools[seat.pool]
+        held.take_back(seat.handle)
+        if held.live == 0:
+            del self.pools[seat.pool]
+        self.next_handle = next_handle
+        self._retreat(session, answered, dropped)
+
+    def _seat_returned(self, index: int, term: int, stamp: float, command: SeatReturned) -> Undo:
+        key, request, answered, handle, _ = command
+        session = self._known(index, key)
+        seat = session.seats.get(handle)
+        if seat is None:
+            raise LedgerCorrupt(f"entry {index} returns handle {handle}, which session {key.hex()} does not hold")
+        if request:
+            self._check_open(index, session, request, answered)
+        del session.seats[handle]
+        self._drop_seat(seat, index)
+        before = session.answered
+        dropped = self._advance(session, answered)
+        if request:
+            session.results[request] = Outcome(index, stamp, command)
+        return LedgerState._undo_returned, self.index, self.stamp, seat, request, before, dropped
+
+    def _undo_returned(self, undo: Undo) -> None:
+        seat: Seat
+        seat, request, answered, dropped = undo[3:]
+        session = self.sessions[seat.session]
+        if request:
+            del session.results[request]
+        self._retreat(session, answered, dropped)
+        session.seats[seat.handle] = seat
+        self._restore_seat(seat)
+
+    def _request_withdrawn(self, index: int, term: int, stamp: float, command: RequestWithdrawn) -> Undo:
+        key, request, answered, target = command
+        session = self._known(index, key)
+        self._check_open(index, session, request, answered)
+        grant = session.results.get(target)
+        seat: Seat | None = None
+        if grant is not None and isinstance(grant.command, SeatGranted):
+            seat = session.seats.pop(grant.command.handle, None)
+            if seat is not None:
+                self._drop_seat(seat, index)
+            del session.results[target]
+        else:
+            grant = None
+        marked = target > session.answered and target not in session.withdrawn
+        if marked:
+            session.withdrawn.add(target)
+        before = session.answered
+        dropped = self._advance(session, answered)
+        session.results[request] = Outcome(index, stamp, command)
+        return (
+            LedgerState._undo_withdrawn, self.index, self.stamp, command, grant, seat, marked, before, dropped,
+        )
+
+    def _undo_withdrawn(self, undo: Undo) -> None:
+        command: RequestWithdrawn
+        command, grant, seat, marked, answered, dropped = undo[3:]
+        session = self.sessions[command.session]
+        del session.results[command.request]
+        self._retreat(session, answered, dropped)
+        if marked:
+            session.withdrawn.discard(command.target)
+        if grant is not None:
+            session.results[command.target] = grant
+        if seat is not None:
+            session.seats[seat.handle] = seat
+            self._restore_seat(seat)
+
+    # --- shared parts ---------------------------------------------------------------------------------------------
+
+    def _known(self, index: int, key: bytes) -> Session:
+        session = self.sessions.get(key)
+        if session is None:
+            raise LedgerCorrupt(f"entry {index} names session {key.hex()}, which is not open")
+        return session
+
+    def _check_open(self, index: int, session: Session, request: int, answered: int) -> None:
+        """*request* may get an outcome: it has none, and is not over."""
+        if session.is_over(request, answered) or request in session.results:
+            raise LedgerCorrupt(f"entry {index} decides request {request} of session {session.session.hex()} again")
+
+    def _no_grant(self, index: int, command: SeatGranted) -> LedgerCorrupt:
+        """Why a grant makes no sense."""
+        session = self._known(index, command.session)
+        self._check_open(index, session, command.request, command.answered)
+        return LedgerCorrupt(
+            f"entry {index} grants handle {command.handle} for {command.count} seats; the next handle is {self.next_handle}"
+        )
+
+    def _drop_seat(self, seat: Seat, index: int) -> None:
+        """*seat* is free by entry *index*; its session forgets it itself."""
+        del self.seats[seat.handle]
+        self._count_down(seat)
+        self._freed[seat.pool] += seat.count
+        self._freed_at.append((index, seat.pool, seat.count))
+        held = self.pools[seat.pool]
+        held.drop(seat.handle, self.seats)
+        if held.live == 0:
+            del self.pools[seat.pool]
+
+    def _restore_seat(self, seat: Seat) -> None:
+        """Undo _drop_seat, the last one first."""
+        self.seats[seat.handle] = seat
+        self.in_use[seat.pool] += seat.count
+        _, pool, count = self._freed_at.pop()
+        assert (pool, count) == (seat.pool, seat.count)
+        self._unfree(pool, count)
+        held = self.pools.get(seat.pool)
+        if held is None:
+            held = self.pools[seat.pool] = PoolSeats()
+        held.restore(seat.handle)
+
+    def _count_down(self, seat: Seat) -> None:
+        left = self.in_use[seat.pool] - seat.count
+        if left:
+            self.in_use[seat.pool] = left
+        else:
+            del self.in_use[seat.pool]
+
+    def _unfree(self, pool: str, count: int) -> None:
+        left = self._freed[pool] - count
+        assert left >= 0
+        if left:
+            self._freed[pool] = left
+        else:
+            del self._freed[pool]
+
+    def _advance(self, session: Session, answered: int) -> tuple[Any, ...]:
+        """The client has its answers up to *answered*: drop them. Gives what _retreat needs."""
+        if answered <= session.answered:
+            return ()
+        session.answered = answered
+        results = tuple([(n, outcome) for n, outcome in session.results.items() if n <= answered])
+        withdrawn = tuple([n for n in session.withdrawn if n <= answered])
+        for n, _ in results:
+            del session.results[n]
+        session.withdrawn.difference_update(withdrawn)
+        return results, withdrawn
+
+    def _retreat(self, session: Session, answered: int, dropped: tuple[Any, ...]) -> None:
+        session.answered = answered
+        if dropped:
+            session.results.update(dropped[0])
+            session.withdrawn.update(dropped[1])
+
+
+_APPLY: dict[type, Callable[..., Undo]] = {
+    TermStarted: LedgerState._term_started,
+    Formed: LedgerState._formed,
+    Rights: LedgerState._rights,
+    SessionOpened: LedgerState._session_opened,
+    SessionEnded: LedgerState._session_ended,
+    SeatGranted: LedgerState._seat_granted,
+    SeatReturned: LedgerState._seat_returned,
+    RequestWithdrawn: LedgerState._request_withdrawn,
+}
