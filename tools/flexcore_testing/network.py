@@ -1,7 +1,7 @@
 """A simulated network: hosts, listeners, dials, and links that are ordered streams of messages.
 
 A *link* is what TCP gives: messages arrive in order after a delay, or not at all. A *cut* of a direction stalls what
-is sent across it; when it heals, everything that waited arrives after a retransmission's delay, unless a keepalive ended
+is sent across it; when it heals, everything that waited arrives after a retransmission, unless a keepalive ended
 the link before. A process that dies ends its links (the kernel says so); a host that loses power says nothing. The
 *unordered* mode loses, doubles and reorders single messages within a link between servers, since protocol.md claims to
 stand that.

@@ -184,6 +184,24 @@ class ServerRun:
             late = self.triad.timer_delay()
             self._wake(max(self.clock.true(due), self.world.now) + 1e-6 + late)
 
+    # --- dialling ------------------------------------------------------------------------------------------------
+
+    def _dial(self, peer: Rank) -> None:
+        """Try once to connect to another server."""
+        assert peer not in self.dialling, f"{self.name} dials {peer.word} twice at once"
+        self.dialling.add(peer)
+        conn = self.take_conn()
+
+        def made(conn: int) -> None:
+            self.dialling.discard(peer)
+            self.post(("connected", conn, peer))
+
+        def failed(_conn: int, refused: bool, error: str) -> None:
+            self.dialling.discard(peer)
+            self.post(("dial_failed", peer, refused, error))
+
+        self.triad.network.dial(self, "PST"[peer], conn, made, failed)
+
     # --- disk and death ------------------------------------------------------------------------------------------
 
     def _persist(self, ticket: int, batch: PersistBatch) -> None:

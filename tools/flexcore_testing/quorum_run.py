@@ -129,18 +129,3 @@ class QuorumRun(ServerRun):
                 self.halted = (action.exit_code, action.reason)
                 self.triad.exited(self)
                 return
-
-    def _dial(self, peer: Rank) -> None:
-        assert peer not in self.dialling, f"{self.name} dials {peer.word} twice at once"
-        self.dialling.add(peer)
-        conn = self.take_conn()
-
-        def made(conn: int) -> None:
-            self.dialling.discard(peer)
-            self.post(("connected", conn, peer))
-
-        def failed(_conn: int, refused: bool, error: str) -> None:
-            self.dialling.discard(peer)
-            self.post(("dial_failed", peer, refused, error))
-
-        self.triad.network.dial(self, "PST"[peer], conn, made, failed)

@@ -1,0 +1,104 @@
+"""A run that drives a whole :class:`flexcore.server.ServerNode` by messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flexcore.identity import Rank
+from flexcore.ledger import Ledger
+from flexcore.override import override
+from flexcore.server import (
+    CloseConnection,
+    DialPeer,
+    Halt,
+    Persist,
+    ServerConfig,
+    ServerNode,
+    WriteLog,
+)
+from flexcore_testing.process import ServerHost, ServerRun
+
+if TYPE_CHECKING:
+    from flexcore_testing.service import ServiceTriad
+
+
+class NodeRun(ServerRun):
+    """An adapter for a ServerNode."""
+
+    def __init__(self, triad: ServiceTriad, host: ServerHost, serial: int, config: ServerConfig) -> None:
+        super().__init__(triad, host, serial)
+        rng = triad.rng
+        self.service = triad
+        self.node = ServerNode(
+            config,
+            stored=host.disk.load(),
+            boot_id=rng.randbytes(16),
+            triad_id=rng.randbytes(16),
+            now=self.clock.local(self.world.now),
+            wall=host.wall.read(self.world.now),
+        )
+        self.log: list[tuple[str, str]] = []
+
+    @property
+    @override
+    def ledger(self) -> Ledger:
+        return self.node.machine.ledger
+
+    @override
+    def may_serve(self, now: float) -> bool:
+        return self.node.machine.may_serve(now)
+
+    @override
+    def _next_timeout(self) -> float | None:
+        return self.node.next_timeout()
+
+    @override
+    def _handle_timeout(self, now: float, wall: float) -> None:
+        self.node.handle_timeout(now=now, wall=wall)
+
+    @override
+    def _finish_turn(self, now: float, wall: float) -> None:
+        self.node.end_turn(now=now, wall=wall)
+
+    @override
+    def _handle(self, item: tuple[Any, ...], now: float, wall: float) -> None:
+        node = self.node
+        kind = item[0]
+        if kind == "message":
+            node.receive_message(item[1], item[2], now=now, wall=wall)
+        elif kind == "persisted":
+            node.persisted(item[1], now=now, wall=wall)
+        elif kind == "accepted":
+            nonce = self.triad.rng.randbytes(16)
+            node.connection_opened(item[1], nonce=nonce, local=item[2] == self.host, remote=item[2], now=now, wall=wall)
+        elif kind == "ended":
+            node.connection_ended(item[1], orderly=item[2], now=now, wall=wall)
+        elif kind == "connected":
+            node.peer_connected(item[1], item[2], nonce=self.triad.rng.randbytes(16), now=now, wall=wall)
+        elif kind == "dial_failed":
+            node.dial_failed(item[1], refused=item[2], error=item[3], now=now, wall=wall)
+        elif kind == "persist_failed":
+            node.persist_failed(item[1], item[2], now=now, wall=wall)
+        elif kind == "stop":
+            node.stop(item[1], item[2], now=now, wall=wall)
+
+    @override
+    def _perform(self) -> None:
+        node, network = self.node, self.triad.network
+        for conn, message in node.messages_to_send():
+            network.send(self, conn, message)
+        while (action := node.next_action()) is not None:
+            if isinstance(action, Persist):
+                self._persist(action.ticket, action.batch)
+            elif isinstance(action, DialPeer):
+                self._dial(Rank(action.peer))
+            elif isinstance(action, CloseConnection):
+                network.close(self, action.conn, abort=action.abort)
+            elif isinstance(action, WriteLog):
+                self.log.append((action.daemon, action.text))
+                self.service.logged(self, action.daemon, action.text)
+            elif isinstance(action, Halt):
+                self.triad.note(self, f"HALT {action.exit_code} {action.reason}")
+                self.halted = (action.exit_code, action.reason)
+                self.triad.exited(self)
+                return
