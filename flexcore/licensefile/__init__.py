@@ -1,0 +1,29 @@
+"""Licence files: reading, printing, checking, signing, verifying.
+
+Read ``lines`` (the values), ``lexer`` and ``parser`` (text to values), ``structure`` and ``lint``
+(what is wrong with a file), ``signature`` and ``verification`` (SIGN). The caller reads and writes
+the files themselves.
+"""
+
+from __future__ import annotations
+
+from .lines import Attribute as Attribute
+from .lines import Component as Component
+from .lines import FeatureLine as FeatureLine
+from .lines import LicenseFile as LicenseFile
+from .lines import PackageLine as PackageLine
+from .lines import Problem as Problem
+from .lines import ServerLine as ServerLine
+from .lines import Severity as Severity
+from .lines import UpgradeLine as UpgradeLine
+from .lines import VendorLine as VendorLine
+from .reader import decode_license as decode_license
+from .reader import format_license as format_license
+from .reader import license_bytes as license_bytes
+from .reader import parse_license as parse_license
+from .version import Version as Version
+from .version import compare_versions as compare_versions
+from .version import format_date as format_date
+from .version import parse_count as parse_count
+from .version import parse_date as parse_date
+from .version import parse_version as parse_version
