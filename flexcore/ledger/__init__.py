@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 _PUBLIC: dict[str, str] = {
     "Ledger": "log",
-    "LedgerCorrupt": "state",
+    "LedgerCorrupt": "sessions",
     "LedgerState": "state",
-    "Outcome": "state",
-    "RESULTS_MAX": "state",
-    "Seat": "state",
-    "Session": "state",
+    "Outcome": "sessions",
+    "RESULTS_MAX": "sessions",
+    "Seat": "sessions",
+    "Session": "sessions",
     "Snapshot": "snapshot",
 }
 
 if TYPE_CHECKING:
     from .log import Ledger as Ledger
+    from .sessions import RESULTS_MAX as RESULTS_MAX
+    from .sessions import LedgerCorrupt as LedgerCorrupt
+    from .sessions import Outcome as Outcome
+    from .sessions import Seat as Seat
+    from .sessions import Session as Session
     from .snapshot import Snapshot as Snapshot
-    from .state import RESULTS_MAX as RESULTS_MAX
-    from .state import LedgerCorrupt as LedgerCorrupt
     from .state import LedgerState as LedgerState
-    from .state import Outcome as Outcome
-    from .state import Seat as Seat
-    from .state import Session as Session
 
 __all__ = [*_PUBLIC]  # noqa: PLE0604 - the table is the one list of names
 

@@ -66,7 +66,7 @@ class SeatGranted(NamedTuple):
     feature: str
     pool: str
     version: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
 
 
 class SeatReturned(NamedTuple):

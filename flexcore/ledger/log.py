@@ -1,14 +1,15 @@
 """The replicated log and the state that it amounts to.
 
-Entries are applied when they are **appended**, so that decisions see everything that this master has already decided
-(protocol.md rule 14), and each keeps its undo until it is **committed**: a tail that another master overrules is taken
-back entry by entry. What is committed is never taken back (rule 5): :meth:`Ledger.truncate` refuses it.
+Entries are applied when they are **appended**, so that decisions see everything that this master
+has already decided (protocol.md rule 14), and each keeps its undo until it is **committed**: a tail
+that another master overrules is taken back entry by entry. What is committed is never taken back
+(rule 5): :meth:`Ledger.truncate` refuses it.
 
-The log's beginning may be gone: *base* is the last entry that only the snapshot holds. Its term is still known, so that a
-follower which has exactly that much can be served from the log.
+The log's beginning may be gone: *base* is the last entry that only the snapshot holds. Its term is
+still known, so that a follower which has exactly that much can be served from the log.
 
-The same log gives the same ledger, whichever way it came: by appends, by truncation and other appends, by snapshot and
-the rest (tests/test_ledger_machine.py).
+The same log gives the same ledger, whichever way it came: by appends, by truncation and other
+appends, by snapshot and the rest (tests/test_ledger_machine.py).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from collections.abc import Iterable
 from flexcore.errors import LocalProtocolError, RemoteProtocolError
 from flexcore.identity import NO_LAST, Last
 from flexcore.ledger.commands import Command
+from flexcore.ledger.sessions import LedgerCorrupt
 from flexcore.ledger.snapshot import Snapshot, decode_state, encode_state
-from flexcore.ledger.state import LedgerCorrupt, LedgerState, Undo
+from flexcore.ledger.state import LedgerState, Undo
 from flexcore.wire.codec import decode_command
 from flexcore.wire.messages import EntryRow
 
@@ -60,7 +62,7 @@ class Ledger:
         """Stamp of the last entry; the next may not be lower."""
         return self.state.stamp
 
-    # --- reading --------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------
 
     def term_at(self, index: int) -> int | None:
         """The term of entry *index*; None if it is not held: below base or beyond the last."""
@@ -75,14 +77,17 @@ class Ledger:
         return None if term is None else Last(term, index - 1)
 
     def rows(self, from_index: int, max_bytes: int) -> tuple[EntryRow, ...]:
-        """Entries from *from_index* on, as many as fit into *max_bytes* of a message, at least one if there is any.
+        """Entries from *from_index* on, as many as fit into *max_bytes* of a message, at least one
+        if there is any.
 
         Raises:
             LocalProtocolError: *from_index* is inside the snapshot (``prev_of`` gives None there).
         """
         start = from_index - self.base.index - 1
         if start < 0:
-            raise LocalProtocolError(f"entry {from_index} is inside the snapshot, which ends at {self.base.index}")
+            raise LocalProtocolError(
+                f"entry {from_index} is inside the snapshot, which ends at {self.base.index}"
+            )
         rows = self._rows
         end = start
         left = max_bytes
@@ -93,25 +98,31 @@ class Ledger:
             end += 1
         return tuple(rows[start:end])
 
-    # --- writing --------------------------------------------------------------------------------------------------
+    # --- writing ----------------------------------------
 
-    def append(self, term: int, stamp: float, payload: bytes, command: Command | None = None) -> int:
-        """Add one entry and apply it; gives its index. *command*: what *payload* holds, where the caller has it.
+    def append(
+        self, term: int, stamp: float, payload: bytes, command: Command | None = None
+    ) -> int:
+        """Add one entry and apply it; gives its index. *command*: what *payload* holds, where the
+        caller has it.
 
-        Raises:
-            LedgerCorrupt: *payload* is no command, the entry makes no sense, or term or stamp fall. Nothing was changed.
+        Raises: LedgerCorrupt: *payload* is no command, the entry makes no sense, or term or stamp
+            fall. Nothing was changed.
         """
         last = self.last
         state = self.state
         if term < last.term or not stamp >= state.stamp:
             raise LedgerCorrupt(
-                f"entry {last.index + 1} of term {term}, stamp {stamp} after {last} with stamp {state.stamp}"
+                f"entry {last.index + 1} of term {term}, stamp {stamp} comes after {last},"
+                f" stamp {state.stamp}"
             )
         if command is None:
             try:
                 command = decode_command(payload)
             except RemoteProtocolError as error:
-                raise LedgerCorrupt(f"entry {last.index + 1} is damaged or of a newer version: {error}") from error
+                raise LedgerCorrupt(
+                    f"entry {last.index + 1} is damaged or of a newer version: {error}"
+                ) from error
         index = last.index + 1
         self._undos.append(state.apply(index, term, stamp, command))
         self._rows.append(EntryRow(term, stamp, payload))
@@ -125,7 +136,9 @@ class Ledger:
             LocalProtocolError: one of them is committed (rule 5).
         """
         if from_index <= self.commit:
-            raise LocalProtocolError(f"entry {from_index} is committed (up to {self.commit}) and cannot be taken back")
+            raise LocalProtocolError(
+                f"entry {from_index} is committed (up to {self.commit}) and cannot be taken back"
+            )
         while self.last.index >= from_index:
             self.state.revert(self._undos.pop())
             self._rows.pop()
@@ -137,7 +150,8 @@ class Ledger:
         return Last(self._rows[-1].term, self.base.index + len(self._rows))
 
     def commit_to(self, index: int) -> None:
-        """Entries up to *index* are committed. Idempotent; never backwards, never beyond the last."""
+        """Entries up to *index* are committed. Idempotent; never backwards, never beyond the
+        last."""
         index = min(index, self.last.index)
         if index <= self.commit:
             return
@@ -152,7 +166,7 @@ class Ledger:
         at = index - self.base.index
         return self._rows[at - 1].stamp if at > 0 else self._base_stamp
 
-    # --- snapshots ------------------------------------------------------------------------------------------------
+    # --- snapshots ----------------------------------------
 
     def make_snapshot(self) -> Snapshot:
         """Of the committed prefix. The uncommitted tail is taken back for it and applied again."""
@@ -167,7 +181,9 @@ class Ledger:
         for at in range(self.commit - self.base.index, len(self._rows)):
             row = self._rows[at]
             self._undos.append(
-                state.apply(self.base.index + at + 1, row.term, row.stamp, decode_command(row.payload))
+                state.apply(
+                    self.base.index + at + 1, row.term, row.stamp, decode_command(row.payload)
+                )
             )
         return snapshot
 
@@ -178,7 +194,9 @@ class Ledger:
             LocalProtocolError: *up_to* is not committed.
         """
         if up_to > self.commit:
-            raise LocalProtocolError(f"entry {up_to} is not committed (up to {self.commit}): keep it")
+            raise LocalProtocolError(
+                f"entry {up_to} is not committed (up to {self.commit}): keep it"
+            )
         if up_to <= self.base.index:
             return
         term = self.term_at(up_to)
@@ -188,7 +206,8 @@ class Ledger:
         self.base = Last(term, up_to)
 
     def install(self, snapshot: Snapshot, rows: Iterable[EntryRow] = ()) -> None:
-        """Replace everything by *snapshot* and *rows* after it, which count as uncommitted (recovering, lagging).
+        """Replace everything by *snapshot* and *rows* after it, which count as uncommitted
+        (recovering, lagging).
 
         Raises:
             LedgerCorrupt: they make no sense. Nothing was changed.
@@ -201,7 +220,7 @@ class Ledger:
         self.commit = snapshot.last.index
         self._base_stamp = snapshot.stamp
 
-    # --- for simulation and exploration ---------------------------------------------------------------------------
+    # --- for simulation and exploration ----------------------------------------
 
     def copy(self) -> Ledger:
         """One that shares nothing that changes."""
@@ -215,8 +234,8 @@ class Ledger:
     def fingerprint(self) -> bytes:
         """A digest of everything that can make a difference later; the same however it came to be.
 
-        Two ledgers with one log, base and commit have one fingerprint. For "same state, whatever the commit" compare
-        ``state.fingerprint()``.
+        Two ledgers with one log, base and commit have one fingerprint. For "same state, whatever
+        the commit" compare ``state.fingerprint()``.
         """
         digest = hashlib.sha256(_FACTS.pack(*self.base, *self.last, self._base_stamp))
         digest.update(self.commit.to_bytes(8, "little"))

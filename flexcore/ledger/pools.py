@@ -1,8 +1,10 @@
-"""The handles held out of one pool, in order, so that a page of them costs the page and not the pool.
+"""The handles held out of one pool, in order, so that a page of them costs the page and not the
+pool.
 
-Handles are granted in rising order (the state refuses others), so a sorted list only grows at its end. A handle that is
-given back stays in the list, dead, until half of the list is: handles are never reused, so a dead one cannot be mistaken,
-and dropping and restoring one are cheap on average (tests/test_ledger_state.py, ``test_pages``).
+Handles are granted in rising order (the state refuses others), so a sorted list only grows at its
+end. A handle that is given back stays in the list, dead, until half of the list is: handles are
+never reused, so a dead one cannot be mistaken, and dropping and restoring one are cheap on average
+(tests/test_ledger_state.py, ``test_pages``).
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """A ledger's state as bytes: what replaces the log's beginning, on disk and for a server that lags.
 
-Version 1 is ``b"FXLS"``, u16 version, then records (:mod:`flexcore.wire.records`): one :class:`Head`, then as many as it
-announces of :class:`Name` (each text that seats share, once), :class:`SessionRow`, :class:`SeatRow` and :class:`EndedRow`,
-each kind sorted, then the SHA-256 of all before. Sorting makes it deterministic: equal states have equal snapshots, however
-they came to be (tests/test_ledger_snapshot.py, ``test_equal_states_have_equal_bytes``). Records may grow at their end
-without a new version; anything else is a new version, and an older program refuses it with a clear error.
+Version 1 is ``b"FXLS"``, u16 version, then records (:mod:`flexcore.wire.records`): one
+:class:`Head`, then as many as it announces of :class:`Name` (each text that seats share, once),
+:class:`SessionRow`, :class:`SeatRow` and :class:`EndedRow`, each kind sorted, then the SHA-256 of
+all before. Sorting makes it deterministic: equal states have equal snapshots, however they came to
+be (tests/test_ledger_snapshot.py, ``test_equal_states_have_equal_bytes``). Records may grow at
+their end without a new version; anything else is a new version, and an older program refuses it
+with a clear error.
 
 The parts are independent and can be made and sent one after the other (:func:`snapshot_parts`).
 """
@@ -20,7 +22,8 @@ from flexcore.errors import RemoteProtocolError
 from flexcore.identity import Last
 from flexcore.ledger.commands import RequestWithdrawn, SeatGranted, SeatReturned
 from flexcore.ledger.pools import PoolSeats
-from flexcore.ledger.state import LedgerCorrupt, LedgerState, Outcome, Seat, Session
+from flexcore.ledger.sessions import LedgerCorrupt, Outcome, Seat, Session
+from flexcore.ledger.state import LedgerState
 from flexcore.wire.codec import decode_command, encode_command
 from flexcore.wire.records import Compiler
 
@@ -68,7 +71,7 @@ class Name(NamedTuple):
 
 class OutcomeRow(NamedTuple):
     request: int
-    index: int
+    entry: int
     stamp: float
     command: bytes
 
@@ -131,9 +134,24 @@ def snapshot_parts(state: LedgerState, last: Last) -> Iterator[bytes]:
     yield _START.pack(_MAGIC, SNAPSHOT_VERSION)
     yield _records.encoder(Head)(
         Head(
-            last, state.stamp, len(names), len(sessions), len(seats), len(ended), state.next_handle, state.rights,
-            state.rights_index, state.triad_id, state.membership_digest, state.formed_index, state.longest_timeout_s,
-            state.term, state.term_index, state.term_rank, state.term_timeout_s, state.term_lease_s,
+            last,
+            state.stamp,
+            len(names),
+            len(sessions),
+            len(seats),
+            len(ended),
+            state.next_handle,
+            state.rights,
+            state.rights_index,
+            state.triad_id,
+            state.membership_digest,
+            state.formed_index,
+            state.longest_timeout_s,
+            state.term,
+            state.term_index,
+            state.term_rank,
+            state.term_timeout_s,
+            state.term_lease_s,
         )
     )
     encode = _records.encoder(Name)
@@ -147,7 +165,17 @@ def snapshot_parts(state: LedgerState, last: Last) -> Iterator[bytes]:
     encode = _records.encoder(SeatRow)
     for handle, key, request, feature, pool, version, count, started, entry in seats:
         yield encode(
-            (handle, session_place[key], request, place[feature], place[pool], place[version], count, started, entry)
+            (
+                handle,
+                session_place[key],
+                request,
+                place[feature],
+                place[pool],
+                place[version],
+                count,
+                started,
+                entry,
+            )
         )
     encode = _records.encoder(EndedRow)
     for row in ended:
@@ -156,8 +184,18 @@ def snapshot_parts(state: LedgerState, last: Last) -> Iterator[bytes]:
 
 def _session_row(session: Session) -> SessionRow:
     return SessionRow(
-        session.session, session.secret, session.user, session.host, session.display, session.project, session.pid,
-        session.lease_s, session.trusted_end, session.opened, session.opened_index, session.answered,
+        session.session,
+        session.secret,
+        session.user,
+        session.host,
+        session.display,
+        session.project,
+        session.pid,
+        session.lease_s,
+        session.trusted_end,
+        session.opened,
+        session.opened_index,
+        session.answered,
         tuple(sorted(session.withdrawn)),
         tuple(
             OutcomeRow(request, outcome.index, outcome.stamp, encode_command(outcome.command))
@@ -175,7 +213,8 @@ class _Reader:
         self.end = end
 
     def rows(self, cls: type[RowT], count: int) -> Iterator[RowT]:
-        """*count* records of one class. Stops with an error at the first that does not fit: nothing is allotted ahead."""
+        """*count* records of one class. Stops with an error at the first that does not fit: nothing
+        is allotted ahead."""
         decode = _records.decoder(cls)
         for _ in range(count):
             row, self.at = decode(self.data, self.at, self.end)
@@ -195,7 +234,9 @@ def decode_state(snapshot: Snapshot) -> LedgerState:
     if magic != _MAGIC:
         raise LedgerCorrupt("this is no snapshot of a ledger")
     if version > SNAPSHOT_VERSION:
-        raise LedgerCorrupt(f"the ledger's snapshot has version {version}; this program knows {SNAPSHOT_VERSION}")
+        raise LedgerCorrupt(
+            f"the ledger's snapshot has version {version}; this program knows {SNAPSHOT_VERSION}"
+        )
     end = len(data) - _DIGEST_BYTES
     if hashlib.sha256(memoryview(data)[:end]).digest() != data[end:]:
         raise LedgerCorrupt("the ledger's snapshot is damaged: its digest does not match")
@@ -207,7 +248,9 @@ def decode_state(snapshot: Snapshot) -> LedgerState:
     if reader.at != end:
         raise LedgerCorrupt("the ledger's snapshot goes on after its end")
     if (last, state.stamp) != (snapshot.last, snapshot.stamp):
-        raise LedgerCorrupt(f"a ledger's snapshot of entry {last} is stored as one of {snapshot.last}")
+        raise LedgerCorrupt(
+            f"a ledger's snapshot of entry {last} is stored as one of {snapshot.last}"
+        )
     return state
 
 
@@ -235,13 +278,23 @@ def _read(reader: _Reader) -> tuple[LedgerState, Last]:
         raise LedgerCorrupt("the ledger's snapshot holds a session twice")
     handle = 0
     for row in reader.rows(SeatRow, head.seats):
-        if not handle < row.handle < head.next_handle or min(row.session, row.feature, row.pool, row.version) < 0:
+        if (
+            not handle < row.handle < head.next_handle
+            or min(row.session, row.feature, row.pool, row.version) < 0
+        ):
             raise LedgerCorrupt(f"the ledger's snapshot holds handle {row.handle} out of place")
         handle = row.handle
         session = sessions[row.session]
         pool = names[row.pool]
         seat = Seat(
-            handle, session.session, row.request, names[row.feature], pool, names[row.version], row.seats, row.started,
+            handle,
+            session.session,
+            row.request,
+            names[row.feature],
+            pool,
+            names[row.version],
+            row.seats,
+            row.started,
             row.entry,
         )
         state.seats[handle] = session.seats[handle] = seat
@@ -259,6 +312,8 @@ def _session_of(row: SessionRow) -> Session:
     for request, index, stamp, payload in row.results:
         command = decode_command(payload)
         if not isinstance(command, (SeatGranted, SeatReturned, RequestWithdrawn)):
-            raise LedgerCorrupt(f"the ledger's snapshot has a {type(command).__name__} as the result of a request")
+            raise LedgerCorrupt(
+                f"the ledger's snapshot has a {type(command).__name__} as the result of a request"
+            )
         session.results[request] = Outcome(index, stamp, cast("SeatGranted", command))
     return session

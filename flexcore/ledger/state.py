@@ -2,37 +2,38 @@
 
 This file owns these rules of protocol.md:
 
-* **18, apply is a function of the log alone.** :meth:`LedgerState.apply` gets an entry's index, term, stamp and command and
-  nothing else: no clock, no options, no calendar. A seat starts at the stamp of the entry that granted it, an ended
-  session is forgotten by stamps. Two servers that apply one log are therefore equal, byte for byte of their snapshots
-  (tests/test_ledger_state.py, ``test_replicas_are_equal``).
-* **17, sessions and requests.** A session exists from its entry to the entry that ends it. What came of a request stays in
-  ``Session.results`` until the client says that it has the answer (*answered*), so that a retry after a failover finds the
-  same handle (``test_a_retry_finds_its_result``). A withdrawn request frees what it was granted and can never be granted
-  later (``test_withdrawn``). A number at or below *answered* is over: an old duplicate must not grant a seat that nobody
-  knows; the checkout refuses it, and an entry that grants one all the same is no sense (``test_nonsense_is_refused``).
-  Never reused: ids of ended sessions are kept for :data:`ENDED_LEASES` of their stretched leases by stamp, which outlives
-  every connection on which an old duplicate of the opening could still travel; longer would be unbounded.
-* **14, second half: a freeing counts from append for renewals and resumes, from commit for re-use.** Decisions are made on
-  the appended state, so a seat that an uncommitted entry frees is already out of ``seats`` and ``in_use``: its holder
-  is not told that it holds it. But that entry may yet be lost with this master, and then its holder still has the seat;
-  so its count stays in :meth:`LedgerState.freed_uncommitted` and out of :meth:`LedgerState.available` until commit
+* **18, apply is a function of the log alone.** :meth:`LedgerState.apply` gets an entry's index,
+  term, stamp and command and nothing else: no clock, no options, no calendar. A seat starts at the
+  stamp of the entry that granted it, an ended session is forgotten by stamps. Two servers that
+  apply one log are therefore equal, byte for byte of their snapshots (tests/test_ledger_state.py,
+  ``test_replicas_are_equal``).
+* **17, sessions and requests.** A session exists from its entry to the entry that ends it. What
+  came of a request stays in ``Session.results`` until the client says that it has the answer
+  (*answered*), so that a retry after a failover finds the same handle
+  (``test_a_retry_finds_its_result``). A withdrawn request frees what it was granted and can never
+  be granted later (``test_withdrawn``). A number at or below *answered* is over: an old duplicate
+  must not grant a seat that nobody knows; the checkout refuses it, and an entry that grants one all
+  the same is no sense (``test_nonsense_is_refused``). Never reused: ids of ended sessions are kept
+  for :data:`ENDED_LEASES` of their stretched leases by stamp, which outlives every connection on
+  which an old duplicate of the opening could still travel; longer would be unbounded.
+* **14, second half: a freeing counts from append for renewals and resumes, from commit for
+  re-use.** Decisions are made on the appended state, so a seat that an uncommitted entry frees is
+  already out of ``seats`` and ``in_use``: its holder is not told that it holds it. But that entry
+  may yet be lost with this master, and then its holder still has the seat; so its count stays in
+  :meth:`LedgerState.freed_uncommitted` and out of :meth:`LedgerState.available` until commit
   (``test_a_freed_seat_is_free_at_commit``).
 
-Every apply gives an *undo*: an immutable record with which :meth:`LedgerState.revert` takes exactly that entry back, last
-first (``test_apply_then_revert_is_identity``). An entry that makes no sense raises :class:`LedgerCorrupt` before anything
-is changed.
+Every apply gives an *undo*: an immutable record with which :meth:`LedgerState.revert` takes exactly
+that entry back, last first (``test_apply_then_revert_is_identity``). An entry that makes no sense
+raises :class:`LedgerCorrupt` before anything is changed.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
-import attrs
-
-from flexcore.errors import StateDamaged
 from flexcore.ledger.commands import (
     Command,
     Formed,
@@ -45,10 +46,12 @@ from flexcore.ledger.commands import (
     TermStarted,
 )
 from flexcore.ledger.pools import PoolSeats
+from flexcore.ledger.sessions import RESULTS_MAX as RESULTS_MAX
+from flexcore.ledger.sessions import LedgerCorrupt as LedgerCorrupt
+from flexcore.ledger.sessions import Outcome as Outcome
+from flexcore.ledger.sessions import Seat as Seat
+from flexcore.ledger.sessions import Session as Session
 from flexcore.timing import stretched_s
-
-RESULTS_MAX = 256
-"""How many requests of one session may be open (not yet answered): the checkout refuses more, see Session.outstanding."""
 
 ENDED_LEASES = 2
 """How many of its own (stretched) leases an ended session's id is remembered."""
@@ -59,74 +62,9 @@ Undo: TypeAlias = tuple[Any, ...]
 """(revert function, index before, stamp before, what else it needs); holds nothing that changes."""
 
 
-class LedgerCorrupt(StateDamaged):
-    """A log or a snapshot makes no sense: entries that contradict each other, or damaged bytes. The server stops."""
-
-
-class Seat(NamedTuple):
-    """A grant that is held: *count* seats of *feature* out of *pool*. *started*: stamp, *index*: place of its entry."""
-
-    handle: int
-    session: bytes
-    request: int
-    feature: str
-    pool: str
-    version: str
-    count: int  # type: ignore[assignment]  # as in SeatGranted; hides tuple.count
-    started: float
-    index: int
-
-
-class Outcome(NamedTuple):
-    """What came of a request: its entry's index and stamp, and the command itself. Tell the client once index is committed."""
-
-    index: int
-    stamp: float
-    command: SeatGranted | SeatReturned | RequestWithdrawn
-
-
-@attrs.define
-class Session:
-    """A client's session (rule 17)."""
-
-    session: bytes
-    secret: bytes = attrs.field(repr=False)
-    user: str
-    host: str
-    display: str
-    project: str
-    pid: int
-    lease_s: float
-    trusted_end: bool
-    opened: float
-    """Stamp of its entry."""
-    opened_index: int
-    answered: int = 0
-    """The client has its answers up to this request; these numbers are over."""
-    results: dict[int, Outcome] = attrs.field(factory=dict)
-    withdrawn: set[int] = attrs.field(factory=set)
-    """Requests that were given up: never granted from now on."""
-    seats: dict[int, Seat] = attrs.field(factory=dict)
-    """What it holds, by handle; not in any particular order (LedgerState.seats_of)."""
-
-    @property
-    def outstanding(self) -> int:
-        """How many requests the ledger remembers for it: at most RESULTS_MAX, by the checkout's care."""
-        return len(self.results) + len(self.withdrawn)
-
-    def is_over(self, request: int, answered: int = 0) -> bool:
-        """Whether *request* must be refused: answered already (also by what comes with it), or withdrawn."""
-        return request <= self.answered or request <= answered or request in self.withdrawn
-
-    def copy(self) -> Session:
-        """One that shares nothing that changes."""
-        return attrs.evolve(
-            self, results=dict(self.results), withdrawn=set(self.withdrawn), seats=dict(self.seats)
-        )
-
-
 class LedgerState:
-    """Everything that the log says at some index. Read its attributes; change it through apply and revert only."""
+    """Everything that the log says at some index. Read its attributes; change it through apply and
+    revert only."""
 
     def __init__(self) -> None:
         self.index = 0
@@ -135,7 +73,8 @@ class LedgerState:
         self.sessions: dict[bytes, Session] = {}
         self.seats: dict[int, Seat] = {}
         self.in_use: Counter[str] = Counter()
-        """Seats out of each pool; 0 for any other name. Uncommitted freeings are out of it (see available)."""
+        """Seats out of each pool; 0 for any other name. Uncommitted freeings are out of it (see
+        available)."""
         self.next_handle = 1
         self.rights = b""
         self.rights_index = 0
@@ -156,14 +95,16 @@ class LedgerState:
         self._freed_at: deque[tuple[int, str, int]] = deque()
         self._ended_purge_at = _ENDED_PURGE_MIN
 
-    # --- questions ------------------------------------------------------------------------------------------------
+    # --- questions ----------------------------------------
 
     def freed_uncommitted(self, pool: str) -> int:
-        """Seats of *pool* whose freeing is appended but not committed: not held, and not to be given (rule 14)."""
+        """Seats of *pool* whose freeing is appended but not committed: not held, and not to be
+        given (rule 14)."""
         return self._freed[pool]
 
     def available(self, pool: str, count: int) -> int:
-        """How many of *count* seats of *pool* may be granted now; negative where a count became smaller (rule 19)."""
+        """How many of *count* seats of *pool* may be granted now; negative where a count became
+        smaller (rule 19)."""
         return count - self.in_use[pool] - self._freed[pool]
 
     def was_ended(self, session: bytes) -> bool:
@@ -181,7 +122,8 @@ class LedgerState:
         return () if found is None else tuple(sorted(found.seats.values()))
 
     def seats_page(self, pool: str, after: int = 0, limit: int = 500) -> tuple[Seat, ...]:
-        """Up to *limit* seats of *pool* with handles above *after*, rising. A page costs its own length, not the pool's."""
+        """Up to *limit* seats of *pool* with handles above *after*, rising. A page costs its own
+        length, not the pool's."""
         found = self.pools.get(pool)
         return () if found is None else found.page(self.seats, after, limit)
 
@@ -194,7 +136,7 @@ class LedgerState:
         """Pools with a freeing that is not committed, and how many seats of each, by name."""
         return tuple(sorted(self._freed.items()))
 
-    # --- entries --------------------------------------------------------------------------------------------------
+    # --- entries ----------------------------------------
 
     def apply(self, index: int, term: int, stamp: float, command: Command) -> Undo:
         """Carry out one entry; what it returns takes it back.
@@ -215,14 +157,16 @@ class LedgerState:
         self.stamp = undo[2]
 
     def settle(self, index: int) -> None:
-        """Entries up to *index* are committed: what they freed may be given again, what is long over is forgotten."""
+        """Entries up to *index* are committed: what they freed may be given again, what is long
+        over is forgotten."""
         freed_at = self._freed_at
         while freed_at and freed_at[0][0] <= index:
             _, pool, count = freed_at.popleft()
             self._unfree(pool, count)
 
     def forget_ended(self, stamp: float) -> None:
-        """Drop ids of ended sessions whose time is over at a *committed* stamp. Changes no answer: stamps never fall.
+        """Drop ids of ended sessions whose time is over at a *committed* stamp. Changes no answer:
+        stamps never fall.
 
         Amortised: it looks at all of them only when there are twice as many as the last time.
         """
@@ -244,11 +188,15 @@ class LedgerState:
         twin._freed_at = self._freed_at.copy()
         return twin
 
-    # --- term, triad, rights --------------------------------------------------------------------------------------
+    # --- term, triad, rights ----------------------------------------
 
     def _term_started(self, index: int, term: int, stamp: float, command: TermStarted) -> Undo:
         before = (
-            self.term, self.term_index, self.term_rank, self.term_timeout_s, self.term_lease_s,
+            self.term,
+            self.term_index,
+            self.term_rank,
+            self.term_timeout_s,
+            self.term_lease_s,
             self.longest_timeout_s,
         )
         self.term = term
@@ -261,7 +209,11 @@ class LedgerState:
 
     def _undo_term(self, undo: Undo) -> None:
         (
-            self.term, self.term_index, self.term_rank, self.term_timeout_s, self.term_lease_s,
+            self.term,
+            self.term_index,
+            self.term_rank,
+            self.term_timeout_s,
+            self.term_lease_s,
             self.longest_timeout_s,
         ) = undo[3]
 
@@ -284,7 +236,7 @@ class LedgerState:
     def _undo_rights(self, undo: Undo) -> None:
         self.rights, self.rights_index = undo[3]
 
-    # --- sessions -------------------------------------------------------------------------------------------------
+    # --- sessions ----------------------------------------
 
     def _session_opened(self, index: int, term: int, stamp: float, command: SessionOpened) -> Undo:
         key = command.session
@@ -323,13 +275,15 @@ class LedgerState:
         return LedgerState._undo_ended, self.index, self.stamp, session
 
     def _undo_ended(self, undo: Undo) -> None:
-        session: Session = undo[3].copy()  # the undo itself must never change: a copy of this state may hold it too
+        session: Session = undo[
+            3
+        ].copy()  # the undo itself must never change: a copy of this state may hold it too
         del self.ended[session.session]
         self.sessions[session.session] = session
         for seat in reversed(session.seats.values()):
             self._restore_seat(seat)
 
-    # --- requests -------------------------------------------------------------------------------------------------
+    # --- requests ----------------------------------------
 
     def _seat_granted(self, index: int, term: int, stamp: float, command: SeatGranted) -> Undo:
         key, request, answered, handle, feature, pool, version, count = command
@@ -344,7 +298,12 @@ class LedgerState:
             raise self._no_grant(index, command)
         seat = Seat(handle, key, request, feature, pool, version, count, stamp, index)
         undo = (
-            LedgerState._undo_granted, self.index, self.stamp, seat, self.next_handle, session.answered,
+            LedgerState._undo_granted,
+            self.index,
+            self.stamp,
+            seat,
+            self.next_handle,
+            session.answered,
             self._advance(session, answered) if answered > session.answered else (),
         )
         session.results[request] = Outcome(index, stamp, command)
@@ -376,7 +335,9 @@ class LedgerState:
         session = self._known(index, key)
         seat = session.seats.get(handle)
         if seat is None:
-            raise LedgerCorrupt(f"entry {index} returns handle {handle}, which session {key.hex()} does not hold")
+            raise LedgerCorrupt(
+                f"entry {index} returns handle {handle}, which session {key.hex()} does not hold"
+            )
         if request:
             self._check_open(index, session, request, answered)
         del session.seats[handle]
@@ -397,7 +358,9 @@ class LedgerState:
         session.seats[seat.handle] = seat
         self._restore_seat(seat)
 
-    def _request_withdrawn(self, index: int, term: int, stamp: float, command: RequestWithdrawn) -> Undo:
+    def _request_withdrawn(
+        self, index: int, term: int, stamp: float, command: RequestWithdrawn
+    ) -> Undo:
         key, request, answered, target = command
         session = self._known(index, key)
         self._check_open(index, session, request, answered)
@@ -417,7 +380,15 @@ class LedgerState:
         dropped = self._advance(session, answered)
         session.results[request] = Outcome(index, stamp, command)
         return (
-            LedgerState._undo_withdrawn, self.index, self.stamp, command, grant, seat, marked, before, dropped,
+            LedgerState._undo_withdrawn,
+            self.index,
+            self.stamp,
+            command,
+            grant,
+            seat,
+            marked,
+            before,
+            dropped,
         )
 
     def _undo_withdrawn(self, undo: Undo) -> None:
@@ -434,7 +405,7 @@ class LedgerState:
             session.seats[seat.handle] = seat
             self._restore_seat(seat)
 
-    # --- shared parts ---------------------------------------------------------------------------------------------
+    # --- shared parts ----------------------------------------
 
     def _known(self, index: int, key: bytes) -> Session:
         session = self.sessions.get(key)
@@ -445,22 +416,25 @@ class LedgerState:
     def _check_open(self, index: int, session: Session, request: int, answered: int) -> None:
         """*request* may get an outcome: it has none, and is not over."""
         if session.is_over(request, answered) or request in session.results:
-            raise LedgerCorrupt(f"entry {index} decides request {request} of session {session.session.hex()} again")
+            raise LedgerCorrupt(
+                f"entry {index} decides request {request} of session {session.session.hex()} again"
+            )
 
     def _no_grant(self, index: int, command: SeatGranted) -> LedgerCorrupt:
         """Why a grant makes no sense."""
         session = self._known(index, command.session)
         self._check_open(index, session, command.request, command.answered)
         return LedgerCorrupt(
-            f"entry {index} grants handle {command.handle} for {command.count} seats; the next handle is {self.next_handle}"
+            f"entry {index} grants handle {command.handle} for {command.count} seats;"
+            f" the next handle is {self.next_handle}"
         )
 
     def _drop_seat(self, seat: Seat, index: int) -> None:
         """*seat* is free by entry *index*; its session forgets it itself."""
         del self.seats[seat.handle]
         self._count_down(seat)
-        self._freed[seat.pool] += seat.count
-        self._freed_at.append((index, seat.pool, seat.count))
+        self._freed[seat.pool] += seat.seats
+        self._freed_at.append((index, seat.pool, seat.seats))
         held = self.pools[seat.pool]
         held.drop(seat.handle, self.seats)
         if held.live == 0:
@@ -469,9 +443,9 @@ class LedgerState:
     def _restore_seat(self, seat: Seat) -> None:
         """Undo _drop_seat, the last one first."""
         self.seats[seat.handle] = seat
-        self.in_use[seat.pool] += seat.count
+        self.in_use[seat.pool] += seat.seats
         _, pool, count = self._freed_at.pop()
-        assert (pool, count) == (seat.pool, seat.count)
+        assert (pool, count) == (seat.pool, seat.seats)
         self._unfree(pool, count)
         held = self.pools.get(seat.pool)
         if held is None:
@@ -479,7 +453,7 @@ class LedgerState:
         held.restore(seat.handle)
 
     def _count_down(self, seat: Seat) -> None:
-        left = self.in_use[seat.pool] - seat.count
+        left = self.in_use[seat.pool] - seat.seats
         if left:
             self.in_use[seat.pool] = left
         else:

@@ -1,8 +1,9 @@
-"""Type numbers of everything that travels or is stored, and the functions that turn it into bytes and back.
+"""Type numbers of everything that travels or is stored, and the functions that turn it into bytes
+and back.
 
-A message is ``u16 type number, record``; :mod:`flexcore.wire.records` says what a record is and why it may grow. The
-tables below are **append-only**: a number is never used again for another class, and none is ever changed
-(tests/test_wire_codec.py, ``test_numbers_are_for_ever``).
+A message is ``u16 type number, record``; :mod:`flexcore.wire.records` says what a record is and why
+it may grow. The tables below are **append-only**: a number is never used again for another class,
+and none is ever changed (tests/test_wire_codec.py, ``test_numbers_are_for_ever``).
 
 There is one oracle: :func:`decode` and :func:`decode_command` of *any* bytes give a value or raise
 :class:`~flexcore.errors.RemoteProtocolError`, in time and memory bounded by the length of the bytes
@@ -99,7 +100,12 @@ class TypeTable:
     """Classes by number: the outermost layer of a codec."""
 
     def __init__(
-        self, what: str, top: Mapping[int, type], inner: Mapping[int, type] | None = None, *, max_bytes: int
+        self,
+        what: str,
+        top: Mapping[int, type],
+        inner: Mapping[int, type] | None = None,
+        *,
+        max_bytes: int,
     ) -> None:
         self._what = what
         self._max_bytes = max_bytes
@@ -110,9 +116,8 @@ class TypeTable:
     def encode(self, value: Any) -> bytes:
         """Bytes of *value*.
 
-        Raises:
-            LocalProtocolError: not a class of this table, a number beyond 64 bits, a float that is not finite, a text
-                that is not Unicode, or longer than the limit.
+        Raises: LocalProtocolError: not a class of this table, a number beyond 64 bits, a float that
+            is not finite, a text that is not Unicode, or longer than the limit.
         """
         cls = type(value)
         head = self._head.get(cls)
@@ -123,7 +128,9 @@ class TypeTable:
         except (struct.error, UnicodeEncodeError) as error:
             raise LocalProtocolError(f"{cls.__name__} cannot be encoded: {error}") from error
         if len(data) > self._max_bytes:
-            raise LocalProtocolError(f"{cls.__name__} of {len(data)} bytes; at most {self._max_bytes}")
+            raise LocalProtocolError(
+                f"{cls.__name__} of {len(data)} bytes; at most {self._max_bytes}"
+            )
         return data
 
     def decode(self, data: bytes) -> Any:
@@ -133,7 +140,9 @@ class TypeTable:
             RemoteProtocolError: *data* holds none.
         """
         if len(data) > self._max_bytes:
-            raise RemoteProtocolError(f"a {self._what} of {len(data)} bytes; at most {self._max_bytes}")
+            raise RemoteProtocolError(
+                f"a {self._what} of {len(data)} bytes; at most {self._max_bytes}"
+            )
         try:
             (number,) = _NUMBER.unpack_from(data)
             cls = self._top.get(number)

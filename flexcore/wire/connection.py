@@ -1,10 +1,13 @@
-"""Bytes to messages and back on one stream: u32 big-endian length, then :func:`flexcore.wire.codec.encode`'s bytes.
+"""Bytes to messages and back on one stream: u32 big-endian length, then
+:func:`flexcore.wire.codec.encode`'s bytes.
 
-One class for clients, utilities and peers, at both ends. It knows framing and nothing of what messages mean.
+One class for clients, utilities and peers, at both ends. It knows framing and nothing of what
+messages mean.
 
-A frame's announced length is checked before anything of it is kept, against a small limit until the other side is known
-and :data:`~flexcore.wire.codec.MAX_FRAME_BYTES` after (:meth:`Connection.set_max_frame`). How the bytes are cut into
-pieces makes no difference (tests/test_wire_connection.py, ``test_byte_at_a_time``), and costs no more than linear time.
+A frame's announced length is checked before anything of it is kept, against a small limit until the
+other side is known and :data:`~flexcore.wire.codec.MAX_FRAME_BYTES` after
+(:meth:`Connection.set_max_frame`). How the bytes are cut into pieces makes no difference
+(tests/test_wire_connection.py, ``test_byte_at_a_time``), and costs no more than linear time.
 """
 
 from __future__ import annotations
@@ -28,9 +31,9 @@ _KEEP_BYTES = 1 << 16
 class Connection:
     """One stream's state. ``receive_data`` and then ``next_message`` until it gives None.
 
-    After a :class:`~flexcore.errors.RemoteProtocolError` it is *failed* for good: it takes no more data, and
-    ``next_message`` raises the same error again. ``send`` still works, for the refusal that tells the other side why.
-    After :meth:`close` it is *closed*: nothing works any more.
+    After a :class:`~flexcore.errors.RemoteProtocolError` it is *failed* for good: it takes no more
+    data, and ``next_message`` raises the same error again. ``send`` still works, for the refusal
+    that tells the other side why. After :meth:`close` it is *closed*: nothing works any more.
     """
 
     def __init__(self, *, max_frame_bytes: int = SMALL_FRAME_BYTES) -> None:
@@ -53,7 +56,8 @@ class Connection:
 
     @property
     def unfinished(self) -> bool:
-        """Bytes have arrived that no message was made of yet: at the end of a stream, it was cut."""
+        """Bytes have arrived that no message was made of yet: at the end of a stream, it was
+        cut."""
         return len(self._buffer) > self._at
 
     def set_max_frame(self, max_frame_bytes: int) -> None:
@@ -71,8 +75,8 @@ class Connection:
     def send(self, message: Message) -> bytes:
         """The bytes to write for *message*.
 
-        Raises:
-            LocalProtocolError: the connection is closed, or *message* cannot be encoded (codec.encode).
+        Raises: LocalProtocolError: the connection is closed, or *message* cannot be encoded
+            (codec.encode).
         """
         if self._closed:
             raise LocalProtocolError("this connection is closed")
@@ -82,8 +86,8 @@ class Connection:
     def receive_data(self, data: bytes) -> None:
         """Take what was read. Data for a failed or closed connection is dropped.
 
-        Raises:
-            LocalProtocolError: more than :data:`BUFFER_BYTES_MAX` would wait; call ``next_message`` in between.
+        Raises: LocalProtocolError: more than :data:`BUFFER_BYTES_MAX` would wait; call
+            ``next_message`` in between.
         """
         if self._closed or self._error is not None:
             return
@@ -105,7 +109,11 @@ class Connection:
             return None
         (size,) = _LENGTH.unpack_from(buffer, at)
         if size > self._max_frame_bytes:
-            raise self._fail(RemoteProtocolError(f"a frame of {size} bytes; at most {self._max_frame_bytes} here"))
+            raise self._fail(
+                RemoteProtocolError(
+                    f"a frame of {size} bytes; at most {self._max_frame_bytes} here"
+                )
+            )
         start = at + _LENGTH.size
         end = start + size
         if len(buffer) < end:
@@ -118,7 +126,8 @@ class Connection:
             raise self._fail(error) from None
 
     def _forget(self) -> None:
-        """Drop what was taken out: always if that is everything, else when it is most of a large buffer."""
+        """Drop what was taken out: always if that is everything, else when it is most of a large
+        buffer."""
         if self._at == len(self._buffer):
             self._buffer.clear()
             self._at = 0

@@ -1,8 +1,8 @@
 """How a client shows on a new connection that a session is its own (protocol.md rule 17).
 
-The secret travels once, when the session is opened. Afterwards only an HMAC over the server's fresh nonce does, so that a
-recorded resume is worthless on another connection. On a plain link whoever reads the opening has the secret; that is what
-TLS is for (design.md section 7).
+The secret travels once, when the session is opened. Afterwards only an HMAC over the server's fresh
+nonce does, so that a recorded resume is worthless on another connection. On a plain link whoever
+reads the opening has the secret; that is what TLS is for (design.md section 7).
 """
 
 from __future__ import annotations

@@ -1,27 +1,30 @@
-"""NamedTuple classes to bytes and back: one straight-line encoder and decoder is compiled for each class.
+"""NamedTuple classes to bytes and back: one straight-line encoder and decoder is compiled for each
+class.
 
 The annotations are the schema. A *record* is::
 
-    u32 size     bytes that follow this field
-    u16 fixed    bytes of the fixed part, after this field
-    fixed part   one struct for all fields: int q, float d, bool ?, length of a str or bytes I, count of a tuple I,
-                 presence of a record or of ``X | None`` ?, type number of one of several records H
-    variable     the texts, bytes, items and nested records, in the order of the fields
+    u32 size     bytes that follow this field u16 fixed    bytes of the fixed part, after this field
+    fixed part   one struct for all fields: int q, float d, bool ?, length of a str or bytes I,
+    count of a tuple I, presence of a record or of ``X | None`` ?, type number of one of several
+    records H variable     the texts, bytes, items and nested records, in the order of the fields
 
-all little-endian and without padding. One ``struct`` call reads all of a message's numbers, which is why lengths stand
-together in front instead of each before its text: a varint costs more in Python than the bytes it saves.
+all little-endian and without padding. One ``struct`` call reads all of a message's numbers, which
+is why lengths stand together in front instead of each before its text: a varint costs more in
+Python than the bytes it saves.
 
-**Neighbouring versions.** A field may be added at the end of a class, with a default. *fixed* says how many fields the
-writer had: a reader that knows fewer skips the rest (*size* says where the record ends), one that knows more takes its
-defaults. That holds for nested records too. Shown by tests/test_wire_codec.py, ``test_older_and_newer_readers``.
+**Neighbouring versions.** A field may be added at the end of a class, with a default. *fixed* says
+how many fields the writer had: a reader that knows fewer skips the rest (*size* says where the
+record ends), one that knows more takes its defaults. That holds for nested records too. Shown by
+tests/test_wire_codec.py, ``test_older_and_newer_readers``.
 
-**Hostile bytes.** A decoder checks every length against the end of its record, every count against the bytes that are
-left, that text is UTF-8 and floats are finite, and that nothing is left over; classes do not contain themselves, so depth
-is bounded by the schema. It raises :class:`Malformed` or ``struct.error`` or ``UnicodeDecodeError`` and nothing else;
-:class:`TypeTable` makes one exception of them.
+**Hostile bytes.** A decoder checks every length against the end of its record, every count against
+the bytes that are left, that text is UTF-8 and floats are finite, and that nothing is left over;
+classes do not contain themselves, so depth is bounded by the schema. It raises :class:`Malformed`
+or ``struct.error`` or ``UnicodeDecodeError`` and nothing else; :class:`TypeTable` makes one
+exception of them.
 
-The source is generated, as ``collections.namedtuple`` and attrs do it; :func:`encoder_source` and :func:`decoder_source`
-show it.
+The source is generated, as ``collections.namedtuple`` and attrs do it; :func:`encoder_source` and
+:func:`decoder_source` show it.
 """
 
 from __future__ import annotations
@@ -49,7 +52,8 @@ class Malformed(RemoteProtocolError):
 
 
 class _Kind(NamedTuple):
-    """What an annotation means. *code* is its place in the fixed part; *inner* what an optional or a tuple holds."""
+    """What an annotation means. *code* is its place in the fixed part; *inner* what an optional or
+    a tuple holds."""
 
     name: str  # bool int float str bytes record union optional tuple
     code: str
@@ -89,27 +93,30 @@ def _kind_of(hint: Any) -> _Kind:
         if len(rest) == 1:
             inner = _kind_of(rest[0])
             if inner.name not in ("optional", "union"):
-                return _Kind("optional", "?" + ("" if inner.name == "record" else inner.code), inner)
+                return _Kind(
+                    "optional", "?" + ("" if inner.name == "record" else inner.code), inner
+                )
         elif len(rest) == len(arguments) and all(map(_is_record, rest)):
             return _Kind("union", "H", None, tuple(rest))
     raise TypeError(f"no wire form for a field of type {hint!r}")
 
 
-def _kinds_of(cls: type) -> list[_Kind]:
+def _kinds_of(cls: type[Any]) -> list[_Kind]:
     hints = typing.get_type_hints(cls)
-    return [_kind_of(hints[name]) for name in cls._fields]  # type: ignore[attr-defined]
+    return [_kind_of(hints[name]) for name in cls._fields]
 
 
-def fixed_size(cls: type, fields: int | None = None) -> int:
+def fixed_size(cls: type[Any], fields: int | None = None) -> int:
     """How many bytes the fixed part of *cls* has, or that of its first *fields* fields."""
     return struct.calcsize("<" + "".join(kind.code for kind in _kinds_of(cls)[:fields]))
 
 
-# --- encoding ----------------------------------------------------------------------------------------------------------
+# --- encoding ----------------------------------------
 
 
 def _encode_value(kind: _Kind, a: str, i: int) -> tuple[list[str], str, str]:
-    """Lines that prepare value *a* of field *i*, its argument to pack ('' for a record's), its variable part ('')."""
+    """Lines that prepare value *a* of field *i*, its argument to pack ('' for a record's), its
+    variable part ('')."""
     match kind.name:
         case "bool" | "int":
             return [], a, ""
@@ -122,14 +129,18 @@ def _encode_value(kind: _Kind, a: str, i: int) -> tuple[list[str], str, str]:
         case "record":
             return [f"b{i} = encoder_{kind.classes[0].__name__}({a})"], "", f"b{i}"
         case "union":
-            lines = [f"n{i} = numbers.get(type({a}), 0)", f"b{i} = encoder_for({a}, union_{i})({a})"]
+            lines = [
+                f"n{i} = numbers.get(type({a}), 0)",
+                f"b{i} = encoder_for({a}, union_{i})({a})",
+            ]
             return lines, f"n{i}", f"b{i}"
         case _:
             return _encode_items(kind, a, i)
 
 
 def _encode_items(kind: _Kind, a: str, i: int) -> tuple[list[str], str, str]:
-    assert kind.name == "tuple" and kind.inner is not None
+    assert kind.name == "tuple"
+    assert kind.inner is not None
     inner = kind.inner
     match inner.name:
         case "str":
@@ -143,7 +154,7 @@ def _encode_items(kind: _Kind, a: str, i: int) -> tuple[list[str], str, str]:
     return [line], f"len({a})", f"b{i}"
 
 
-def encoder_source(cls: type) -> str:
+def encoder_source(cls: type[Any]) -> str:
     """The text of *cls*'s encoder."""
     kinds = _kinds_of(cls)
     body = [f"({', '.join(f'a{i}' for i in range(len(kinds)))}{',' if kinds else ''}) = value"]
@@ -170,7 +181,7 @@ def encoder_source(cls: type) -> str:
     return "def encode(value):\n" + "".join(f"    {line}\n" for line in body)
 
 
-# --- decoding ----------------------------------------------------------------------------------------------------------
+# --- decoding ----------------------------------------
 
 
 def _decode_value(kind: _Kind, i: int) -> list[str]:
@@ -198,7 +209,10 @@ def _decode_value(kind: _Kind, i: int) -> list[str]:
 def _decode_items(inner: _Kind, i: int) -> list[str]:
     match inner.name:
         case "str":
-            return [f"v{i}, p = chunks(data, p, end, x{i})", f"v{i} = tuple([str(e, 'utf-8') for e in v{i}])"]
+            return [
+                f"v{i}, p = chunks(data, p, end, x{i})",
+                f"v{i} = tuple([str(e, 'utf-8') for e in v{i}])",
+            ]
         case "bytes":
             return [f"v{i}, p = chunks(data, p, end, x{i})", f"v{i} = tuple(v{i})"]
         case "record":
@@ -216,8 +230,9 @@ def _decode_items(inner: _Kind, i: int) -> list[str]:
             ]
 
 
-def decoder_source(cls: type, fields: int, newer: bool) -> str:
-    """The text of a decoder of the first *fields* fields of *cls*; *newer*: the writer had more than the class has."""
+def decoder_source(cls: type[Any], fields: int, newer: bool) -> str:
+    """The text of a decoder of the first *fields* fields of *cls*; *newer*: the writer had more
+    than the class has."""
     kinds = _kinds_of(cls)[:fields]
     names: list[str] = []
     body: list[str] = []
@@ -225,7 +240,11 @@ def decoder_source(cls: type, fields: int, newer: bool) -> str:
         if kind.name == "optional":
             assert kind.inner is not None
             names += [f"f{i}"] + ([] if kind.inner.name == "record" else [f"x{i}"])
-            body += [f"if f{i}:", *(f"    {line}" for line in _decode_value(kind.inner, i)), f"else: v{i} = None"]
+            body += [
+                f"if f{i}:",
+                *(f"    {line}" for line in _decode_value(kind.inner, i)),
+                f"else: v{i} = None",
+            ]
         else:
             names.append(f"x{i}")
             if kind.name == "record":
@@ -233,7 +252,9 @@ def decoder_source(cls: type, fields: int, newer: bool) -> str:
             body += _decode_value(kind, i)
     values = ", ".join(f"v{i}" for i in range(fields))
     head = [
-        f"try: size, fixed, {', '.join(names)} = unpack_fixed(data, at)" if names else "size, fixed = unpack_fixed(data, at)"
+        f"try: size, fixed, {', '.join(names)} = unpack_fixed(data, at)"
+        if names
+        else "size, fixed = unpack_fixed(data, at)"
     ]
     if names:
         head.append("except struct_error: return other(data, at, limit)")
@@ -244,10 +265,14 @@ def decoder_source(cls: type, fields: int, newer: bool) -> str:
         head += [f"p = at + {6 + fixed_size(cls, fields)}", "end = at + 4 + size"]
     head += ["if end > limit: raise bad('longer than what holds it')"]
     tail = [f"if p {'>' if newer else '!='} end: raise bad('lengths that do not add up')"]
-    tail += [f"return new(cls, ({values}{', ' if fields else ''}*defaults)), end"] if fields < len(cls._fields) else [  # type: ignore[attr-defined]
-        f"return new(cls, ({values}{',' if fields else ''})), end"
-    ]
-    return "def decode(data, at, limit):\n" + "".join(f"    {line}\n" for line in head + body + tail)
+    tail += (
+        [f"return new(cls, ({values}{', ' if fields else ''}*defaults)), end"]
+        if fields < len(cls._fields)
+        else [f"return new(cls, ({values}{',' if fields else ''})), end"]
+    )
+    return "def decode(data, at, limit):\n" + "".join(
+        f"    {line}\n" for line in head + body + tail
+    )
 
 
 def _texts(values: tuple[str, ...]) -> bytes:
@@ -273,7 +298,8 @@ def _not_finite(value: object) -> LocalProtocolError:
 
 
 class Compiler:
-    """Encoders and decoders of classes, each compiled when it is first needed. *numbers*: type number of union members."""
+    """Encoders and decoders of classes, each compiled when it is first needed. *numbers*: type
+    number of union members."""
 
     def __init__(self, numbers: Mapping[type, int]) -> None:
         self._numbers = dict(numbers)
@@ -281,21 +307,21 @@ class Compiler:
         self._encoders: dict[type, Encoder] = {}
         self._decoders: dict[type, Decoder] = {}
 
-    def encoder(self, cls: type) -> Encoder:
+    def encoder(self, cls: type[Any]) -> Encoder:
         """The function that makes a record of a value of *cls*."""
         found = self._encoders.get(cls)
         if found is None:
             found = self._encoders[cls] = self._compile_encoder(cls)
         return found
 
-    def decoder(self, cls: type) -> Decoder:
+    def decoder(self, cls: type[Any]) -> Decoder:
         """The function that reads a record of *cls*."""
         found = self._decoders.get(cls)
         if found is None:
             found = self._decoders[cls] = self._compile_decoder(cls)
         return found
 
-    def _compile_encoder(self, cls: type) -> Encoder:
+    def _compile_encoder(self, cls: type[Any]) -> Encoder:
         kinds = _kinds_of(cls)
         fixed = struct.Struct(_PREFIX.format + "".join(kind.code for kind in kinds))
         scope: dict[str, Any] = {
@@ -327,10 +353,10 @@ class Compiler:
             raise Malformed(f"type number {number} is unknown here")
         return self.decoder(cls)
 
-    def _compile_decoder(self, cls: type) -> Decoder:
-        names: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]
+    def _compile_decoder(self, cls: type[Any]) -> Decoder:
+        names: tuple[str, ...] = cls._fields
         total = len(names)
-        defaults: dict[str, Any] = cls._field_defaults  # type: ignore[attr-defined]
+        defaults: dict[str, Any] = cls._field_defaults
         whole_size = fixed_size(cls)
         # Fixed sizes that an older writer may have: any that leaves out only fields with a default.
         shorter: dict[int, int] = {}
@@ -350,14 +376,16 @@ class Compiler:
                 raise Malformed(f"malformed {cls.__name__}: cut inside its fields")
             variant = variants.get(fields)
             if variant is None:
-                variant = variants[fields] = self._decode_function(cls, fields, fields == total, _refuse)
+                variant = variants[fields] = self._decode_function(
+                    cls, fields, fields == total, _refuse
+                )
             return variant(data, at, limit)
 
         return self._decode_function(cls, total, False, other)
 
-    def _decode_function(self, cls: type, fields: int, newer: bool, other: Decoder) -> Decoder:
-        names: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]
-        defaults: dict[str, Any] = cls._field_defaults  # type: ignore[attr-defined]
+    def _decode_function(self, cls: type[Any], fields: int, newer: bool, other: Decoder) -> Decoder:
+        names: tuple[str, ...] = cls._fields
+        defaults: dict[str, Any] = cls._field_defaults
         kinds = _kinds_of(cls)[:fields]
         fixed = struct.Struct(_PREFIX.format + "".join(kind.code for kind in kinds))
 
@@ -380,7 +408,10 @@ class Compiler:
             scope[f"union_{i}"] = frozenset(kind.classes)
             for inner in _records_in(kind):
                 scope[f"decoder_{inner.__name__}"] = self.decoder(inner)
-        exec(compile(decoder_source(cls, fields, newer), f"<decoder of {cls.__name__}>", "exec"), scope)
+        exec(
+            compile(decoder_source(cls, fields, newer), f"<decoder of {cls.__name__}>", "exec"),
+            scope,
+        )
         found: Decoder = scope["decode"]
         return found
 

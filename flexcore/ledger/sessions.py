@@ -1,0 +1,86 @@
+"""What the ledger's state is made of: sessions, the seats that they hold, and what came of their
+requests."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import attrs
+
+from flexcore.errors import StateDamaged
+from flexcore.ledger.commands import RequestWithdrawn, SeatGranted, SeatReturned
+
+RESULTS_MAX = 256
+"""How many requests of one session may be open (not yet answered): the checkout refuses more, see
+Session.outstanding."""
+
+
+class LedgerCorrupt(StateDamaged):
+    """A log or a snapshot makes no sense: entries that contradict each other, or damaged bytes. The
+    server stops."""
+
+
+class Seat(NamedTuple):
+    """A grant that is held: *count* seats of *feature* out of *pool*. *started*, *entry*: stamp and
+    index of the grant."""
+
+    handle: int
+    session: bytes
+    request: int
+    feature: str
+    pool: str
+    version: str
+    seats: int
+    started: float
+    entry: int
+
+
+class Outcome(NamedTuple):
+    """What came of a request: its entry's index and stamp, and the command itself. Tell the client
+    once index is committed."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    stamp: float
+    command: SeatGranted | SeatReturned | RequestWithdrawn
+
+
+@attrs.define
+class Session:
+    """A client's session (rule 17)."""
+
+    session: bytes
+    secret: bytes = attrs.field(repr=False)
+    user: str
+    host: str
+    display: str
+    project: str
+    pid: int
+    lease_s: float
+    trusted_end: bool
+    opened: float
+    """Stamp of its entry."""
+    opened_index: int
+    answered: int = 0
+    """The client has its answers up to this request; these numbers are over."""
+    results: dict[int, Outcome] = attrs.field(factory=dict)
+    withdrawn: set[int] = attrs.field(factory=set)
+    """Requests that were given up: never granted from now on."""
+    seats: dict[int, Seat] = attrs.field(factory=dict)
+    """What it holds, by handle; not in any particular order (LedgerState.seats_of)."""
+
+    @property
+    def outstanding(self) -> int:
+        """How many requests the ledger remembers for it: at most RESULTS_MAX, by the checkout's
+        care."""
+        return len(self.results) + len(self.withdrawn)
+
+    def is_over(self, request: int, answered: int = 0) -> bool:
+        """Whether *request* must be refused: answered already (also by what comes with it), or
+        withdrawn."""
+        return request <= self.answered or request <= answered or request in self.withdrawn
+
+    def copy(self) -> Session:
+        """One that shares nothing that changes."""
+        return attrs.evolve(
+            self, results=dict(self.results), withdrawn=set(self.withdrawn), seats=dict(self.seats)
+        )
