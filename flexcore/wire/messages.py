@@ -302,7 +302,7 @@ class HeldSeat(NamedTuple):
     handle: int
     feature: str
     version: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
     started: float
 
 
@@ -332,7 +332,7 @@ class Checkout(NamedTuple):
     answered: int
     feature: str
     version: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
     term_seen: int
 
 
@@ -346,7 +346,7 @@ class Granted(NamedTuple):
     handle: int
     feature: str
     version: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
     started: float
     line: str
     hostids: tuple[str, ...]
@@ -462,7 +462,7 @@ class FeatureRow(NamedTuple):
     expiry: str
     expires_in_days: int | None
     vendor_string: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
     in_use: int
     lock: str
     error: str = ""
@@ -477,7 +477,7 @@ class SeatRow(NamedTuple):
     version: str
     handle: int
     started: float
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
     pid: int
     linger_left_s: float | None = None
     linger_s: float | None = None
