@@ -178,6 +178,7 @@ class SqliteStore:
         run = self._connection.execute
         if batch.replace_log:
             run("DELETE FROM log")
+            run("DELETE FROM snapshot")
         if batch.truncate_from is not None:
             run("DELETE FROM log WHERE idx >= ?", (batch.truncate_from,))
         if batch.snapshot is not None:

@@ -1,0 +1,408 @@
+"""The server's loop: whatever is ready goes into the machine, then one turn carries out what it asks.
+
+Reader tasks hand bytes to the machine as they become ready and ask for a turn; trio runs the turn
+after all of them, so that one ``end_turn`` serves a whole batch of clients with one frame a peer and
+one ``Persist`` (design.md section 4). The order of a turn: time, ``end_turn``, bytes out, actions.
+Entries thus leave for the peers before their own commit begins (protocol.md rule 20).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol, assert_never
+
+import trio
+
+from flexcore.errors import StateError
+from flexcore.identity import Rank
+from flexcore.quorum import PersistBatch
+from flexcore.server import (
+    CloseConnection,
+    DialPeer,
+    Halt,
+    Persist,
+    ServerAction,
+    WriteLog,
+)
+from flexcore_host import clock, entropy, resolver
+
+from . import sockets
+from .link import Link
+from .store import Store
+
+__all__ = ["LogSink", "Machine", "Outcome", "ServerLoop"]
+
+NONCE_BYTES = 16
+DIAL_TIMEOUT_S = 3.0
+"""A dial that is not answered for so long has failed; the machine asks for the next one."""
+MAX_SLEEP_S = 10.0
+"""The loop wakes up this often at least: trio's own clock stands still while the machine sleeps."""
+RESOLVERS_MAX = 4
+"""Threads that may hang in the resolver at once."""
+ACCEPT_BATCH = 64
+ACCEPT_PAUSE_S = 0.1
+"""Without free file descriptors accepting pauses; who waits in the backlog is served afterwards."""
+ACCEPT_COMPLAINT_S = 60.0
+FLUSH_S = 2.0
+"""How long the end of the process waits for the last bytes to be taken."""
+
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Machine(Protocol):
+    """What the loop drives: :class:`flexcore.server.LicenseServer`, or a stand-in in tests."""
+
+    def connection_opened(
+        self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float
+    ) -> None: ...
+    def receive_data(self, conn: int, data: bytes, *, now: float, wall: float) -> None: ...
+    def connection_ended(self, conn: int, *, orderly: bool, now: float, wall: float) -> None: ...
+    def peer_connected(
+        self, conn: int, peer: Rank, *, nonce: bytes, now: float, wall: float
+    ) -> None: ...
+    def dial_failed(
+        self, peer: Rank, *, refused: bool, error: str, now: float, wall: float
+    ) -> None: ...
+    def persisted(self, ticket: int, *, now: float, wall: float) -> None: ...
+    def persist_failed(self, ticket: int, error: str, *, now: float, wall: float) -> None: ...
+    def stop(self, scope: str, requested_by: str, *, now: float, wall: float) -> None: ...
+    def handle_timeout(self, *, now: float, wall: float) -> None: ...
+    def next_timeout(self) -> float | None: ...
+    def end_turn(self, *, now: float, wall: float) -> None: ...
+    def data_to_send(self) -> Iterable[tuple[int, bytes]]: ...
+    def next_action(self) -> ServerAction | None: ...
+
+
+class LogSink(Protocol):
+    """Where log lines go, a batch a turn: (daemon, text) pairs without a time."""
+
+    def __call__(self, lines: Sequence[tuple[str, str]]) -> None: ...
+
+
+class Outcome(NamedTuple):
+    """How the server ended: the status to exit with, and why."""
+
+    exit_code: int
+    reason: str
+
+
+class ServerLoop:
+    """Drives one machine on one set of listening sockets until it halts."""
+
+    def __init__(
+        self, machine: Machine, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
+        timeout_s: float, now: Callable[[], float] = clock.now, wall: Callable[[], float] = clock.wall,
+        draw: Callable[[int], bytes] = entropy.draw,
+    ) -> None:  # fmt: skip
+        self._machine = machine
+        self._store = store
+        self._listeners = list(listeners)
+        self._log = log
+        self._timeout_s = timeout_s
+        self._now = now
+        self._wall = wall
+        self._draw = draw
+        self._links: dict[int, Link] = {}
+        self._last_conn = 0
+        self._lines: list[tuple[str, str]] = []
+        self._known: dict[Rank, resolver.Address] = {}
+        self._resolved: dict[tuple[str, int], tuple[resolver.Address, ...]] = {}
+        self._writes_under_way = 0
+        self._disk = trio.CapacityLimiter(1)
+        self._names = trio.CapacityLimiter(RESOLVERS_MAX)
+        self._complain_at = 0.0
+        self._due = True
+        self._idle = trio.lowlevel.ParkingLot()
+        self._outcome: Outcome | None = None
+        self._nursery: trio.Nursery | None = None
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> Outcome:
+        """Serve until the machine halts; returns why. Cancelling it closes everything at once."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for listener in self._listeners:
+                    nursery.start_soon(self._accept, listener)
+                task_status.started()
+                await self._turns()
+                self._close_listeners()
+                await self._flush()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._close_listeners()
+            for link in list(self._links.values()):
+                link.close()
+            self._links.clear()
+            self._write_log()
+        assert self._outcome is not None
+        return self._outcome
+
+    def stop(self, scope: str, requested_by: str) -> None:
+        """Stop in order: this server after a hand-over ('one'), or the triad ('all')."""
+        self._machine.stop(scope, requested_by, now=self._now(), wall=self._wall())
+        self._ask_for_turn()
+
+    @property
+    def write_under_way(self) -> bool:
+        """True while the store is at work in another thread: it must not be closed."""
+        return self._writes_under_way > 0
+
+    # --- turns ------------------------------------------------------------------------------------
+
+    def _ask_for_turn(self) -> None:
+        self._due = True
+        self._idle.unpark()
+
+    async def _turns(self) -> None:
+        while self._outcome is None:
+            if self._due:
+                await trio.lowlevel.checkpoint()
+            else:
+                with trio.move_on_after(self._pause_s()):
+                    await self._idle.park()
+            self._due = False
+            self._turn()
+
+    def _pause_s(self) -> float:
+        due_at = self._machine.next_timeout()
+        return MAX_SLEEP_S if due_at is None else min(MAX_SLEEP_S, max(0.0, due_at - self._now()))
+
+    def _turn(self) -> None:
+        machine = self._machine
+        now, wall = self._now(), self._wall()
+        due_at = machine.next_timeout()
+        if due_at is not None and due_at <= now:
+            machine.handle_timeout(now=now, wall=wall)
+        machine.end_turn(now=now, wall=wall)
+        links = self._links
+        for conn, data in machine.data_to_send():
+            link = links.get(conn)
+            if link is not None:
+                self._send(link, data)
+        while (action := machine.next_action()) is not None:
+            self._carry_out(action)
+        if self._lines:
+            self._write_log()
+
+    def _carry_out(self, action: ServerAction) -> None:
+        match action:
+            case WriteLog(daemon=daemon, text=text):
+                self._lines.append((daemon, text))
+            case Persist(ticket=ticket, batch=batch):
+                self._persist(ticket, batch)
+            case CloseConnection(conn=conn, abort=abort):
+                self._close(conn, abort=abort)
+            case DialPeer(peer=peer, host=host, port=port):
+                self._start(self._dial, peer, host, port)
+            case Halt(exit_code=exit_code, reason=reason):
+                if self._outcome is None:
+                    self._outcome = Outcome(exit_code, reason)
+            case _:
+                assert_never(action)
+
+    def _write_log(self) -> None:
+        lines, self._lines = self._lines, []
+        self._log(lines)
+
+    def _start(self, function: Callable[..., object], *args: object) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(partial(function, *args))  # type: ignore[arg-type]
+
+    # --- disk -------------------------------------------------------------------------------------
+
+    def _persist(self, ticket: int, batch: PersistBatch) -> None:
+        if self._store.blocking:
+            self._start(self._persist_in_thread, ticket, batch)
+            return
+        try:
+            self._store.write(batch)
+        except StateError as error:
+            self._answer_persist(ticket, str(error))
+        else:
+            self._answer_persist(ticket, None)
+
+    async def _persist_in_thread(self, ticket: int, batch: PersistBatch) -> None:
+        """Write off the loop's thread. A disk that hangs is abandoned when the process ends."""
+        self._writes_under_way += 1
+        failure: str | None = None
+        try:
+            await trio.to_thread.run_sync(
+                self._store.write, batch, abandon_on_cancel=True, limiter=self._disk
+            )
+        except StateError as error:
+            failure = str(error)
+        self._writes_under_way -= 1
+        self._answer_persist(ticket, failure)
+
+    def _answer_persist(self, ticket: int, failure: str | None) -> None:
+        now, wall = self._now(), self._wall()
+        if failure is None:
+            self._machine.persisted(ticket, now=now, wall=wall)
+        else:
+            self._machine.persist_failed(ticket, failure, now=now, wall=wall)
+        self._ask_for_turn()
+
+    # --- connections ------------------------------------------------------------------------------
+
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(listener)
+            except trio.ClosedResourceError:
+                return
+            for _ in range(ACCEPT_BATCH):
+                try:
+                    sock, _address = listener.accept()
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno in _OUT_OF_RESOURCES:
+                        self._complain(f"Cannot accept connections: {os.strerror(error.errno)}")
+                        await trio.sleep(ACCEPT_PAUSE_S)
+                        break
+                    continue  # the client has given up meanwhile
+                self._accepted(sock)
+
+    def _accepted(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sockets.tune(sock, self._timeout_s, peer=False)
+        local, remote = sockets.is_local(sock)
+        link = self._add_link(sock, accepted=True)
+        self._machine.connection_opened(
+            link.conn, nonce=self._draw(NONCE_BYTES), local=local, remote=remote,
+            now=self._now(), wall=self._wall(),
+        )  # fmt: skip
+        self._start(self._read, link)
+        self._ask_for_turn()
+
+    def _complain(self, text: str) -> None:
+        now = self._now()
+        if now >= self._complain_at:
+            self._complain_at = now + ACCEPT_COMPLAINT_S
+            self._lines.append(("lmgrd", text))
+            self._ask_for_turn()
+
+    def _add_link(self, sock: socket.socket, *, accepted: bool) -> Link:
+        self._last_conn += 1
+        link = Link(self._last_conn, sock, accepted=accepted)
+        self._links[link.conn] = link
+        return link
+
+    async def _read(self, link: Link) -> None:
+        machine = self._machine
+        try:
+            while data := await link.receive():
+                if not link.closing:
+                    machine.receive_data(link.conn, data, now=self._now(), wall=self._wall())
+                    self._ask_for_turn()
+        except OSError:
+            self._end(link, orderly=False)
+        except trio.ClosedResourceError:
+            return  # we closed it
+        else:
+            self._end(link, orderly=True)
+
+    def _send(self, link: Link, data: bytes) -> None:
+        if not link.send(data):
+            self._end(link, orderly=False)
+        elif link.unsent and not link.draining:
+            link.draining = True
+            self._start(self._drain, link)
+
+    async def _drain(self, link: Link) -> None:
+        try:
+            taken = await link.drain()
+        except trio.ClosedResourceError:
+            return
+        link.draining = False
+        if not taken:
+            self._end(link, orderly=False)
+
+    def _end(self, link: Link, *, orderly: bool) -> None:
+        """The other end is gone, or is given up: tell the machine, unless it knows."""
+        if self._links.pop(link.conn, None) is not None and not link.closing:
+            self._machine.connection_ended(
+                link.conn, orderly=orderly, now=self._now(), wall=self._wall()
+            )
+            self._ask_for_turn()
+        link.close(abort=not orderly)
+
+    def _close(self, conn: int, *, abort: bool) -> None:
+        link = self._links.get(conn)
+        if link is None or link.closing:
+            return
+        if abort:
+            del self._links[conn]
+            link.close(abort=True)
+        else:
+            link.closing = True
+            self._start(self._linger, link)
+
+    async def _linger(self, link: Link) -> None:
+        await link.linger()
+        self._links.pop(link.conn, None)
+
+    # --- dialling ---------------------------------------------------------------------------------
+
+    async def _dial(self, peer: Rank, host: str, port: int) -> None:
+        try:
+            addresses = await self._resolve(host, port)
+        except OSError as error:
+            result = sockets.DialResult(None, error=f"{host}: {error.strerror or error}")
+        else:
+            result = await sockets.connect_any(addresses, DIAL_TIMEOUT_S, self._known.get(peer))
+        now, wall = self._now(), self._wall()
+        if result.sock is None:
+            self._machine.dial_failed(
+                peer, refused=result.refused, error=result.error, now=now, wall=wall
+            )
+            self._ask_for_turn()
+            return
+        if result.address is not None:
+            self._known[peer] = result.address
+        sockets.tune(result.sock, self._timeout_s, peer=True)
+        link = self._add_link(result.sock, accepted=False)
+        self._machine.peer_connected(
+            link.conn, peer, nonce=self._draw(NONCE_BYTES), now=now, wall=wall
+        )
+        self._start(self._read, link)
+        self._ask_for_turn()
+
+    async def _resolve(self, host: str, port: int) -> tuple[resolver.Address, ...]:
+        """Ask the resolver; when it fails or hangs, what it said before is used."""
+        if resolver.is_literal(host):
+            return resolver.addresses_of(host, port)
+        with trio.move_on_after(DIAL_TIMEOUT_S):
+            try:
+                found = await trio.to_thread.run_sync(
+                    resolver.addresses_of, host, port, abandon_on_cancel=True, limiter=self._names
+                )
+            except OSError:
+                if (host, port) not in self._resolved:
+                    raise
+            else:
+                self._resolved[host, port] = found
+        known = self._resolved.get((host, port))
+        if known is None:
+            raise OSError(errno.ETIMEDOUT, "the name server does not answer")
+        return known
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            if listener.fileno() >= 0:
+                trio.lowlevel.notify_closing(listener)
+                listener.close()
+
+    async def _flush(self) -> None:
+        with trio.move_on_after(FLUSH_S):
+            async with trio.open_nursery() as nursery:
+                for link in list(self._links.values()):
+                    nursery.start_soon(link.linger)

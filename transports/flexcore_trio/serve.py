@@ -1,0 +1,107 @@
+"""A licence server from its configuration to its exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Sequence
+
+import trio
+
+from flexcore.server import LicenseServer, ServerConfig
+from flexcore_host import clock, entropy
+
+from .loop import LogSink, Outcome, ServerLoop
+from .store import Store
+
+__all__ = ["run_server", "serve"]
+
+_ID_BYTES = 16
+SIGNALLED = 1
+"""Exit status after a second signal: stopped at once, without a hand-over."""
+
+
+async def serve(
+    config: ServerConfig, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
+    now: Callable[[], float] = clock.now, wall: Callable[[], float] = clock.wall,
+    draw: Callable[[int], bytes] = entropy.draw,
+    task_status: trio.TaskStatus[ServerLoop] = trio.TASK_STATUS_IGNORED,
+) -> Outcome:  # fmt: skip
+    """Serve on ``listeners`` (bound, listening, non-blocking) until the server halts.
+
+    The listeners are open before the first message leaves (protocol.md section 2), and are closed
+    here. ``task_status`` yields the loop, whose ``stop`` stops in order. Raises StateError when the
+    stored state cannot be used.
+    """
+    machine = LicenseServer(
+        config, stored=store.load(), boot_id=draw(_ID_BYTES), triad_id=draw(_ID_BYTES),
+        now=now(), wall=wall(),
+    )  # fmt: skip
+    loop = ServerLoop(
+        machine, store=store, listeners=listeners, log=log, timeout_s=config.timeout_s,
+        now=now, wall=wall, draw=draw,
+    )  # fmt: skip
+    try:
+        task_status.started(loop)
+        return await loop.run()
+    finally:
+        if not loop.write_under_way:  # a disk that hangs is left to the end of the process
+            store.close()
+
+
+def run_server(
+    config: ServerConfig, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
+    on_hangup: Callable[[], None] | None = None,
+) -> Outcome:  # fmt: skip
+    """Serve until halted: SIGTERM and SIGINT stop in order, a second one at once.
+
+    ``on_hangup`` is called for SIGHUP, where the system has it (log rotation).
+    """
+    return trio.run(_run, config, store, listeners, log, on_hangup)
+
+
+async def _run(
+    config: ServerConfig, store: Store, listeners: Sequence[socket.socket], log: LogSink,
+    on_hangup: Callable[[], None] | None,
+) -> Outcome:  # fmt: skip
+    ended: list[Outcome] = []
+
+    async def served(task_status: trio.TaskStatus[ServerLoop]) -> None:
+        ended.append(
+            await serve(config, store=store, listeners=listeners, log=log, task_status=task_status)
+        )
+        nursery.cancel_scope.cancel()
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(_close_all, listeners)
+        signals = stack.enter_context(trio.open_signal_receiver(*_signals(on_hangup)))
+        async with trio.open_nursery() as nursery:
+            loop = await nursery.start(served)
+            stopping = False
+            async for number in signals:
+                name = signal.Signals(number).name
+                if number == getattr(signal, "SIGHUP", None):
+                    if on_hangup is not None:
+                        on_hangup()
+                elif not stopping:
+                    stopping = True
+                    loop.stop("one", f"signal {name}")
+                else:
+                    ended.append(Outcome(SIGNALLED, f"a second signal ({name}): stopped at once"))
+                    nursery.cancel_scope.cancel()
+                    break
+    return ended[-1]
+
+
+def _signals(on_hangup: Callable[[], None] | None) -> list[signal.Signals]:
+    chosen = [signal.SIGTERM, signal.SIGINT]
+    if on_hangup is not None and hasattr(signal, "SIGHUP"):
+        chosen.append(signal.SIGHUP)
+    return chosen
+
+
+def _close_all(listeners: Sequence[socket.socket]) -> None:
+    for listener in listeners:
+        listener.close()
+
