@@ -1,0 +1,113 @@
+"""What simulated applications do all day: check out, hold, check in, give up, crash, come back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flexcore import timing
+from flexcore_testing.client_run import ClientRun
+
+if TYPE_CHECKING:
+    from flexcore_testing.plan import Fault
+    from flexcore_testing.service import ServiceTriad
+
+SEATS_MAX = 3
+
+
+class Application:
+    """A user's seat at a terminal: one client process at a time, started again when it is gone."""
+
+    def __init__(self, triad: ServiceTriad, name: str, number: int) -> None:
+        self.triad = triad
+        self.name = name
+        self.rng = triad.client_rng
+        self.pace_s = triad.profile.traffic_s
+        self.rate = self.rng.choice((1.0, 1.0 - timing.RATE_ERROR, 1.0 + timing.RATE_ERROR))
+        self.first = number % 3
+        self.run: ClientRun | None = None
+        self.active = True
+
+    def begin(self) -> None:
+        """Start the process and its habits."""
+        self._start()
+        self._next()
+
+    def _start(self) -> None:
+        self.run = self.triad.client(self.name, rate=self.rate, first=self.first)
+
+    def _next(self) -> None:
+        self.triad.world.after(self.rng.expovariate(1.0 / self.pace_s), self._act)
+
+    def _act(self) -> None:
+        if not self.active:
+            return
+        self._next()
+        run = self.run
+        if run is None or not run.alive:
+            self._start()
+            return
+        if run.paused:
+            return
+        rng = self.rng
+        choice = rng.random()
+        if run.pending:
+            if choice < 0.1:
+                run.withdraw(rng.choice(sorted(run.pending)))
+        elif len(run.seats) < SEATS_MAX and (not run.seats or choice < 0.35):
+            self.triad.coverage["asked"] += 1
+            run.checkout("f1", rng.choice((1, 1, 1, 2)))
+        elif run.seats and choice < 0.75:
+            run.checkin(rng.choice(sorted(run.seats)))
+        elif choice < 0.8:
+            run.close()
+            self.run = None
+
+    # --- faults --------------------------------------------------------------------------------------------------
+
+    def strike(self, fault: Fault) -> bool:
+        """A fault that is about this client."""
+        run = self.run
+        if run is None or not run.alive:
+            return False
+        triad, network = self.triad, self.triad.network
+        if fault.kind == "client kill":
+            triad.kill_client(self.name, says_so=fault.for_s < triad.profile.timeout_s)
+            self.run = None
+        elif fault.kind == "client pause":
+            if run.paused:
+                return False
+            triad.note(run, "paused")
+            run.pause()
+            triad.world.after(fault.for_s * 2, run.resume)
+        elif fault.kind == "client cut":
+            pairs = [(self.name, server) for server in "PST" if server == "PST"[fault.other] or fault.for_s % 1 < 0.5]
+            if fault.draw < 0.7:
+                pairs += [(server, client) for client, server in pairs]
+            triad.note(run, f"cut {pairs}")
+            for source, target in pairs:
+                network.cut(source, target)
+                triad.world.after(fault.for_s * 2, network.heal, source, target)
+        else:
+            for server in "PST":
+                network.reset_between(self.name, server, half_open=fault.draw < 0.5)
+            triad.note(run, "its connections are reset")
+        triad.coverage[f"fault {fault.kind}"] += 1
+        return True
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    def calm_down(self) -> None:
+        """Peace: a paused process goes on."""
+        if self.run is not None:
+            self.run.resume()
+
+    def finish(self) -> None:
+        """Leave: in order, or by dying."""
+        self.active = False
+        run = self.run
+        if run is None or not run.alive:
+            return
+        if self.rng.random() < 0.6:
+            run.close()
+        else:
+            self.triad.kill_client(self.name, says_so=self.rng.random() < 0.7)

@@ -1,0 +1,240 @@
+"""An application and the :class:`flexcore.client.ClientNode` inside it, on a host of its own."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flexcore.client import (
+    Abort,
+    CheckedIn,
+    CheckoutDeniedAction,
+    CheckoutGranted,
+    ClientConfig,
+    ClientNode,
+    Close,
+    Closed,
+    Connect,
+    ConnectFailed,
+    ConnectionEnded,
+    ConnectionMade,
+    MessageReceived,
+    Seat,
+    SeatLost,
+    SendMessage,
+    StateChanged,
+)
+from flexcore_testing.clockwork import DriftingClock
+
+if TYPE_CHECKING:
+    from flexcore_testing.service import ServiceTriad
+
+CONNS_MAX = 1 << 20
+
+
+class ClientRun:
+    """One process of a client: an event loop around a ClientNode, and what it told the application."""
+
+    is_server = False
+
+    def __init__(self, triad: ServiceTriad, name: str, serial: int, config: ClientConfig, rate: float) -> None:
+        self.triad = triad
+        self.world = triad.world
+        self.network = triad.network
+        self.name = self.host = name
+        self.serial = serial
+        self.alive = True
+        self.paused = False
+        rng: random.Random = triad.client_rng
+        self.clock = DriftingClock(rate, self.world.now, rng.uniform(0.0, 1e6))
+        self.node = ClientNode(
+            config,
+            entropy=rng.randbytes(32),
+            now=self.now(),
+            wall=triad.profile.epoch + self.world.now,
+        )
+        self.seats: dict[int, Seat] = {}
+        """What the application was told that it holds."""
+        self.pending: dict[int, str] = {}
+        """Checkouts without an answer: request, feature."""
+        self.granted: dict[int, Seat] = {}
+        """By request."""
+        self.denied: dict[int, CheckoutDeniedAction] = {}
+        self.told: list[str] = []
+        self.closed = False
+        self.on_tell: Callable[[str], None] | None = None
+        self._inbox: deque[tuple[Any, ...]] = deque()
+        self._dials: dict[int, bool] = {}
+        self._turn_at: float | None = None
+        self._spins = 0
+        self._conn = CONNS_MAX
+
+    def now(self) -> float:
+        """What this process's clock shows."""
+        return self.clock.local(self.world.now)
+
+    def held(self) -> tuple[Seat, ...]:
+        """What the client believes in at this very instant, whether or not it runs."""
+        if not self.alive:
+            return ()
+        return tuple(self.node.held(self.now()))
+
+    # --- what the application does -------------------------------------------------------------------------------
+
+    def checkout(self, feature: str, count: int = 1, version: str = "") -> int:
+        """Ask for seats."""
+        request = self.node.checkout(feature, version, count, now=self.now())
+        self.pending[request] = feature
+        self._wake(self.world.now)
+        return request
+
+    def checkin(self, handle: int) -> None:
+        """Give a seat back."""
+        self.seats.pop(handle, None)
+        self.node.checkin(handle, self.now())
+        self._wake(self.world.now)
+
+    def withdraw(self, request: int) -> None:
+        """Give up a request."""
+        self.pending.pop(request, None)
+        self.node.withdraw(request, self.now())
+        self._wake(self.world.now)
+
+    def close(self) -> None:
+        """Give everything back and end the process in order."""
+        self.seats.clear()
+        self.pending.clear()
+        self.node.close(self.now())
+        self._wake(self.world.now)
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self.paused:
+            self.paused = False
+            self._wake(self.world.now)
+
+    def die(self) -> None:
+        """The process is gone."""
+        self.alive = False
+        self.seats.clear()
+        self.pending.clear()
+
+    # --- Party ---------------------------------------------------------------------------------------------------
+
+    def take_conn(self) -> int:
+        """Nobody dials a client."""
+        raise AssertionError("a client does not listen")
+
+    def accepted(self, conn: int, remote: str) -> None:
+        """Nobody dials a client."""
+        raise AssertionError("a client does not listen")
+
+    def arrived(self, conn: int, message: Any) -> None:
+        """A message came in."""
+        self._post(MessageReceived(conn=conn, message=message))
+
+    def ended(self, conn: int, orderly: bool) -> None:
+        """A connection is over."""
+        self._post(ConnectionEnded(conn=conn, orderly=orderly))
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def _post(self, event: Any) -> None:
+        if self.alive:
+            self._inbox.append(event)
+            self._spins = 0
+            self._wake(self.world.now + self.triad.turn_delay())
+
+    def _wake(self, when: float) -> None:
+        if self.paused or not self.alive:
+            return
+        if self._turn_at is not None and self._turn_at <= when:
+            return
+        self._turn_at = when
+        self.world.at(when, self._turn, when)
+
+    def _turn(self, when: float) -> None:
+        if self._turn_at != when or self.paused or not self.alive:
+            return
+        self._turn_at = None
+        now = self.now()
+        while self._inbox:
+            self.node.receive_event(self._inbox.popleft(), now=now)
+        due = self.node.next_timeout()
+        if due is not None and due <= now:
+            self._spins += 1
+            assert self._spins < 200, f"{self.name}: the timer at {due} stays due for ever (now {now})"
+            self.node.handle_timeout(now=now)
+        self._perform()
+        self.triad.after_client_turn(self)
+        if not self.alive or self.closed:
+            return
+        due = self.node.next_timeout()
+        if due is not None:
+            self._wake(max(self.clock.true(due), self.world.now) + 1e-6 + self.triad.timer_delay())
+
+    def _perform(self) -> None:
+        while (action := self.node.next_action()) is not None:
+            if isinstance(action, SendMessage):
+                self.network.send(self, action.conn, action.message)
+            elif isinstance(action, Connect):
+                self._connect(action)
+            elif isinstance(action, Abort):
+                self._dials.pop(action.conn, None)
+                self.network.close(self, action.conn, abort=True)
+            elif isinstance(action, Close):
+                self._dials.pop(action.conn, None)
+                self.network.close(self, action.conn)
+            else:
+                self._tell(action)
+
+    def _tell(self, action: Any) -> None:
+        if isinstance(action, CheckoutGranted):
+            self.pending.pop(action.request, None)
+            self.granted[action.request] = action.seat
+            self.seats[action.seat.handle] = action.seat
+            self.triad.client_granted(self, action.request, action.seat)
+            self._say(f"holds {action.seat.feature} handle {action.seat.handle}")
+        elif isinstance(action, CheckoutDeniedAction):
+            self.pending.pop(action.request, None)
+            self.denied[action.request] = action
+            self.triad.client_denied(self, action)
+            self._say(f"is denied: {action.text} ({action.code},{action.minor})")
+        elif isinstance(action, SeatLost):
+            if self.seats.pop(action.handle, None) is not None:
+                self.triad.client_lost(self, action)
+                self._say(f"has lost {action.seat.feature} handle {action.handle}: {action.reason}")
+        elif isinstance(action, CheckedIn):
+            self.triad.client_returned(self, action)
+        elif isinstance(action, StateChanged):
+            self.triad.coverage["client ready" if action.ready else "client searching"] += 1
+        elif isinstance(action, Closed):
+            self.closed = True
+            self.triad.client_closed(self)
+
+    def _say(self, text: str) -> None:
+        self.told.append(text)
+        self.triad.tell(self.name, text)
+
+    def _connect(self, action: Connect) -> None:
+        conn = action.conn
+        target = self.triad.server_at(action.host, action.port)
+        self._dials[conn] = True
+
+        def made(conn: int) -> None:
+            if self._dials.pop(conn, None) is None:
+                self.network.close(self, conn, abort=True)
+            else:
+                self._post(ConnectionMade(conn=conn))
+
+        def failed(conn: int, refused: bool, error: str) -> None:
+            if self._dials.pop(conn, None) is not None:
+                self._post(ConnectFailed(conn=conn, error=error, refused=refused))
+
+        self.network.dial(self, target, conn, made, failed)

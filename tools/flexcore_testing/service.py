@@ -1,0 +1,235 @@
+"""The whole service: three ServerNodes that serve a signed licence file, and clients that use it and suffer."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from flexcore.client import CheckedIn, CheckoutDeniedAction, ClientConfig, Seat, SeatLost
+from flexcore.identity import Rank
+from flexcore.ledger import Ledger
+from flexcore.ledger.commands import Command
+from flexcore.licensefile import LicenseFile
+from flexcore.override import override
+from flexcore.server import ServerConfig
+from flexcore.wire.messages import ServerAddress
+from flexcore_testing.applications import Application
+from flexcore_testing.checks import Violation
+from flexcore_testing.client_checks import ClientChecks
+from flexcore_testing.client_run import ClientRun
+from flexcore_testing.licences import HOSTS, PORT, licence_for, test_key
+from flexcore_testing.process import ServerHost, ServerRun
+from flexcore_testing.profile import Profile
+from flexcore_testing.server_run import NodeRun
+from flexcore_testing.triad import NAMES, SimulatedTriad
+
+if TYPE_CHECKING:
+    from flexcore_testing.plan import Fault
+
+SEATS_UNAVAILABLE = frozenset({-4})
+"""Denials that a healthy triad gives to these clients: all seats are in use."""
+
+
+class ServiceTriad(SimulatedTriad):
+    """Three servers with clients."""
+
+    def __init__(self, profile: Profile, *, only: frozenset[str] | None = None) -> None:
+        super().__init__(profile, only=only)
+        self.client_rng = random.Random(f"clients {profile.campaign} {profile.seed}")
+        self.license: LicenseFile = licence_for(profile)
+        self.keys = (test_key(),)
+        self.clients: dict[str, ClientRun] = {}
+        self.applications: list[Application] = []
+        self.client_checks = ClientChecks(self)
+        self.calm = False
+        """In peace: a denial for any other reason than that the seats are in use is a fault (I8)."""
+
+    # --- servers -------------------------------------------------------------------------------------------------
+
+    @override
+    def make_run(self, host: ServerHost, serial: int) -> NodeRun:
+        return NodeRun(self, host, serial, self.server_config(host.rank))
+
+    def server_config(self, rank: Rank) -> ServerConfig:
+        """What the server of this rank is told when it starts."""
+        return ServerConfig(
+            license=self.license,
+            keys=self.keys,
+            rank=rank,
+            license_path="simulated.lic",
+            software="0.1",
+            first_start=self.first_start,
+        )
+
+    @override
+    def is_member(self, rank: Rank) -> bool:
+        run = self.hosts[rank].run
+        if not isinstance(run, NodeRun):
+            return False
+        return run.node.machine.hard.member and not self.hosts[rank].disk.blank
+
+    @override
+    def next_command(self, ledger: Ledger) -> Command:
+        raise AssertionError("here clients decide")
+
+    @override
+    def describe(self, run: ServerRun) -> str:
+        assert isinstance(run, NodeRun)
+        report = run.node.machine.report()
+        return f"{report.state} term {report.term} ({report.reason})"
+
+    def server_at(self, host: str, port: int) -> str:
+        """The simulated host that an address means."""
+        assert port == PORT, f"nobody listens on port {port}"
+        return NAMES[HOSTS.index(host)]
+
+    def logged(self, run: NodeRun, daemon: str, text: str) -> None:
+        """A server wrote a line of its debug log."""
+        self.journal.note(self.world.now, run.name, f"log ({daemon}) {text}")
+        self.client_checks.logged(run, daemon, text)
+
+    # --- clients -------------------------------------------------------------------------------------------------
+
+    def client(self, name: str, *, rate: float = 1.0, first: int = 0) -> ClientRun:
+        """Start a client process; its search path begins with server number *first*."""
+        if name not in self.network.powered:
+            self.network.add_host(name)
+        self.serial += 1
+        addresses = tuple(ServerAddress(HOSTS[(first + step) % 3], PORT) for step in range(3))
+        config = ClientConfig(
+            path=(addresses,), vendor="demo", user=name, host=f"{name}-host", display="/dev/tty", keys=self.keys
+        )
+        run = ClientRun(self, name, self.serial, config, rate)
+        self.clients[name] = run
+        return run
+
+    def kill_client(self, name: str, *, says_so: bool = True) -> None:
+        """kill -9 of a client, or its machine loses power."""
+        run = self.clients.pop(name, None)
+        if run is None:
+            return
+        self.note(run, f"killed, held {[seat.handle for seat in run.held()]}")
+        run.die()
+        self.network.die(run, says_so=says_so)
+
+    def after_client_turn(self, run: ClientRun) -> None:
+        """Called after each turn of a client."""
+        self.client_checks.after_client_turn(run)
+
+    @override
+    def after_turn(self, run: ServerRun) -> None:
+        super().after_turn(run)
+        assert isinstance(run, NodeRun)
+        self.client_checks.after_server_turn(run)
+
+    def client_granted(self, run: ClientRun, request: int, seat: Seat) -> None:
+        """A client was told that it holds a seat."""
+        self.coverage["checkouts"] += 1
+        self.note(run, f"granted {seat.feature} x{seat.count} handle {seat.handle} (request {request})")
+        self.client_checks.granted(run, seat)
+
+    def client_denied(self, run: ClientRun, action: CheckoutDeniedAction) -> None:
+        """A client was told no."""
+        self.coverage[f"denied {action.code}"] += 1
+        self.note(run, f"denied {action.code},{action.minor} {action.text} {action.detail}")
+        if self.calm and action.code not in SEATS_UNAVAILABLE:
+            self.checks.fail("I8", f"{run.name} was refused in peace: {action.code} {action.text} {action.detail}")
+
+    def client_lost(self, run: ClientRun, action: SeatLost) -> None:
+        """A client was told that a seat is gone."""
+        self.coverage["seat lost"] += 1
+        self.note(run, f"lost handle {action.handle}: {action.reason}")
+        if self.calm:
+            self.checks.fail("I4", f"{run.name} lost handle {action.handle} in peace: {action.reason}")
+
+    def client_returned(self, run: ClientRun, action: CheckedIn) -> None:
+        """A server took a seat back."""
+        self.coverage["checkins"] += 1
+
+    def client_closed(self, run: ClientRun) -> None:
+        """A client ended in order."""
+        self.coverage["client closed"] += 1
+        run.die()
+        self.network.die(run, says_so=True)
+        if self.clients.get(run.name) is run:
+            del self.clients[run.name]
+
+    # --- traffic -------------------------------------------------------------------------------------------------
+
+    @override
+    def start_traffic(self) -> None:
+        for number in range(self.profile.clients):
+            application = Application(self, f"c{number}", number)
+            self.applications.append(application)
+            application.begin()
+
+    def strike_client(self, fault: Fault) -> bool:
+        """Carry out a fault that is about clients."""
+        application = self.applications[int(fault.draw * len(self.applications))]
+        return application.strike(fault)
+
+    @override
+    def settle(self, absent: Rank | None) -> None:
+        profile = self.profile
+        self._expect_service(absent)
+        self._expect_primary(absent)
+        for application in self.applications:
+            application.finish()
+        lease = profile.lease_s
+        self.advance(1.03 * (lease + 2 * profile.timeout_s) + 10.0 + 4 * profile.slack_s)
+        self.checks.check_replicas()
+        master = self.master()
+        if master is None:
+            raise Violation("I7", "in peace the master was lost again")
+        state = master.ledger.state
+        if state.seats or state.sessions or any(state.in_use.values()):
+            raise Violation("returned", f"all clients are gone, but {state.seats} {list(state.sessions)} are held")
+        lasts = {host.name: host.run.ledger.last for host in self.hosts if host.run is not None}
+        if len(set(lasts.values())) != 1:
+            raise Violation("I7", f"in peace the logs do not become one: {lasts}")
+        for rank in Rank:
+            if rank is not absent and not self.is_member(rank):
+                raise Violation("I7", f"in peace {rank.word} does not become a member")
+
+    def _expect_service(self, absent: Rank | None) -> None:
+        """Every client that lives is served again, soon."""
+        network = self.profile.network
+        for application in self.applications:
+            application.calm_down()
+        probe = self.client("probe", first=self.client_rng.randrange(3))
+        request = probe.checkout("probe")
+        began = self.world.now
+        allowed = 6.0 + 2 * network.dial_timeout_s + 8 * self.profile.slack_s + self.profile.timeout_s
+        self.world.run_until(began + allowed, lambda: request in probe.granted or request in probe.denied)
+        if request not in probe.granted:
+            raise Violation("I7", f"{allowed:.1f} s after a master appeared a client gets no answer")
+        self.coverage["probe ms"] += int(1000 * (self.world.now - began))
+        self.advance(5.0 + 2 * network.dial_timeout_s + 4 * self.profile.slack_s)
+        self.kill_client("probe")
+
+    def _expect_primary(self, absent: Rank | None) -> None:
+        """I8."""
+        if not self.profile.primary_is_master or absent is not None:
+            return
+        self.calm = True
+        began = self.world.now
+        allowed = self.primary_wait_s()
+        self.world.run_until(began + allowed, self._primary_serves)
+        if not self._primary_serves():
+            raise Violation("I8", f"{allowed:.0f} s of peace, and the primary is not master")
+        self.advance(2.0)
+        self.calm = False
+        self.coverage["primary is master again"] += 1
+
+    def _primary_serves(self) -> bool:
+        master = self.master()
+        return master is not None and master.rank is Rank.PRIMARY
+
+    def primary_wait_s(self) -> float:
+        """How long the primary may take to become master again."""
+        wait = self.profile.timeout_s
+        for run in self.runs():
+            assert isinstance(run, NodeRun)
+            wait = max(wait, getattr(run.node.machine, "primary_wait_s", 0.0))
+        return 1.05 * wait + 2 * self.profile.timeout_s + 10.0 + 4 * self.profile.slack_s
+
