@@ -21,6 +21,17 @@ from .reader import decode_license as decode_license
 from .reader import format_license as format_license
 from .reader import license_bytes as license_bytes
 from .reader import parse_license as parse_license
+from .signature import canonical_bytes as canonical_bytes
+from .signature import content_digest as content_digest
+from .signature import first_copies as first_copies
+from .signature import membership_digest as membership_digest
+from .signature import rights_digest as rights_digest
+from .signing import sign_license as sign_license
+from .verification import LineVerdict as LineVerdict
+from .verification import Verdict as Verdict
+from .verification import VerificationReport as VerificationReport
+from .verification import verify_license as verify_license
+from .verification import verify_line as verify_line
 from .version import Version as Version
 from .version import compare_versions as compare_versions
 from .version import format_date as format_date
