@@ -205,7 +205,7 @@ def _pool_lines(
 
 
 def _group_lines(pool: FeatureRow) -> Iterator[str]:
-    expiry = word_of(pool.expiry)
+    expiry = word_of(pool.expiry) or "unknown"  # a pool that the file no longer has
     if expiry.lower() == "permanent":
         expiry = "permanent(no expiration date)"
     yield (

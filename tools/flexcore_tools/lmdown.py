@@ -1,0 +1,230 @@
+"""``flexcore lmdown``: stop all three servers with one command, or one of them after a hand-over.
+
+A server takes this command from its own machine only and passes it on to its peers (design.md
+section 7), so whichever servers can be reached are asked, those of this machine first. The command
+returns when the ports are closed, and names every server that it did not reach (protocol.md rule
+22). Everything goes to stdout.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+from collections.abc import Callable
+
+from flexcore.codes import ErrorCode, exit_status
+from flexcore.report.status import SERVING, Failure
+from flexcore.wire.messages import AdminReply, ServerAddress
+
+from ._ask import DEFAULT_TIMEOUT_S, Survey
+from ._link import Link, LinkFailed, is_listening
+from ._where import PATH_HELP, only_one
+from .lmstat import print_anything
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+HELP = """\
+Stop the licence servers: all of a triad with one command, or with --server one
+of them, whose licences another then serves. Works on a server's own machine.
+Returns when the ports are closed. Asks first on a terminal.
+
+exit status: 0; 241 if a server was not reached; 137 (-119) from another machine."""
+
+ANSWER_S = 30.0
+"""How long a server may take to say that it stops: a hand-over comes first."""
+
+STOP_S = 60.0
+"""How long the ports may take to close."""
+
+STRAGGLER_S = 5.0
+"""A server that still listens after this is told itself: its peers did not reach it."""
+
+_POLL_S = 0.05
+_PROBE_S = 0.5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare lmdown's flags."""
+    parser.add_argument("-c", metavar="PATH", dest="path", help=PATH_HELP)
+    parser.add_argument("-q", action="store_true", dest="quiet", help="do not ask")
+    parser.add_argument(
+        "--server", metavar="NAME",
+        help="stop only this one: its host, or primary, secondary or tertiary",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Stop what the path names."""
+    print_anything()
+    where = only_one(args.path)
+    with Survey(where.addresses, DEFAULT_TIMEOUT_S) as survey:
+        if not survey.links:
+            for index, address in enumerate(survey.servers):
+                print(f"{_place(address)}: {_failure(survey, index).printed}")
+            return exit_status(_failure(survey, 0).code)
+        if args.server is not None:
+            chosen = _choose(survey, args.server)
+            if chosen not in survey.links:
+                failure = _failure(survey, chosen)
+                print(f"{_place(survey.servers[chosen])}: {failure.printed}")
+                return exit_status(failure.code)
+            targets = [chosen]
+        else:
+            targets = sorted(survey.links)
+        if not args.quiet and not _agreed(survey, targets):
+            print("nothing was stopped")
+            return 1
+        return _stop(survey, targets, one=args.server is not None)
+
+
+# --- what is to be stopped -----------------------------------------------------------------------
+
+
+def _choose(survey: Survey, name: str) -> int:
+    from flexcore_host.resolver import which_server
+
+    return int(which_server([_Line(address) for address in survey.servers], wanted=name))
+
+
+class _Line:
+    """A SERVER line as the resolver wants it; hostids play no part where a name was given."""
+
+    def __init__(self, address: ServerAddress) -> None:
+        self.host = address.host
+        self.hostid: object = None
+
+
+def _agreed(survey: Survey, targets: list[int]) -> bool:
+    """Ask, where there is a terminal to ask on."""
+    if not sys.stdin.isatty():
+        return True
+    print("license servers to be stopped:")
+    for index in targets:
+        master = " (MASTER)" if survey.links[index].report.state == SERVING else ""
+        print(f"    {_place(survey.servers[index])}{master}  {survey.vendor}")
+    for _ in range(3):
+        print("Are you sure (y/n)? ", end="", flush=True)
+        answer = sys.stdin.readline().strip().casefold()
+        if answer in {"y", "yes"}:
+            return True
+        if answer in {"n", "no", ""}:
+            return False
+    return False
+
+
+# --- stopping it ------------------------------------------------------------------------------------
+
+
+def _stop(survey: Survey, targets: list[int], *, one: bool) -> int:
+    refused = _tell(survey, targets, one=one)
+    if refused is not None:
+        _print_refusal(survey, refused)
+        return exit_status(refused.code)
+    again = None if one else lambda index: _tell_straggler(survey, index)
+    listening = _wait_closed(survey, targets, again)
+    status = 0
+    for index in listening:
+        print(f"{_place(survey.servers[index])} still answers after {STOP_S:g} s")
+        status = 1
+    if one:
+        return status
+    for index, address in enumerate(survey.servers):
+        if index in survey.links:
+            continue
+        failure = _failure(survey, index)
+        if failure.sys_errno == errno.ECONNREFUSED:
+            print(f"{_place(address)} was not running")
+        else:
+            print(f"{_place(address)} was not reached and was not told to stop: {failure.printed}")
+            status = status or exit_status(failure.code)
+    return status
+
+
+def _tell(survey: Survey, targets: list[int], *, one: bool) -> Failure | None:
+    """Ask the servers in turn until one takes the command; return the refusal if none does.
+
+    Servers of this machine come first, the master before others: it has nobody to pass it on to.
+    """
+    order = sorted(
+        targets,
+        key=lambda index: (
+            not survey.links[index].is_local,
+            survey.links[index].report.state != SERVING,
+            index,
+        ),
+    )
+    refused: Failure | None = None
+    for index in order:
+        failure = _ask_down(survey.links[index], "one" if one else "all")
+        if failure is None:
+            return None
+        # "Log in to one of the servers' machines" is what helps, if anybody said so.
+        if refused is None or failure.code == ErrorCode.NOT_ON_SERVER_MACHINE:
+            refused = failure
+    return refused
+
+
+def _ask_down(link: Link, scope: str) -> Failure | None:
+    """Send the command on one link; None if it was taken."""
+    from flexcore_host import whoami
+
+    try:
+        answer = link.admin("down", (scope,), whoami.user(), whoami.host(), ANSWER_S)
+    except LinkFailed as failed:
+        # An end without an answer: it may have stopped before the answer left. The port will tell.
+        return None if failed.failure.code == ErrorCode.CANNOT_READ else failed.failure
+    if not isinstance(answer, AdminReply):
+        return Failure(ErrorCode.BAD_DATA_FROM_SERVER)
+    if answer.code == 0:
+        for line in answer.lines:
+            print(line)
+        return None
+    text = answer.text.rstrip(".") or None
+    return Failure(answer.code, text=text)
+
+
+def _wait_closed(
+    survey: Survey, targets: list[int], again: Callable[[int], None] | None
+) -> list[int]:
+    """Wait until nothing listens at the *targets*; return those that still do after STOP_S.
+
+    *again* is called once for each that listens after STRAGGLER_S.
+    """
+    started = time.monotonic()
+    left = list(targets)
+    while left and time.monotonic() - started < STOP_S:
+        for index in list(left):
+            if not is_listening(survey.servers[index], _PROBE_S):
+                print(f"{_place(survey.servers[index])} is stopped", flush=True)
+                left.remove(index)
+        if left and again is not None and time.monotonic() - started > STRAGGLER_S:
+            for index in left:
+                again(index)
+            again = None
+        if left:
+            time.sleep(_POLL_S)
+    return left
+
+
+def _tell_straggler(survey: Survey, index: int) -> None:
+    failure = _ask_down(survey.links[index], "all")
+    if failure is not None:
+        print(f"{_place(survey.servers[index])}: {failure.printed}")
+
+
+def _print_refusal(survey: Survey, refused: Failure) -> None:
+    print(refused.printed)
+    if refused.code == ErrorCode.NOT_ON_SERVER_MACHINE:
+        hosts = ", ".join(dict.fromkeys(address.host for address in survey.servers))
+        print(f"log in to one of them and run it there: {hosts}")
+
+
+def _failure(survey: Survey, index: int) -> Failure:
+    return survey.failures.get(index, Failure(ErrorCode.CANNOT_CONNECT))
+
+
+def _place(address: ServerAddress) -> str:
+    return f"{address.port}@{address.host}"
