@@ -1,0 +1,230 @@
+"""What goes into the client machine and what comes out: configuration, events, actions.
+
+Events say what happened and are in the past tense; actions say what to do and are imperative, or tell the
+application something.
+Connections are numbered by the machine; the transport maps the numbers to its sockets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import attrs
+
+from flexcore.wire.messages import Message, ServerAddress
+
+if TYPE_CHECKING:
+    from flexcore.keys import VerifyingKey
+
+TRIAD_MAX = 3
+"""A comma list names one triad: no more than three addresses (seed, "Configuring the License Search Path")."""
+
+ALTERNATIVES_MAX = 64
+"""Alternatives of one search path. Nobody has more; a path made of a whole file by mistake has."""
+
+
+@attrs.frozen(kw_only=True)
+class ClientConfig:
+    """What a client is and whom it asks.
+
+    *path* holds the alternatives in order, each the addresses of one triad (in the order of the SERVER lines,
+    where that is known) or of one server. *keys* are the publisher's public keys: with them every grant is
+    verified, without them none is. *trusted_end* says that this client's connections are direct and plain, so
+    that an orderly end of stream means that the process is gone (protocol.md rule 16).
+    """
+
+    path: tuple[tuple[ServerAddress, ...], ...]
+    vendor: str
+    user: str
+    host: str
+    display: str
+    project: str = ""
+    pid: int = 0
+    software: str = "flexcore"
+    keys: tuple[VerifyingKey, ...] = ()
+    trusted_end: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        if not self.path:
+            raise ValueError("the search path names no server")
+        if len(self.path) > ALTERNATIVES_MAX:
+            raise ValueError(f"a search path has no more than {ALTERNATIVES_MAX} alternatives")
+        for alternative in self.path:
+            if not 1 <= len(alternative) <= TRIAD_MAX:
+                raise ValueError(f"an alternative has one to {TRIAD_MAX} addresses: {alternative}")
+
+
+class Seat(NamedTuple):
+    """What was granted. *site* is the place in the search path (0 the first) of the server that granted it;
+    *handle* is unique there, and there only. *started* is epoch seconds, the same on every server.
+    *line* is the signed licence line that was granted from, *hostids* are those that its signature covers."""
+
+    handle: int
+    feature: str
+    version: str
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    started: float
+    site: int
+    line: str
+    hostids: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Trouble:
+    """Why nobody serves this client at the moment.
+
+    *code* is -15 where no server can be reached, -96 where one is reached and says nothing, -97 where servers
+    answer but none serves (no quorum), -9 where a comma list is not one triad. *until_s*: seconds until the
+    servers expect to serve, as they say it themselves. *attempts*: a line for each address.
+    """
+
+    code: int
+    text: str
+    until_s: float | None = None
+    attempts: tuple[str, ...] = ()
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionMade:
+    """The connection that a :class:`Connect` asked for is there."""
+
+    conn: int
+
+
+@attrs.frozen(kw_only=True)
+class ConnectFailed:
+    """It is not: *error* in words, with the number of the operating system where there is one."""
+
+    conn: int
+    error: str
+    refused: bool = False
+    errno: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class MessageReceived:
+    conn: int
+    message: Message
+
+
+@attrs.frozen(kw_only=True)
+class DataReceived:
+    conn: int
+    data: bytes
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionEnded:
+    """The other side closed (*orderly*), or the connection broke."""
+
+    conn: int
+    orderly: bool = False
+    error: str = ""
+
+
+NodeEvent: TypeAlias = ConnectionMade | ConnectFailed | MessageReceived | ConnectionEnded
+ClientEvent: TypeAlias = ConnectionMade | ConnectFailed | DataReceived | ConnectionEnded
+
+
+# --- actions: for the transport -------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Connect:
+    """Connect to *host*, all of its addresses; answer with ConnectionMade or ConnectFailed."""
+
+    conn: int
+    host: str
+    port: int
+
+
+@attrs.frozen(kw_only=True)
+class SendMessage:
+    conn: int
+    message: Message
+
+
+@attrs.frozen(kw_only=True)
+class SendData:
+    conn: int
+    data: bytes
+
+
+@attrs.frozen(kw_only=True)
+class Abort:
+    """End it with a reset (SO_LINGER 1, 0), whatever is still to be sent: a server must not take this end for
+    the death of the process (protocol.md rules 16 and 17). Also gives up a Connect under way. No event follows."""
+
+    conn: int
+
+
+@attrs.frozen(kw_only=True)
+class Close:
+    """End it in order, after what was sent has gone. No event follows."""
+
+    conn: int
+
+
+# --- actions: for the application ------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class CheckoutGranted:
+    request: int
+    seat: Seat
+
+
+@attrs.frozen(kw_only=True)
+class CheckoutDeniedAction:
+    """The answer is no: the manual's code, a minor, the text, and more for a person in *detail*."""
+
+    request: int
+    code: int
+    minor: int
+    text: str
+    detail: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class CheckedIn:
+    """A server has taken the seat back, or said that it was free already."""
+
+    request: int
+    handle: int
+    site: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class SeatLost:
+    """This seat is not held any more, and never will be again; told at once, once."""
+
+    handle: int
+    seat: Seat
+    reason: str
+    code: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class StateChanged:
+    """A master serves this alternative's session now (*ready*), or has ceased to, and why. No seat is lost by it."""
+
+    site: int
+    ready: bool
+    server: ServerAddress | None
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Closed:
+    """Everything that :meth:`ClientNode.close` began is done; no action follows."""
+
+
+TransportAction: TypeAlias = Connect | Abort | Close
+ApplicationAction: TypeAlias = (
+    CheckoutGranted | CheckoutDeniedAction | CheckedIn | SeatLost | StateChanged | Closed
+)
+NodeAction: TypeAlias = TransportAction | SendMessage | ApplicationAction
+ClientAction: TypeAlias = TransportAction | SendData | ApplicationAction

@@ -1,0 +1,51 @@
+"""The client's own look at what it was granted: the signed line against the publisher's key that the product embeds
+(design.md section 6). A server that was tampered with cannot give what the publisher did not sign."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flexcore.client.values import Seat
+from flexcore.errors import LicenseError
+
+if TYPE_CHECKING:
+    from flexcore.keys import VerifyingKey
+
+REMEMBERED_MAX = 64
+"""Lines whose verdict is remembered: verifying costs 80 us, and a product has few features."""
+
+
+class Verifier:
+    """Verifies granted lines, each once. Without keys everything is taken as it is."""
+
+    __slots__ = ("_keys", "_vendor", "_verdicts")
+
+    def __init__(self, keys: tuple[VerifyingKey, ...], vendor: str) -> None:
+        self._keys = keys
+        self._vendor = vendor
+        self._verdicts: dict[tuple[str, tuple[str, ...], str], str] = {}
+
+    def problem_with(self, seat: Seat) -> str:
+        """Return why *seat* is not covered by a signed line, '' if it is."""
+        if not self._keys:
+            return ""
+        key = (seat.line, seat.hostids, seat.feature)
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            verdict = self._judge(seat)
+            if len(self._verdicts) >= REMEMBERED_MAX:
+                self._verdicts.clear()
+            self._verdicts[key] = verdict
+        return verdict
+
+    def _judge(self, seat: Seat) -> str:
+        # Only those who have keys pay for the parser and for cryptography.
+        from flexcore.licensefile import verify_line
+
+        if not seat.line:
+            return "the licence server sent no signed line with the grant"
+        try:
+            verify_line(seat.line, seat.hostids, self._vendor, self._keys)
+        except LicenseError as error:
+            return str(error)
+        return ""
