@@ -38,7 +38,8 @@ class RunBooks:
     def __init__(self) -> None:
         self.last: Last | None = None
         self.commit = 0
-        self.serving = False
+        self.serving = 0
+        """The term in which it serves, 0 if it does not."""
         self.heard: dict[str, float] = {}
 
 
@@ -112,6 +113,7 @@ class ServerChecks:
         owner = self.master_of.setdefault(key, (run.rank, run.serial))
         if owner != (run.rank, run.serial):
             self.fail("I1", f"term {term} has two masters: {owner} and {(int(run.rank), run.serial)}")
+        self.triad.tell(run.rank.word, f"serves (term {term})")
 
     def stopped_serving(self, run: ServerRun) -> None:
         """A server says that it serves no longer: its own predicate must agree."""
@@ -132,8 +134,14 @@ class ServerChecks:
             self._check_log(run, ledger, books)
         serving = run.may_serve(run.clock.local(self.triad.world.now))
         if serving:
+            term = run.term
+            if books.serving != term:
+                self.started_serving(run, term)
             self._check_serving(run, ledger)
-        books.serving = serving
+            books.serving = term
+        elif books.serving:
+            books.serving = 0
+            self.triad.tell(run.rank.word, "serves no longer")
 
     def _check_serving(self, run: ServerRun, ledger: Ledger) -> None:
         now = self.triad.world.now

@@ -44,7 +44,8 @@ class ClientChecks:
         self.triad.coverage[f"believed {total} of {self.licensed[feature]}"] += 1
         if total > self.licensed[feature]:
             self.triad.checks.fail(
-                "I3", f"{total} of {self.licensed[feature]} seats of {feature} are believed to be held: {dict(believed)}"
+                "I3",
+                f"{total} of {self.licensed[feature]} seats of {feature} are believed to be held: {dict(believed)}",
             )
 
     def after_server_turn(self, run: NodeRun) -> None:

@@ -76,6 +76,11 @@ class ServerRun:
         """The machine's ledger."""
         raise NotImplementedError
 
+    @property
+    def term(self) -> int:
+        """The machine's term."""
+        raise NotImplementedError
+
     def may_serve(self, now: float) -> bool:
         """What the machine itself believes at its own *now*."""
         raise NotImplementedError

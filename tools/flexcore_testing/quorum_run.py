@@ -56,6 +56,11 @@ class QuorumRun(ServerRun):
     def ledger(self) -> Ledger:
         return self.machine.ledger
 
+    @property
+    @override
+    def term(self) -> int:
+        return self.machine.hard.term
+
     @override
     def may_serve(self, now: float) -> bool:
         return self.machine.may_serve(now)
@@ -116,7 +121,6 @@ class QuorumRun(ServerRun):
             elif isinstance(action, StartServing):
                 self.serving_term = action.term
                 self.triad.note(self, f"START SERVING term={action.term}")
-                self.triad.checks.started_serving(self, action.term)
             elif isinstance(action, StopServing):
                 self.serving_term = None
                 self.rounds.clear()

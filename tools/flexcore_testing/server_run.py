@@ -44,6 +44,11 @@ class NodeRun(ServerRun):
     def ledger(self) -> Ledger:
         return self.node.machine.ledger
 
+    @property
+    @override
+    def term(self) -> int:
+        return self.node.machine.hard.term
+
     @override
     def may_serve(self, now: float) -> bool:
         return self.node.machine.may_serve(now)

@@ -33,10 +33,12 @@ SEATS_UNAVAILABLE = frozenset({-4})
 class ServiceTriad(SimulatedTriad):
     """Three servers with clients."""
 
-    def __init__(self, profile: Profile, *, only: frozenset[str] | None = None) -> None:
+    def __init__(
+        self, profile: Profile, *, only: frozenset[str] | None = None, license_file: LicenseFile | None = None
+    ) -> None:
         super().__init__(profile, only=only)
         self.client_rng = random.Random(f"clients {profile.campaign} {profile.seed}")
-        self.license: LicenseFile = licence_for(profile)
+        self.license: LicenseFile = licence_for(profile) if license_file is None else license_file
         self.keys = (test_key(),)
         self.clients: dict[str, ClientRun] = {}
         self.applications: list[Application] = []

@@ -119,10 +119,14 @@ class SimulatedTriad:
         """Write something into the journal, and say it to whoever watches."""
         name = who if isinstance(who, str) else who.name
         self.journal.note(self.world.now, name, text)
-        for listener in self.listeners:
-            listener(name, text)
         if self.verbose is not None:
             self.verbose(f"{self.world.now:12.4f}  {name:>5} {text}")
+
+    def tell(self, who: str, text: str) -> None:
+        """Something that people outside can see happened."""
+        self.note(who, text)
+        for listener in self.listeners:
+            listener(who, text)
 
     # --- starting and stopping -----------------------------------------------------------------------------------
 
@@ -173,6 +177,8 @@ class SimulatedTriad:
         if self.hosts[run.rank].run is run:
             self.hosts[run.rank].run = None
         self.coverage["halt"] += 1
+        if run.halted is not None:
+            self.tell(run.rank.word, f"exits {run.halted[0]}: {run.halted[1]}")
         if run.halted is not None and run.halted[0] != 0:
             self.checks.halted(run, *run.halted)
             if self.on_exit is not None:

@@ -1,0 +1,287 @@
+"""Scenarios: plain text, a command, ``----``, and what happens; written again with a flag, and read like the manual.
+
+A file is blocks with a blank line between them. A block is lines of commands, ``----``, and the lines that are
+expected; lines that begin with ``#`` are for people. What happens is told in whole seconds of true time::
+
+    triad interval=20
+    start primary secondary tertiary
+    run 60
+    ----
+         0 primary    serves (term 1)
+
+``python -m flexcore_testing.scenario FILE...`` compares, ``--rewrite`` puts what happened in place of what was
+expected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+
+from flexcore.identity import Rank
+from flexcore_testing.licences import SEED_EXAMPLE, signed, triad_text
+from flexcore_testing.profile import Profile
+from flexcore_testing.service import ServiceTriad
+
+DIVIDER = "----"
+EPOCH_2017 = 1_497_600_000.0
+"""16 June 2017, while the licences of the seed's example are valid."""
+
+
+class ScenarioError(Exception):
+    """A scenario file that makes no sense."""
+
+
+@attrs.frozen
+class Block:
+    """Commands and what they are expected to tell."""
+
+    comments: tuple[str, ...]
+    commands: tuple[str, ...]
+    expected: tuple[str, ...]
+
+
+def parse_scenario(text: str) -> list[Block]:
+    """The blocks of a file.
+
+    Raises:
+        ScenarioError: a block has no ``----``.
+    """
+    blocks = []
+    for part in text.strip("\n").split("\n\n"):
+        lines = [line.rstrip() for line in part.strip("\n").splitlines()]
+        comments = tuple(line for line in lines if line.startswith("#"))
+        rest = [line for line in lines if not line.startswith("#")]
+        if not rest:
+            blocks.append(Block(comments, (), ()))
+            continue
+        if DIVIDER not in rest:
+            raise ScenarioError(f"a block without {DIVIDER}: {rest[0]}")
+        at = rest.index(DIVIDER)
+        blocks.append(Block(comments, tuple(rest[:at]), tuple(rest[at + 1 :])))
+    return blocks
+
+
+def format_scenario(blocks: Sequence[Block]) -> str:
+    """The text of a file."""
+    parts = []
+    for block in blocks:
+        lines = [*block.comments]
+        if block.commands:
+            lines += [*block.commands, DIVIDER, *block.expected]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def run_scenario(text: str) -> str:
+    """The file with what really happened in place of what was expected."""
+    stage = Stage()
+    blocks = []
+    for block in parse_scenario(text):
+        told = stage.run(block.commands) if block.commands else ()
+        blocks.append(attrs.evolve(block, expected=tuple(told)))
+    return format_scenario(blocks)
+
+
+class Stage:
+    """A simulated triad with its clients, and the commands that move it."""
+
+    def __init__(self) -> None:
+        self._triad: ServiceTriad | None = None
+        self._told: list[str] = []
+
+    def run(self, commands: Sequence[str]) -> list[str]:
+        """Carry out some commands; what happened, one line each, or ``ok``."""
+        self._told = []
+        for command in commands:
+            words = command.split()
+            handler = _COMMANDS.get(words[0])
+            if handler is not None:
+                handler(self, words[1:])
+            elif len(words) > 1 and words[1] in _CLIENT_COMMANDS:
+                _CLIENT_COMMANDS[words[1]](self, words[0], words[2:])
+            else:
+                raise ScenarioError(f"what is {command!r}?")
+        return self._told or ["ok"]
+
+    @property
+    def triad(self) -> ServiceTriad:
+        """The triad of the scenario."""
+        if self._triad is None:
+            raise ScenarioError("the first command has to be: triad")
+        return self._triad
+
+    def _tell(self, who: str, text: str) -> None:
+        self._told.append(f"{self.triad.world.now:6.0f} {who:<10} {text}")
+
+    # --- servers -------------------------------------------------------------------------------------------------
+
+    def _new(self, words: list[str]) -> None:
+        options = dict(word.partition("=")[::2] for word in words)
+        interval = int(options.pop("interval", "20"))
+        primary = options.pop("primary_is_master", None) is not None
+        first_start = options.pop("first_start", "yes") != "no"
+        example = options.pop("licence", "") == "seed"
+        features = {name: int(count) for name, count in options.items()} or {"f1": 10}
+        profile = Profile(
+            seed=0,
+            interval_s=interval,
+            primary_is_master=primary or example,
+            first_start=first_start,
+            epoch=EPOCH_2017,
+            clients=0,
+        )
+        text = SEED_EXAMPLE if example else triad_text(features, interval_s=interval, primary_is_master=primary)
+        self._triad = ServiceTriad(profile, license_file=signed(text))
+        self._triad.listeners.append(self._tell)
+
+    def _start(self, words: list[str]) -> None:
+        for word in words:
+            self.triad.start(_rank(word))
+            self.triad.advance(0.1)
+
+    def _kill(self, words: list[str]) -> None:
+        for word in words:
+            self.triad.kill(_rank(word))
+
+    def _power_off(self, words: list[str]) -> None:
+        for word in words:
+            self.triad.power_off(_rank(word))
+
+    def _lose(self, words: list[str]) -> None:
+        self.triad.lose_disk(_rank(words[0]))
+
+    def _pause(self, words: list[str]) -> None:
+        self.triad.pause(_rank(words[0]))
+
+    def _resume(self, words: list[str]) -> None:
+        self.triad.resume(_rank(words[0]))
+
+    def _stop(self, words: list[str]) -> None:
+        self.triad.stop(_rank(words[0]), "one")
+
+    def _lmdown(self, words: list[str]) -> None:
+        self.triad.stop(_rank(words[0]), "all")
+
+    def _cut(self, words: list[str]) -> None:
+        self.triad.cut(_rank(words[0]), _rank(words[1]), one_way=words[2:] == ["one", "way"])
+
+    def _isolate(self, words: list[str]) -> None:
+        lonely = _rank(words[0])
+        for other in Rank:
+            if other is not lonely:
+                self.triad.cut(lonely, other)
+
+    def _heal(self, words: list[str]) -> None:
+        self.triad.network.heal_all()
+
+    def _run(self, words: list[str]) -> None:
+        self.triad.advance(float(words[0]))
+
+    def _master(self, words: list[str]) -> None:
+        master = self.triad.master()
+        self._tell("master", "nobody" if master is None else master.rank.word)
+
+    def _servers(self, words: list[str]) -> None:
+        for host in self.triad.hosts:
+            text = "down" if host.run is None else self.triad.describe(host.run)
+            self._tell(host.rank.word, text)
+
+    def _seats(self, words: list[str]) -> None:
+        master = self.triad.master()
+        if master is None:
+            self._told.append("nobody serves")
+            return
+        state = master.ledger.state
+        for handle in sorted(state.seats):
+            seat = state.seats[handle]
+            since = seat.started - self.triad.profile.epoch
+            user = state.sessions[seat.session].user
+            self._told.append(f"       {seat.feature} x{seat.count} handle {handle} {user} since {since:.0f}")
+        if not state.seats:
+            self._told.append("no seat is held")
+
+    # --- clients -------------------------------------------------------------------------------------------------
+
+    def _checkout(self, name: str, words: list[str]) -> None:
+        client = self.triad.clients.get(name) or self.triad.client(name)
+        client.checkout(words[0], int(words[1]) if len(words) > 1 else 1)
+
+    def _checkin(self, name: str, words: list[str]) -> None:
+        client = self.triad.clients[name]
+        for handle in [int(word) for word in words] or sorted(client.seats):
+            client.checkin(handle)
+
+    def _client_kill(self, name: str, words: list[str]) -> None:
+        self.triad.kill_client(name)
+
+    def _client_close(self, name: str, words: list[str]) -> None:
+        self.triad.clients[name].close()
+
+    def _client_held(self, name: str, words: list[str]) -> None:
+        client = self.triad.clients.get(name)
+        held = [] if client is None else [f"{seat.feature} handle {seat.handle}" for seat in client.held()]
+        self._tell(name, "believes in " + (", ".join(held) or "nothing"))
+
+
+def _rank(word: str) -> Rank:
+    try:
+        return Rank[word.upper()]
+    except KeyError:
+        raise ScenarioError(f"{word!r} is no server: primary, secondary, tertiary") from None
+
+
+_COMMANDS: dict[str, Callable[[Stage, list[str]], None]] = {
+    "triad": Stage._new,
+    "start": Stage._start,
+    "kill": Stage._kill,
+    "poweroff": Stage._power_off,
+    "losedisk": Stage._lose,
+    "pause": Stage._pause,
+    "resume": Stage._resume,
+    "stop": Stage._stop,
+    "lmdown": Stage._lmdown,
+    "cut": Stage._cut,
+    "isolate": Stage._isolate,
+    "heal": Stage._heal,
+    "run": Stage._run,
+    "master?": Stage._master,
+    "servers?": Stage._servers,
+    "seats?": Stage._seats,
+}
+_CLIENT_COMMANDS: dict[str, Callable[[Stage, str, list[str]], None]] = {
+    "checkout": Stage._checkout,
+    "checkin": Stage._checkin,
+    "killed": Stage._client_kill,
+    "closes": Stage._client_close,
+    "held?": Stage._client_held,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare or rewrite scenario files; 0 if they are as expected."""
+    parser = argparse.ArgumentParser(prog="python -m flexcore_testing.scenario", description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--rewrite", action="store_true")
+    options = parser.parse_args(arguments)
+    wrong = 0
+    for path in options.files:
+        text = path.read_text(encoding="utf-8")
+        happened = run_scenario(text)
+        if happened == text:
+            continue
+        if options.rewrite:
+            path.write_text(happened, encoding="utf-8")
+            sys.stdout.write(f"{path}: written again\n")
+        else:
+            wrong += 1
+            sys.stdout.write(f"{path}: what happens is\n{happened}\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
