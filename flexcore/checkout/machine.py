@@ -1,0 +1,286 @@
+"""CheckoutMachine: what is granted, what is denied and with which of the manual's codes.
+
+It decides on the *appended* state of the ledger and on the rights of the day, and changes neither: a
+verdict either carries the command that whoever drives it has to append, or says why there is none.
+Two requests of one batch see each other because the command of the first is appended before the
+second is decided (protocol.md rule 14: decisions are made on the appended state).
+
+The rules that live here, each with its test:
+
+* Rule 14, seats: a seat whose freeing is appended but not committed is not given out again
+  (``tests/test_checkout_machine.py::test_freed_seat_waits_for_commit``). Otherwise a truncated
+  freeing would leave two holders of one seat.
+* Rule 17, requests: the result of a request number stays until the client says that it has it; a
+  repeat gets the same result and changes nothing (``test_repeat_is_the_same_checkout``); numbers
+  that were answered or withdrawn are refused (``test_answered_number_is_refused``), because an old
+  duplicate would otherwise take a seat that nobody knows.
+
+What comes later has its room: options (EXCLUDE, MAX, RESERVE ...) and DUP_GROUP are further steps
+between the choice of candidates and the choice of the pool; queueing is a further verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from flexcore.codes import ErrorCode
+from flexcore.ledger.commands import Command, RequestWithdrawn, SeatGranted, SeatReturned
+from flexcore.ledger.state import RESULTS_MAX
+from flexcore.licensefile.version import Version
+from flexcore.wire.messages import Checkin, Checkout, Withdraw
+
+from .holders import HolderLists
+from .nodelock import lock_allows
+from .rights import Line, Offer, Rights, offers_on, version_key
+
+if TYPE_CHECKING:
+    from flexcore.ledger.state import LedgerState, Seat, Session
+
+SEATS_PER_SESSION_MAX = 10_000
+"""One session cannot fill the ledger; a render farm's controller holds some hundreds."""
+
+COUNT_MAX = 1_000_000_000
+FEATURE_NAME_MAX = 256
+
+Request: TypeAlias = Checkout | Checkin | Withdraw
+
+
+class Grant(NamedTuple):
+    """Append *command*; the seat's start is the stamp of that entry. *line* goes to the client."""
+
+    command: SeatGranted
+    line: Line
+
+
+class Return(NamedTuple):
+    """Append *command*: the seat *handle* of *feature* comes back."""
+
+    command: SeatReturned
+    seat: Seat
+
+
+class Withdrawal(NamedTuple):
+    """Append *command*; *seat* is what the withdrawn request had been granted, if it was."""
+
+    command: RequestWithdrawn
+    seat: Seat | None
+
+
+class Repeat(NamedTuple):
+    """The request was carried out before, by the entry *entry* with *stamp*: answer the same again.
+
+    *line* is the signed line for a repeated grant, None if its pool is no longer in the file.
+    """
+
+    entry: int
+    stamp: float
+    command: SeatGranted | SeatReturned | RequestWithdrawn
+    line: Line | None
+
+
+class Denial(NamedTuple):
+    """No, with a number of :mod:`flexcore.codes` and what a person needs to know."""
+
+    code: int
+    detail: str
+
+
+Verdict: TypeAlias = Grant | Return | Withdrawal | Repeat | Denial
+
+
+class CheckoutMachine:
+    """Decides requests against the rights in force and the ledger's appended state.
+
+    *day* arguments are day ordinals (see :mod:`flexcore.checkout.rights`).
+    """
+
+    def __init__(self, rights: Rights) -> None:
+        self._rights = rights
+        self._day = 0
+        self._offers: dict[str, tuple[Offer, ...]] = {}
+        self._holders = HolderLists()
+
+    @property
+    def rights(self) -> Rights:
+        """The rights that it decides by."""
+        return self._rights
+
+    def copy(self) -> CheckoutMachine:
+        """Return a twin."""
+        twin = CheckoutMachine(self._rights)
+        twin._day, twin._offers, twin._holders = self._day, self._offers, self._holders.copy()
+        return twin
+
+    def offers(self, day: int) -> dict[str, tuple[Offer, ...]]:
+        """Return what is on offer on *day*, by feature."""
+        if day != self._day:
+            self._offers = offers_on(self._rights, day)
+            self._day = day
+        return self._offers
+
+    def decide(
+        self, state: LedgerState, session: Session, request: Request, *, day: int, now: float
+    ) -> Verdict:
+        """Return the verdict on one request of *session*; the caller appends before the next."""
+        kind = type(request)
+        if kind is Checkout:
+            return self._checkout(state, session, request, day, now)  # type: ignore[arg-type]
+        if kind is Checkin:
+            return self._checkin(state, session, request)  # type: ignore[arg-type]
+        return self._withdraw(state, session, request)  # type: ignore[arg-type]
+
+    def decide_batch(
+        self,
+        state: LedgerState,
+        requests: Iterable[tuple[bytes, Request]],
+        append: Callable[[Command], int],
+        *,
+        day: int,
+        now: float,
+    ) -> list[tuple[int, Verdict]]:
+        """Decide *requests* (session, request) in order, calling *append* for each command.
+
+        Returns one (index, verdict) a request: the entry's index, or 0 where nothing was appended.
+        *append* has to apply the command to *state* before it returns. A session that *state* does
+        not know is denied with -41.
+        """
+        done: list[tuple[int, Verdict]] = []
+        for session_id, request in requests:
+            session = state.sessions.get(session_id)
+            if session is None:
+                done.append((0, Denial(ErrorCode.NEVER_CHECKED_OUT, "no such session")))
+                continue
+            verdict = self.decide(state, session, request, day=day, now=now)
+            kind = type(verdict)
+            changes = kind is not Denial and kind is not Repeat
+            done.append((append(verdict.command) if changes else 0, verdict))  # type: ignore[union-attr]
+        return done
+
+    # --- rule 17: numbers -----------------------------------------------------------------------
+
+    def _seen_before(self, session: Session, number: int) -> Repeat | Denial | None:
+        result = session.results.get(number)
+        if result is not None:
+            command = result.command
+            line = None
+            if type(command) is SeatGranted:
+                line = self._line_of(command.feature, command.pool)
+            return Repeat(result.index, result.stamp, command, line)
+        if number <= session.answered:
+            return Denial(ErrorCode.INVALID_PARAMETER, f"request {number} was answered before")
+        if number in session.withdrawn:
+            return Denial(ErrorCode.INVALID_PARAMETER, f"request {number} was withdrawn")
+        if session.outstanding >= RESULTS_MAX:
+            return Denial(ErrorCode.SERVER_BUSY, f"{RESULTS_MAX} answers wait for the client's word")
+        return None
+
+    def _line_of(self, feature: str, pool: str) -> Line | None:
+        for offer in self._offers.get(feature, ()):
+            if offer.pool == pool:
+                return offer.line
+        for other in self._rights.pools:
+            if other.key == pool:
+                return other.first
+        return None
+
+    # --- checkout -------------------------------------------------------------------------------
+
+    def _checkout(
+        self, state: LedgerState, session: Session, request: Checkout, day: int, now: float
+    ) -> Verdict:
+        if session.results or session.withdrawn or request.request <= session.answered:
+            seen = self._seen_before(session, request.request)
+            if seen is not None:
+                return seen
+        offers = (self._offers if day == self._day else self.offers(day)).get(request.feature)
+        if offers is None:
+            return Denial(ErrorCode.NO_SUCH_FEATURE, "")
+        count = request.count
+        if not 0 < count <= COUNT_MAX:
+            return Denial(ErrorCode.INVALID_PARAMETER, f"{count} licences were asked for")
+        wanted = request.version
+        key: Version | None = None
+        if wanted:
+            key = version_key(wanted)
+            if key is None:
+                return Denial(ErrorCode.BAD_VERSION, f"asked for version {wanted[:64]}")
+        if len(session.seats) >= SEATS_PER_SESSION_MAX:
+            return Denial(ErrorCode.USERS_REACHED,
+                          f"this session holds {SEATS_PER_SESSION_MAX} checkouts")  # fmt: skip
+        for offer in offers:
+            if offer.refusal or (key is not None and key > offer.version_key):
+                continue
+            if offer.lock and not lock_allows(offer.lock, session):
+                continue
+            pool = offer.pool
+            if offer.uncounted or (
+                count <= state.available(pool, offer.seats)
+            ):
+                command = SeatGranted(
+                    session.session, request.request, request.answered, state.next_handle,
+                    request.feature, pool, wanted or offer.version, count,
+                )  # fmt: skip
+                return Grant(command, offer.line)
+        return self._why_not(state, session, offers, key, request, now)
+
+    def _why_not(
+        self, state: LedgerState, session: Session, offers: tuple[Offer, ...],
+        key: Version | None, request: Checkout, now: float,
+    ) -> Denial:  # fmt: skip
+        """Say why none of *offers* fits, in the order in which a person would ask."""
+        fit = [offer for offer in offers if key is None or key <= offer.version_key]
+        if not fit:
+            highest = max(offers, key=lambda offer: offer.version_key)
+            return Denial(ErrorCode.VERSION_NOT_SERVED,
+                          f"asked for version {request.version}, the highest is {highest.version}")  # fmt: skip
+        good = [offer for offer in fit if not offer.refusal]
+        if not good:
+            early = [offer for offer in fit if offer.refusal == ErrorCode.NOT_STARTED_YET]
+            if early:
+                return Denial(ErrorCode.NOT_STARTED_YET, "")
+            last = max(fit, key=lambda offer: offer.line.expiry_day or 0)
+            return Denial(ErrorCode.EXPIRED, f"on {last.line.expiry_text}")
+        mine = [offer for offer in good if not offer.lock or lock_allows(offer.lock, session)]
+        if not mine:
+            return Denial(ErrorCode.INVALID_HOST, f"locked to {good[0].lock}")
+        most = max(offer.seats for offer in mine)
+        if request.count > most:
+            return Denial(ErrorCode.TOO_MANY_ASKED,
+                          f"asked for {request.count} of {most} issued")  # fmt: skip
+        held = sum(state.in_use.get(offer.pool, 0) for offer in mine)
+        issued = sum(offer.seats for offer in mine)
+        who = self._holders.text(state, request.feature, [offer.pool for offer in mine], now)
+        return Denial(ErrorCode.USERS_REACHED,
+                      f"{held} of {issued} in use" + (f": {who}" if who else ""))  # fmt: skip
+
+    # --- checkin and withdrawal -----------------------------------------------------------------
+
+    def _checkin(self, state: LedgerState, session: Session, request: Checkin) -> Verdict:
+        seen = self._seen_before(session, request.request)
+        if seen is not None:
+            return seen
+        seat = state.seats.get(request.handle)
+        if seat is None or seat.session != session.session:
+            return Denial(ErrorCode.NEVER_CHECKED_OUT, f"this session does not hold handle {request.handle}")
+        return Return(
+            SeatReturned(session.session, request.request, request.answered, request.handle, ""),
+            seat,
+        )
+
+    def _withdraw(self, state: LedgerState, session: Session, request: Withdraw) -> Verdict:
+        seen = self._seen_before(session, request.request)
+        if seen is not None:
+            return seen
+        if not 0 < request.target < request.request:
+            return Denial(ErrorCode.INVALID_PARAMETER, "only an earlier request can be withdrawn")
+        if request.target <= session.answered:
+            return Denial(ErrorCode.INVALID_PARAMETER, f"request {request.target} was answered before")
+        seat: Seat | None = None
+        result = session.results.get(request.target)
+        if result is not None and type(result.command) is SeatGranted:
+            seat = state.seats.get(result.command.handle)
+        return Withdrawal(
+            RequestWithdrawn(session.session, request.request, request.answered, request.target),
+            seat,
+        )

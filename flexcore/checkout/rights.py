@@ -1,0 +1,186 @@
+"""What may be given out: the signed lines of one vendor, grouped into pools.
+
+A *pool* is what seats are counted in. Lines of one feature that agree in version, node lock, vendor
+string and the other pool fields make one pool, and their counts add up (INCREMENT); of FEATURE
+lines only the first of a name counts (flexnet-facts a5). A checkout takes all its seats from one
+pool and gets one handle.
+
+Nothing here knows who holds what (that is the ledger) or what the time is: a *day* is an argument,
+the number of the calendar day as ``datetime.date.toordinal`` counts. A line is good from the
+morning of its START day to the evening of its expiry day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import attrs
+
+from flexcore.codes import ErrorCode
+from flexcore.licensefile.version import Version, VersionError, parse_version
+
+def version_key(text: str) -> Version | None:
+    """Return what versions are compared by, or None for a text that is none (-77).
+
+    >>> version_key("1.0") == version_key("1.00") < version_key("1.05") < version_key("1.1")
+    True
+    >>> version_key("v1") is None
+    True
+    """
+    try:
+        return parse_version(text)
+    except VersionError:
+        return None
+
+
+class Line(NamedTuple):
+    """One verified FEATURE or INCREMENT line, as far as checkouts need it.
+
+    *seats* 0 is uncounted. *expiry_day* and *start_day* are day ordinals, None for permanent and for
+    no START. *signed_text* is what a client verifies. *lock* is the text of HOSTID=, '' if floating.
+    """
+
+    feature: str
+    pool: str
+    version: str
+    vendor: str
+    seats: int
+    expiry_text: str
+    expiry_day: int | None
+    start_day: int | None
+    vendor_string: str
+    lock: str
+    signed_text: str
+
+    def is_good_on(self, day: int) -> bool:
+        """Whether the line counts on *day*."""
+        return not self.is_over_on(day) and not self.is_early_on(day)
+
+    def is_over_on(self, day: int) -> bool:
+        """Whether the line expired before *day*."""
+        return self.expiry_day is not None and day > self.expiry_day
+
+    def is_early_on(self, day: int) -> bool:
+        """Whether *day* is before the line's START."""
+        return self.start_day is not None and day < self.start_day
+
+
+@attrs.frozen(kw_only=True)
+class Pool:
+    """Seats that are counted together; *lines* agree in everything that the pool key names."""
+
+    key: str
+    feature: str
+    version: str
+    version_key: Version
+    lines: tuple[Line, ...]
+
+    @property
+    def first(self) -> Line:
+        """The line that speaks for the pool where they all agree."""
+        return self.lines[0]
+
+
+class Offer(NamedTuple):
+    """A pool on a certain day. *seats* 0 with *uncounted* False: nothing of it counts that day.
+
+    *refusal* is 0, or the code of the only answer that this pool has that day (-10, -31).
+    """
+
+    pool: str
+    feature: str
+    version: str
+    version_key: Version
+    uncounted: bool
+    seats: int
+    lock: str
+    refusal: int
+    line: Line
+
+
+@attrs.frozen(kw_only=True)
+class Rejected:
+    """A line that gives no rights, and why: not signed by the vendor, a second FEATURE ..."""
+
+    feature: str
+    version: str
+    count: int
+    why: str
+    is_error: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class Rights:
+    """All pools of one vendor in the order in which checkouts try them, and the rejected lines.
+
+    *digest* names the signed lines (protocol.md rule 19); *hostids* are those of the SERVER lines in
+    order, which a client needs to verify a line.
+    """
+
+    vendor: str
+    pools: tuple[Pool, ...]
+    rejected: tuple[Rejected, ...] = ()
+    digest: bytes = b""
+    hostids: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names on offer, each once, in order."""
+        return tuple(dict.fromkeys(pool.feature for pool in self.pools))
+
+
+def make_rights(
+    lines: Iterable[Line],
+    *,
+    vendor: str,
+    rejected: Iterable[Rejected] = (),
+    digest: bytes = b"",
+    hostids: tuple[str, ...] = (),
+) -> Rights:
+    """Group *lines*, which stand in the order in which they are to be tried, into pools."""
+    grouped: dict[str, list[Line]] = {}
+    bad: list[Rejected] = list(rejected)
+    for line in lines:
+        if version_key(line.version) is None:
+            bad.append(Rejected(feature=line.feature, version=line.version, count=line.seats,
+                                why=f"version {line.version!r} is not a number"))  # fmt: skip
+            continue
+        grouped.setdefault(line.pool, []).append(line)
+    pools = []
+    for key, members in grouped.items():
+        first = members[0]
+        version = version_key(first.version)
+        assert version is not None
+        pools.append(Pool(key=key, feature=first.feature, version=first.version,
+                          version_key=version, lines=tuple(members)))  # fmt: skip
+    return Rights(vendor=vendor, pools=tuple(pools), rejected=tuple(bad), digest=digest,
+                  hostids=hostids)  # fmt: skip
+
+
+def offer_on(pool: Pool, day: int) -> Offer:
+    """Return what *pool* offers on *day*; the line that goes out is the one that lasts longest."""
+    good = [line for line in pool.lines if line.is_good_on(day)]
+    if good:
+        line = max(good, key=_lasts)
+        uncounted = any(entry.seats == 0 for entry in good)
+        count, refusal = sum(entry.seats for entry in good), 0
+    else:
+        line = max(pool.lines, key=_lasts)
+        uncounted, count = False, 0
+        early = any(entry.is_early_on(day) for entry in pool.lines)
+        refusal = ErrorCode.NOT_STARTED_YET if early else ErrorCode.EXPIRED
+    return Offer(pool.key, pool.feature, pool.version, pool.version_key, uncounted, count,
+                 pool.first.lock, int(refusal), line)  # fmt: skip
+
+
+def _lasts(line: Line) -> int:
+    return line.expiry_day if line.expiry_day is not None else 1 << 40
+
+
+def offers_on(rights: Rights, day: int) -> dict[str, tuple[Offer, ...]]:
+    """Return the offers of *day* by feature, each tuple in the order to try."""
+    found: dict[str, list[Offer]] = {}
+    for pool in rights.pools:
+        found.setdefault(pool.feature, []).append(offer_on(pool, day))
+    return {feature: tuple(offers) for feature, offers in found.items()}

@@ -1,0 +1,56 @@
+"""What a licence server asks of whoever drives it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import attrs
+
+from flexcore.identity import Rank
+from flexcore.quorum.config import PersistBatch
+
+
+@attrs.frozen(kw_only=True)
+class DialPeer:
+    """Try once to connect to *host*:*port*; answer with ``peer_connected`` or ``dial_failed``."""
+
+    peer: Rank
+    host: str
+    port: int
+
+
+@attrs.frozen(kw_only=True)
+class CloseConnection:
+    """Close *conn*: after what was sent to it is flushed, or at once with a reset (*abort*).
+
+    Its end need not be reported.
+    """
+
+    conn: int
+    abort: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Persist:
+    """Make *batch* durable in one transaction, then call ``persisted(ticket)``."""
+
+    ticket: int
+    batch: PersistBatch
+
+
+class WriteLog(NamedTuple):
+    """A line of the debug log, without its time: *daemon* is ``lmgrd`` or the vendor's name."""
+
+    daemon: str
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class Halt:
+    """The orderly (0) or disorderly end of this server: close the listener, flush, exit."""
+
+    exit_code: int
+    reason: str
+
+
+ServerAction: TypeAlias = DialPeer | CloseConnection | Persist | WriteLog | Halt

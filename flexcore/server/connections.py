@@ -1,0 +1,40 @@
+"""The server's side of its connections: what each one is, and to which session it belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+NEW, CLIENT, PEER = range(3)
+"""A connection that has not said what it is; a client or utility; a link to another server."""
+
+
+class ServerConnection:
+    """One connection, accepted or dialled. Plain slots: there are ten thousands, and they change."""
+
+    __slots__ = ("conn", "kind", "nonce", "local", "remote", "session", "held", "kept", "quiet_since")
+
+    def __init__(
+        self, conn: int, kind: int, *, nonce: bytes, local: bool, remote: str, now: float
+    ) -> None:
+        self.conn = conn
+        self.kind = kind
+        self.nonce = nonce
+        self.local = local
+        self.remote = remote
+        self.session: bytes | None = None
+        """The session that proved itself here *in this reign* (rule 16); unbound when it ends."""
+        self.held = 0
+        self.kept = 0
+        self.quiet_since = now
+
+    def copy(self) -> ServerConnection:
+        """Return a twin."""
+        twin = ServerConnection(self.conn, self.kind, nonce=self.nonce, local=self.local,
+                                remote=self.remote, now=self.quiet_since)  # fmt: skip
+        twin.session, twin.held, twin.kept = self.session, self.held, self.kept
+        return twin
+
+    def fingerprint(self, now: float) -> Hashable:
+        """Return what decides its future."""
+        return (self.conn, self.kind, self.nonce, self.local, self.session, self.held, self.kept,
+                self.quiet_since - now)  # fmt: skip

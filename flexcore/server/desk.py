@@ -1,0 +1,475 @@
+"""The desk at which a serving master attends to sessions: everything of one reign about clients.
+
+The rules that live here, with the test of each:
+
+* Rule 14: each answer is held with the index of the last entry at the time of the decision
+  (:mod:`flexcore.server.replies`). *A freeing counts from append for renewals and resumes*: a
+  session whose end is appended is answered as ended, though nobody is told before the commit
+  (``tests/test_server_sessions.py::test_ended_session_is_told_after_its_commit``).
+* Rule 15: a heartbeat asks for a round at its receipt and is answered when that is confirmed
+  (:mod:`flexcore.server.replies`); leases end in :mod:`flexcore.server.leases`.
+* Rule 16: goodbye frees at once; what an end of stream may do stands in
+  :meth:`ClientDesk.connection_ended` (``test_reset_waits_for_the_lease``,
+  ``test_no_grace_for_a_session_that_lives_on_another_connection``).
+* Rule 17: a session is opened by an entry and never implicitly; a connection carries one session,
+  which proved itself on it; that a session is unknown or ended is told only after a round
+  (``test_unknown_session_is_told_after_a_round``): a master that was replaced without knowing it
+  must not tell a client that its seats are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, TypeAlias
+
+from flexcore.checkout.machine import (
+    CheckoutMachine,
+    Denial,
+    Grant,
+    Repeat,
+    Return,
+    Verdict,
+    Withdrawal,
+)
+from flexcore.codes import ErrorCode, minor_of, text_of
+from flexcore.ledger.commands import SeatGranted, SeatReturned, SessionEnded, SessionOpened
+from flexcore.report.logline import denied_line, in_line, out_line
+from flexcore.report.plain import word_of
+from flexcore.wire.messages import (
+    SESSION_ENDED,
+    SESSION_OPEN,
+    SESSION_REFUSED,
+    SESSION_UNKNOWN,
+    CheckedIn,
+    Checkin,
+    Checkout,
+    Denied,
+    Goodbye,
+    GoodbyeReply,
+    Granted,
+    Heartbeat,
+    HeartbeatReply,
+    HeldSeat,
+    OpenSession,
+    ResumeSession,
+    ServerMessage,
+    SessionReply,
+    StatusRequest,
+    Withdraw,
+    Withdrawn,
+)
+from flexcore.wire.proof import proofs_equal, session_proof
+
+from .config import LEASES_ENDED_PER_TURN_MAX, ServerConfig
+from .connections import ServerConnection
+from .leases import SessionLeases
+from .outbox import Outbox
+from .replies import HeldReplies
+from .status import status_page
+
+if TYPE_CHECKING:
+    from flexcore.ledger.state import LedgerState, Seat, Session
+    from flexcore.quorum import QuorumMachine
+
+EPOCH_ORDINAL = 719_163
+"""``datetime.date(1970, 1, 1).toordinal()``."""
+
+NAME_MAX = 128
+SESSION_BYTES = 16
+SECRET_BYTES_MIN, SECRET_BYTES_MAX = 16, 64
+REQUEST_MAX = 1 << 53
+
+DeskMessage: TypeAlias = (
+    OpenSession | ResumeSession | Checkout | Checkin | Withdraw | Heartbeat | Goodbye | StatusRequest
+)
+
+
+class ProtocolMistake(Exception):  # noqa: N818 - caught by the node, which closes the connection
+    """The client sent what no correct one sends at this place."""
+
+
+class ClientDesk:
+    """Sessions, requests and leases while this server serves; knows nothing between reigns."""
+
+    def __init__(
+        self, config: ServerConfig, quorum: QuorumMachine, checkout: CheckoutMachine,
+        outbox: Outbox, connections: dict[int, ServerConnection],
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._quorum = quorum
+        self._checkout = checkout
+        self._outbox = outbox
+        self._connections = connections
+        self._vendor = config.served_vendor
+        self._lease_s = config.client_lease_s
+        self.term = 0
+        self.leases = SessionLeases()
+        self.held = HeldReplies()
+        self._speaks_on: dict[bytes, int] = {}
+        self._answered: dict[bytes, int] = {}
+        self._handlers: dict[type, Callable[..., None]] = {
+            Checkout: self._request,
+            Checkin: self._request,
+            Withdraw: self._request,
+            Heartbeat: self._heartbeat,
+            OpenSession: self._open,
+            ResumeSession: self._resume,
+            Goodbye: self._goodbye,
+            StatusRequest: self._status,
+        }
+
+    # --- a reign ----------------------------------------------------------------------------------
+
+    def start(self, term: int, *, now: float) -> None:
+        """This server serves from *now* on; everybody's lease begins anew."""
+        state = self._state
+        self.term = term
+        self.held.clear()
+        self._speaks_on.clear()
+        self._answered.clear()
+        timeout = max(self._config.timeout_s, state.longest_timeout_s)
+        self.leases.start(state.sessions.values(), won_at=now, timeout_s=timeout)
+
+    def stop(self) -> None:
+        """Nothing more is answered; answers that wait are dropped (rule 5)."""
+        self.held.clear()
+        self.leases.stop()
+        self._speaks_on.clear()
+        self._answered.clear()
+
+    @property
+    def checkout(self) -> CheckoutMachine:
+        """The machine that decides."""
+        return self._checkout
+
+    @property
+    def _state(self) -> LedgerState:
+        return self._quorum.ledger.state
+
+    def day(self, wall: float) -> int:
+        """Return the calendar day of *wall* where this server stands."""
+        return int((wall + self._config.utc_offset_s) // 86_400) + EPOCH_ORDINAL
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    def handle(
+        self, conn: ServerConnection, message: DeskMessage, *, at: float, now: float, wall: float
+    ) -> None:
+        """Attend to *message*, which was received at *at* (it may have been kept since).
+
+        Raises ProtocolMistake.
+        """
+        self._handlers[type(message)](conn, message, at, now, wall)
+
+    def _hold(
+        self, conn: ServerConnection, message: ServerMessage, log: tuple[str, ...] = (),
+        *, index: int | None = None,
+    ) -> None:  # fmt: skip
+        conn.held += 1
+        if index is None:
+            index = self._quorum.ledger.last.index
+        self.held.until_commit(index, conn.conn, message, log)
+
+    def _hold_for_round(self, conn: ServerConnection, message: ServerMessage, now: float) -> None:
+        conn.held += 1
+        round_ = self._quorum.request_round(now)
+        self.held.until_round(round_, self._quorum.ledger.last.index, conn.conn, message)
+
+    def _session_of(
+        self, conn: ServerConnection, seq: int, at: float, now: float
+    ) -> Session | None:
+        """Return the living session of *conn*, or answer that it is over and return None."""
+        assert conn.session is not None
+        session = self._state.sessions.get(conn.session)
+        if session is None:
+            said = SessionReply(seq, self.term, False, SESSION_ENDED, self._lease_s, (),
+                                "this session is over")  # fmt: skip
+            self._hold_for_round(conn, said, now)
+            return None
+        self.leases.hear(conn.session, at)
+        return session
+
+    def _heartbeat(
+        self, conn: ServerConnection, message: Heartbeat, at: float, now: float, wall: float
+    ) -> None:
+        session = self._session_of(conn, message.seq, at, now)
+        if session is not None:
+            self._note_answered(session, message.answered)
+            self._hold_for_round(conn, HeartbeatReply(message.seq, self.term, True), now)
+
+    def _note_answered(self, session: Session, answered: int) -> None:
+        name = session.session
+        if answered > self._answered.get(name, session.answered):
+            self._answered[name] = answered
+
+    # --- sessions (rule 17) -----------------------------------------------------------------------
+
+    def _bind(self, conn: ServerConnection, session: bytes) -> None:
+        """*conn* speaks for *session* from now on; an older connection that did is cut."""
+        older = self._speaks_on.get(session)
+        if older is not None and older != conn.conn:
+            other = self._connections.pop(older, None)
+            if other is not None:
+                self._outbox.close(older, abort=True)
+        conn.session = session
+        self._speaks_on[session] = conn.conn
+
+    def _open(
+        self, conn: ServerConnection, message: OpenSession, at: float, now: float, wall: float
+    ) -> None:
+        if conn.session is not None and conn.session != message.session:
+            raise ProtocolMistake("a connection carries one session")
+        state, name = self._state, message.session
+        if len(name) != SESSION_BYTES or not SECRET_BYTES_MIN <= len(message.secret) <= SECRET_BYTES_MAX:
+            raise ProtocolMistake("a session has an id of 16 bytes and a secret of 16 to 64")
+        session = state.sessions.get(name)
+        if session is not None:
+            if not proofs_equal(session.secret, message.secret):
+                self._refuse_session(conn, message.seq, "this session belongs to somebody else")
+            else:
+                self._welcome_back(conn, session, message.seq, at, now)
+            return
+        if state.was_ended(name):
+            said = SessionReply(message.seq, self.term, False, SESSION_ENDED, self._lease_s, (),
+                                "this session is over; a session is never opened again")  # fmt: skip
+            self._hold_for_round(conn, said, now)
+            return
+        if len(state.sessions) >= self._config.limits.sessions:
+            self._refuse_session(conn, message.seq, "too many sessions")
+            return
+        command = SessionOpened(
+            name, message.secret, _name(message.user), _name(message.host), _name(message.display),
+            message.project[:NAME_MAX], message.pid, self._lease_s,
+            message.trusted_end and self._config.trusted_end,
+        )  # fmt: skip
+        index = self._quorum.propose(command, now=now, wall=wall)
+        self._bind(conn, name)
+        self.leases.add(state.sessions[name], at)
+        self._hold(conn, SessionReply(message.seq, self.term, True, SESSION_OPEN, self._lease_s, ()),
+                   index=index)  # fmt: skip
+
+    def _resume(
+        self, conn: ServerConnection, message: ResumeSession, at: float, now: float, wall: float
+    ) -> None:
+        if conn.session is not None and conn.session != message.session:
+            raise ProtocolMistake("a connection carries one session")
+        session = self._state.sessions.get(message.session)
+        if session is None:
+            said = SessionReply(message.seq, self.term, False, SESSION_UNKNOWN, self._lease_s, (),
+                                "no such session: it is over, or was never opened here")  # fmt: skip
+            self._hold_for_round(conn, said, now)
+            return
+        proof = session_proof(session.secret, conn.nonce, message.session)
+        if not proofs_equal(proof, message.proof):
+            self._refuse_session(conn, message.seq, "the proof of the session is wrong")
+            return
+        self._welcome_back(conn, session, message.seq, at, now)
+
+    def _welcome_back(
+        self, conn: ServerConnection, session: Session, seq: int, at: float, now: float
+    ) -> None:
+        self._bind(conn, session.session)
+        self.leases.hear(session.session, at)
+        held = tuple(
+            HeldSeat(seat.handle, seat.feature, seat.version, seat.seats, seat.started)
+            for seat in self._state.seats_of(session.session)
+        )
+        said = SessionReply(seq, self.term, True, SESSION_OPEN, session.lease_s, held)
+        self._hold_for_round(conn, said, now)
+
+    def _refuse_session(self, conn: ServerConnection, seq: int, why: str) -> None:
+        self._hold(conn, SessionReply(seq, self.term, False, SESSION_REFUSED, self._lease_s, (), why))
+
+    def _goodbye(
+        self, conn: ServerConnection, message: Goodbye, at: float, now: float, wall: float
+    ) -> None:
+        session = self._session_of(conn, message.seq, at, now)
+        if session is None:
+            return
+        index, log = self._end_session(session, "", now, wall)
+        self._hold(conn, GoodbyeReply(message.seq, self.term), log, index=index)
+
+    def _end_session(
+        self, session: Session, reason: str, now: float, wall: float
+    ) -> tuple[int, tuple[str, ...]]:
+        """Append the end of *session*; return the entry's index and the lines of its seats."""
+        log = []
+        for seat in self._state.seats_of(session.session):
+            log.append(in_line(seat.feature, session.user, session.host, seat.seats, reason))
+        name = session.session
+        index = self._quorum.propose(SessionEnded(name, reason), now=now, wall=wall)
+        self.leases.forget(name)
+        self._answered.pop(name, None)
+        self._speaks_on.pop(name, None)
+        return index, tuple(log)
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    def _request(
+        self, conn: ServerConnection, message: Checkout | Checkin | Withdraw, at: float, now: float,
+        wall: float,
+    ) -> None:  # fmt: skip
+        session = self._session_of(conn, message.seq, at, now)
+        if session is None:
+            return
+        number = message.request
+        if not message.answered < number <= REQUEST_MAX or message.answered < 0:
+            raise ProtocolMistake("a request number that no client gives")
+        self._note_answered(session, message.answered)
+        if number <= self._answered.get(session.session, 0):
+            verdict: Verdict = Denial(ErrorCode.INVALID_PARAMETER, f"request {number} was answered before")
+        else:
+            verdict = self._checkout.decide(self._state, session, message, day=self.day(wall), now=now)
+        if type(verdict) is Grant:
+            self._grant(conn, message, session, verdict, now, wall)
+        elif type(verdict) is Denial:
+            self._deny(conn, message, session, verdict)
+        elif type(verdict) is Repeat:
+            self._repeat(conn, message, verdict)
+        else:
+            self._give_back(conn, message, session, verdict, now, wall)  # type: ignore[arg-type]
+
+    def _grant(
+        self, conn: ServerConnection, message: Checkout | Checkin | Withdraw, session: Session,
+        verdict: Grant, now: float, wall: float,
+    ) -> None:  # fmt: skip
+        command, line = verdict
+        index = self._quorum.propose(command, now=now, wall=wall)
+        handle, feature, count = command.handle, command.feature, command.count
+        said = Granted(
+            message.seq, command.request, self.term, True, handle, feature, command.version, count,
+            self._state.seats[handle].started, line.signed_text, self._checkout.rights.hostids,
+        )  # fmt: skip
+        conn.held += 1
+        log = out_line(feature, session.user, session.host, count)
+        self.held.until_commit(index, conn.conn, said, (log,))
+
+    def _deny(
+        self, conn: ServerConnection, message: Checkout | Checkin | Withdraw, session: Session,
+        denial: Denial,
+    ) -> None:  # fmt: skip
+        code = int(denial.code)
+        said = Denied(message.seq, message.request, self.term, False, code, minor_of(code),
+                      text_of(code), denial.detail)  # fmt: skip
+        log: tuple[str, ...] = ()
+        if type(message) is Checkout:
+            log = (denied_line(message.feature[:NAME_MAX], session.user, session.host,
+                               message.count, text_of(code), code, minor_of(code)),)  # fmt: skip
+        self._hold(conn, said, log)
+
+    def _repeat(
+        self, conn: ServerConnection, message: Checkout | Checkin | Withdraw, verdict: Repeat
+    ) -> None:
+        """The same answer as the first time. It renews nothing: it appends no entry (rule 15)."""
+        command = verdict.command
+        said: ServerMessage
+        if type(command) is SeatGranted and type(message) is Checkout:
+            said = Granted(
+                message.seq, command.request, self.term, False, command.handle, command.feature,
+                command.version, command.count, verdict.stamp,
+                verdict.line.signed_text if verdict.line is not None else "",
+                self._checkout.rights.hostids,
+            )  # fmt: skip
+        elif type(command) is SeatReturned and type(message) is Checkin:
+            said = CheckedIn(message.seq, command.request, self.term, False, command.handle)
+        elif type(message) is Withdraw:
+            said = Withdrawn(message.seq, message.request, self.term, False, message.target)
+        else:
+            raise ProtocolMistake("a request number was used for two requests")
+        self._hold(conn, said)
+
+    def _give_back(
+        self, conn: ServerConnection, message: Checkin | Withdraw, session: Session,
+        verdict: Return | Withdrawal, now: float, wall: float,
+    ) -> None:  # fmt: skip
+        seat: Seat | None = verdict.seat
+        log: tuple[str, ...] = ()
+        if seat is not None:
+            log = (in_line(seat.feature, session.user, session.host, seat.seats),)
+        index = self._quorum.propose(verdict.command, now=now, wall=wall)
+        said: ServerMessage
+        if type(message) is Checkin:
+            said = CheckedIn(message.seq, message.request, self.term, True, message.handle)
+        else:
+            assert type(message) is Withdraw
+            said = Withdrawn(message.seq, message.request, self.term, True, message.target)
+        self._hold(conn, said, log, index=index)
+
+    # --- status -----------------------------------------------------------------------------------
+
+    def _status(
+        self, conn: ServerConnection, message: StatusRequest, at: float, now: float, wall: float
+    ) -> None:
+        page = status_page(message, self._checkout, self._state, term=self.term,
+                           rank=int(self._config.rank), day=self.day(wall))  # fmt: skip
+        if page is None:
+            raise ProtocolMistake("a status that does not exist")
+        self._hold(conn, page)
+
+    # --- rules 15 and 16: ends --------------------------------------------------------------------
+
+    def connection_ended(self, conn: ServerConnection, *, orderly: bool, now: float) -> None:
+        """*conn*, which is out of the table already, is over.
+
+        The grace begins only if the end was orderly, its session's ends are trusted, the session
+        spoke to this master in this reign on this connection, and speaks on no other (rule 16).
+        """
+        name = conn.session
+        if name is None or self._speaks_on.get(name) != conn.conn:
+            return
+        del self._speaks_on[name]
+        session = self._state.sessions.get(name)
+        if orderly and session is not None and session.trusted_end:
+            self.leases.end_of_stream(name, now)
+
+    def end_due_leases(self, *, now: float, wall: float) -> None:
+        """Append the end of the sessions that are over at *now*, some hundreds at a time."""
+        sessions = self._state.sessions
+        for name, reason in self.leases.pop_due(sessions, now, LEASES_ENDED_PER_TURN_MAX):
+            index, log = self._end_session(sessions[name], reason, now, wall)
+            self.held.until_commit(index, 0, None, log)
+
+    def next_timeout(self) -> float | None:
+        """Return when the next lease or grace is over."""
+        return self.leases.next_due(self._state.sessions)
+
+    def release(self) -> None:
+        """Let go of the answers and log lines whose entries are committed and rounds confirmed."""
+        quorum, outbox, connections = self._quorum, self._outbox, self._connections
+        vendor = self._vendor
+        for held in self.held.release(
+            commit=quorum.ledger.commit, confirmed_round=quorum.confirmed_round
+        ):
+            for text in held.log:
+                outbox.log(vendor, text)
+            conn = connections.get(held.conn)
+            if held.message is not None and conn is not None:
+                conn.held -= 1
+                outbox.send(held.conn, held.message)
+
+    # --- copies -----------------------------------------------------------------------------------
+
+    def copy(
+        self, quorum: QuorumMachine, outbox: Outbox, connections: dict[int, ServerConnection]
+    ) -> ClientDesk:
+        """Return a twin that works with the twins of its surroundings."""
+        twin = ClientDesk(self._config, quorum, self._checkout.copy(), outbox, connections)
+        twin.term = self.term
+        twin.leases, twin.held = self.leases.copy(), self.held.copy()
+        twin._speaks_on, twin._answered = dict(self._speaks_on), dict(self._answered)
+        return twin
+
+    def fingerprint(self, now: float) -> Hashable:
+        """Return what decides its future, times relative to *now*."""
+        return (
+            self.term,
+            self.leases.fingerprint(now),
+            self.held.fingerprint(),
+            tuple(sorted(self._speaks_on.items())),
+            tuple(sorted(self._answered.items())),
+        )
+
+
+def _name(text: str) -> str:
+    """Make a user's, host's or display's name fit for logs and lmstat: never empty, no blanks."""
+    return "_".join(word_of(text[:NAME_MAX]).split()) or "unknown"

@@ -1,0 +1,129 @@
+"""The debug log's lines about the server itself: who is master, who was lost, what runs out.
+
+Lines of licences (OUT, IN, DENIED) are the desk's. Shapes are those of :mod:`flexcore.report.logline`
+(observed-formats D1 to D8); what those do not know is said in a sentence by ``lmgrd``.
+"""
+
+from __future__ import annotations
+
+from flexcore import timing
+from flexcore.checkout.rights import Rights
+from flexcore.identity import Rank
+from flexcore.quorum.events import Notice
+from flexcore.report import logline
+from flexcore.report.logline import LMGRD
+
+from .config import TIMESTAMP_EVERY_S, ServerConfig
+from .outbox import Outbox
+
+EXPIRIES_LOGGED_MAX = 100
+
+
+class Journal:
+    """Writes lifecycle lines into the outbox."""
+
+    def __init__(self, config: ServerConfig, rights: Rights, outbox: Outbox) -> None:
+        self._config = config
+        self._rights = rights
+        self._outbox = outbox
+        self._vendor = config.served_vendor
+        self._stamp_at = 0.0
+        self.notes: tuple[str, ...] = ()
+        """What ServerReport.notes says beyond the quorum's own notes."""
+
+    def _lmgrd(self, text: str) -> None:
+        self._outbox.log(LMGRD, text)
+
+    def _daemon(self, text: str) -> None:
+        self._outbox.log(self._vendor, text)
+
+    def _host(self, rank: Rank | None) -> str:
+        servers = self._config.servers
+        if rank is None or rank >= len(servers):
+            return "unknown"
+        return servers[rank].host
+
+    def started(self, now: float, wall: float) -> None:
+        """The server was made: say which lines of the file give no rights, and why."""
+        self._stamp_at = now + TIMESTAMP_EVERY_S
+        self._stamp(wall)
+        errors = 0
+        for bad in self._rights.rejected:
+            errors += bad.is_error
+            self._daemon(f'Feature "{bad.feature}" v{bad.version} is not served: {bad.why}')
+        if errors:
+            self.notes = (f"{errors} lines of the license file are not served: the log says why",)
+        if not self._rights.pools:
+            self._daemon("No valid feature lines: nothing can be checked out. Check the license file "
+                         "and the publisher's key (flexcore verify)")  # fmt: skip
+
+    def serving(self, rights_in_force: bytes, day: int) -> None:
+        """This server begins to serve."""
+        for text in logline.vendor_started_lines(self._config.host, self._rights.features):
+            self._daemon(text)
+        if rights_in_force and rights_in_force != self._rights.digest:
+            self._lmgrd("The licence lines in force are not those of this server's own file: "
+                        "put the same file on all three servers and restart them")  # fmt: skip
+        for pool in self._rights.pools[:EXPIRIES_LOGGED_MAX]:
+            last = max((line.expiry_day or 1 << 40) for line in pool.lines)
+            left = last - day
+            if left < 0:
+                self._daemon(f'Feature "{pool.feature}" v{pool.version} expired on '
+                             f"{pool.first.expiry_text}: ask {self._vendor} for a new licence file")  # fmt: skip
+            elif left <= timing.EXPIRY_WARNING_DAYS:
+                self._daemon(f'Feature "{pool.feature}" v{pool.version} expires on '
+                             f"{pool.first.expiry_text}, in {left} days: ask {self._vendor} for a new "
+                             "licence file")  # fmt: skip
+
+    def stopped_serving(self, reason: str) -> None:
+        """This server serves no more."""
+        self._daemon(f"Stopped serving: {reason}" if reason else "Stopped serving")
+
+    def notice(self, notice: Notice) -> None:
+        """What the quorum machine has to say."""
+        host = self._host(notice.peer)
+        if notice.kind == "connected":
+            self._lmgrd(logline.connected_line(host))
+        elif notice.kind == "lost":
+            self._lmgrd(logline.lost_connection_line(host))
+        elif notice.kind == "master":
+            self._lmgrd(logline.master_line(host))
+        elif notice.kind == "lost_quorum":
+            self._lmgrd(logline.lost_quorum_line())
+        elif notice.text:
+            self._lmgrd(notice.text)
+
+    def stop_requested(self, requested_by: str, remote: str) -> None:
+        """Somebody asked for the end."""
+        user, _, host = requested_by.partition("@")
+        self._daemon(logline.shutdown_requested_line(user, host or self._config.host, remote or "local"))
+
+    def halted(self, exit_code: int, reason: str) -> None:
+        """The last lines."""
+        if reason:
+            self._lmgrd(reason)
+        if exit_code == 0:
+            self._lmgrd(logline.lmgrd_exiting_line())
+
+    # --- time stamps (D5) -------------------------------------------------------------------------
+
+    def _stamp(self, wall: float) -> None:
+        text = logline.timestamp_line(wall, self._config.utc_offset_s)
+        self._lmgrd(text)
+        self._daemon(text)
+
+    def next_timeout(self) -> float:
+        """Return when the next TIMESTAMP is due."""
+        return self._stamp_at
+
+    def handle_timeout(self, now: float, wall: float) -> None:
+        """Write TIMESTAMP lines if they are due."""
+        if now >= self._stamp_at:
+            self._stamp_at = now + TIMESTAMP_EVERY_S
+            self._stamp(wall)
+
+    def copy(self, outbox: Outbox) -> Journal:
+        """Return a twin that writes into *outbox*."""
+        twin = Journal(self._config, self._rights, outbox)
+        twin._stamp_at, twin.notes = self._stamp_at, self.notes
+        return twin

@@ -1,0 +1,545 @@
+"""ServerNode: one licence server, driven by messages. It wires who serves, what is recorded and what is given out.
+
+One turn of the loop, for whoever drives it: report everything that happened (``receive_message``,
+``connection_opened`` ...), call ``handle_timeout`` if its time has come, call ``end_turn`` *once*,
+then take ``messages_to_send`` and every ``next_action``. Answers leave at the end of the turn in
+which their entries are known to be committed, and one replication message a peer and one ``Persist``
+carry the whole turn.
+
+The rules that live here:
+
+* Rule 5: before the term's first entry is committed and applied, and after the lease is lost, no
+  client is answered at all. What comes meanwhile is kept for a moment where this server is about to
+  serve or a new master is about to appear, and answered with NotServing otherwise, so that the
+  client goes where it is served (``tests/test_server_serving.py::test_nothing_is_answered_before_serving``).
+* Rule 10: requests that come during a hand-over are kept or redirected, never refused
+  (``test_requests_during_a_hand_over_are_kept``).
+* Rule 15: a client that shows a higher term than this master's makes it doubt: nobody is answered
+  until a round confirms it (``test_a_higher_term_silences_until_a_round``).
+
+:class:`LicenseServer` puts bytes around this machine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, assert_never
+
+from flexcore.checkout.machine import CheckoutMachine
+from flexcore.checkout.rights import Rights
+from flexcore.codes import ErrorCode, text_of
+from flexcore.errors import LocalProtocolError
+from flexcore.identity import NOBODY, Rank
+from flexcore.quorum import events as q
+from flexcore.wire.messages import (
+    PROTOCOL_VERSION,
+    AdminReply,
+    AdminRequest,
+    Checkin,
+    Checkout,
+    ClientHello,
+    Goodbye,
+    Heartbeat,
+    Message,
+    NotServing,
+    OpenSession,
+    PeerFrame,
+    Refusal,
+    ResumeSession,
+    ServerHello,
+    ServerReport,
+    StatusReport,
+    StatusRequest,
+    Withdraw,
+)
+
+from .actions import DialPeer, Halt, Persist, ServerAction
+from .config import ServerConfig
+from .connections import CLIENT, NEW, PEER, ServerConnection
+from .desk import ClientDesk, DeskMessage, ProtocolMistake
+from .journal import Journal
+from .outbox import Outbox
+from .status import REPORT
+
+if TYPE_CHECKING:
+    from flexcore.quorum import QuorumMachine, StoredState
+
+_NEEDS_SESSION = frozenset({Checkout, Checkin, Withdraw, Heartbeat, Goodbye})
+_OPENS_SESSION = frozenset({OpenSession, ResumeSession})
+_SHOWS_TERM = _NEEDS_SESSION | _OPENS_SESSION
+_KEPT_STATES = frozenset({"candidate", "serving", "stopping"})
+
+
+class ServerNode:
+    """One licence server without bytes: messages in, messages and actions out.
+
+    *stored* is what the store read back (None: no state), *boot_id* and *triad_id* 16 fresh random
+    bytes each. *now* is the clock that counts suspended time, *wall* epoch seconds.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        stored: StoredState | None = None,
+        boot_id: bytes,
+        triad_id: bytes,
+        now: float,
+        wall: float,
+        rights: Rights | None = None,
+        quorum: QuorumMachine | None = None,
+    ) -> None:
+        """*rights* and *quorum* replace what would be made of the licence file."""
+        if rights is None:
+            from .setup import make_server_rights
+
+            rights = make_server_rights(config)
+        if quorum is None:
+            from .setup import make_quorum
+
+            quorum = make_quorum(config, rights, stored=stored, boot_id=boot_id, triad_id=triad_id,
+                                 now=now, wall=wall)  # fmt: skip
+        self._config = config
+        self._started_at = now
+        self._closed = False
+        self._now, self._wall = now, wall
+        self._serving = False
+        self._outbox = Outbox()
+        self._connections: dict[int, ServerConnection] = {}
+        self._strangers: deque[tuple[float, int]] = deque()
+        self._stranger_count = 0
+        self._kept: deque[tuple[float, int, DeskMessage]] = deque()
+        self._checkout = CheckoutMachine(rights)
+        self._quorum = quorum
+        self._desk = ClientDesk(config, self._quorum, self._checkout, self._outbox, self._connections)
+        self._journal = Journal(config, rights, self._outbox)
+        self._journal.started(now, wall)
+        self._pump()
+
+    # --- what it is -------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> ServerConfig:
+        """What it was made with."""
+        return self._config
+
+    @property
+    def quorum(self) -> QuorumMachine:
+        """Its quorum machine: to look at, not to drive."""
+        return self._quorum
+
+    @property
+    def serving(self) -> bool:
+        """Whether clients are answered (whether at this instant: ``quorum.may_answer(now)``)."""
+        return self._serving
+
+    @property
+    def term(self) -> int:
+        """The term in which it serves or served last."""
+        return self._desk.term
+
+    def has_connection(self, conn: int) -> bool:
+        """Whether *conn* is open as far as this server is concerned."""
+        return conn in self._connections
+
+    def report(self) -> ServerReport:
+        """Return what this server says of itself to anyone."""
+        said = self._quorum.report()
+        config = self._config
+        up = said.master is not None and said.state in ("serving", "follower")
+        return ServerReport(
+            name=config.host, rank=int(config.rank), state=said.state, term=said.term,
+            master_rank=NOBODY if said.master is None else int(said.master),
+            reason=said.reason, until_s=said.until_s, uptime_s=self._now - self._started_at,
+            software=config.software, license_path=config.license_path,
+            peers_up=tuple(int(rank) for rank in said.peers_up),
+            notes=(*said.notes, *self._journal.notes), commit=self._quorum.ledger.commit,
+            vendor_up=up,
+        )  # fmt: skip
+
+    # --- connections ------------------------------------------------------------------------------
+
+    def connection_opened(
+        self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float
+    ) -> None:
+        """A connection was accepted. *nonce*: 16 fresh random bytes; *local*: from this machine."""
+        self._enter(now, wall)
+        assert conn not in self._connections
+        self._connections[conn] = ServerConnection(
+            conn, NEW, nonce=nonce, local=local, remote=remote, now=now
+        )
+        self._stranger_count += 1
+        self._strangers.append((now + self._config.limits.hello_s, conn))
+        if self._stranger_count > self._config.limits.unknown_connections:
+            self._turn_away(conn, ErrorCode.OUT_OF_CONNECTIONS, "too many connections that say nothing")
+
+    def peer_connected(self, conn: int, peer: Rank, *, nonce: bytes, now: float, wall: float) -> None:
+        """A dial that DialPeer asked for succeeded."""
+        self._enter(now, wall)
+        assert conn not in self._connections
+        self._connections[conn] = ServerConnection(
+            conn, PEER, nonce=nonce, local=False, remote="", now=now
+        )
+        self._tell(q.PeerConnected(link=conn, peer=peer))
+
+    def dial_failed(
+        self, peer: Rank, *, refused: bool, error: str, now: float, wall: float
+    ) -> None:
+        """A dial failed; *refused*: the other machine answered that nobody listens (rule 6)."""
+        self._enter(now, wall)
+        self._tell(q.DialFailed(peer=peer, refused=refused, error=error))
+
+    def connection_ended(self, conn: int, *, orderly: bool, now: float, wall: float) -> None:
+        """*conn* is over: *orderly* is an end of stream, else a reset or a timeout.
+
+        One that this server closed itself needs no report, and gets no attention.
+        """
+        self._enter(now, wall)
+        connection = self._connections.pop(conn, None)
+        if connection is None:
+            return
+        if connection.kind == NEW:
+            self._stranger_count -= 1
+        elif connection.kind == PEER:
+            self._tell(q.LinkEnded(link=conn))
+        elif self._serving:
+            self._desk.connection_ended(connection, orderly=orderly, now=now)
+
+    def refuse(self, conn: int, code: int, text: str) -> None:
+        """Say why on *conn* and close it: the other side broke the protocol."""
+        connection = self._connections.get(conn)
+        if connection is None:
+            return
+        if connection.kind == PEER:
+            self._drop(conn)
+            self._tell(q.LinkEnded(link=conn))
+        else:
+            self._turn_away(conn, code, text)
+
+    def _turn_away(self, conn: int, code: int, text: str) -> None:
+        self._outbox.send(conn, Refusal(int(code), text))
+        self._drop(conn)
+
+    def _drop(self, conn: int, *, abort: bool = False) -> None:
+        connection = self._connections.pop(conn, None)
+        if connection is None:
+            return
+        if connection.kind == NEW:
+            self._stranger_count -= 1
+        elif connection.kind == CLIENT and self._serving:
+            # A close by the server waits for the lease (rule 16): never orderly.
+            self._desk.connection_ended(connection, orderly=False, now=self._now)
+        self._outbox.close(conn, abort=abort)
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    def receive_message(self, conn: int, message: Message, *, now: float, wall: float) -> None:
+        """*message* arrived on *conn*; one of a connection that is closed here is ignored."""
+        self._enter(now, wall)
+        connection = self._connections.get(conn)
+        if connection is None:
+            return
+        connection.quiet_since = now
+        kind = type(message)
+        if connection.kind == CLIENT:
+            try:
+                self._client(connection, kind, message)
+            except ProtocolMistake as mistake:
+                self.refuse(conn, ErrorCode.BAD_DATA_FROM_SERVER, str(mistake))
+        elif kind is PeerFrame:
+            if connection.kind == NEW:
+                connection.kind = PEER
+                self._stranger_count -= 1
+            self._tell(q.PeerFrameReceived(link=conn, frame=message))  # type: ignore[arg-type]
+        elif connection.kind == NEW and kind is ClientHello:
+            self._client_hello(connection, message)  # type: ignore[arg-type]
+        else:
+            self.refuse(conn, ErrorCode.BAD_DATA_FROM_SERVER, "say hello first")
+
+    def _client_hello(self, connection: ServerConnection, message: ClientHello) -> None:
+        config = self._config
+        if message.vendor and message.vendor.lower() != config.served_vendor.lower():
+            text = f"this server serves {config.served_vendor}, not {message.vendor[:64]}"
+            self._turn_away(connection.conn, ErrorCode.VENDOR_DOWN, text)
+            return
+        if len(self._connections) > config.limits.connections:
+            self._turn_away(connection.conn, ErrorCode.OUT_OF_CONNECTIONS,
+                            text_of(ErrorCode.OUT_OF_CONNECTIONS))  # fmt: skip
+            return
+        connection.kind = CLIENT
+        self._stranger_count -= 1
+        self._strangers.append((self._now + config.limits.idle_s, connection.conn))
+        self._note_term(message.term_seen)
+        self._outbox.send(connection.conn, ServerHello(
+            PROTOCOL_VERSION, config.software, connection.nonce, config.served_vendor,
+            config.servers, self.report(), config.client_lease_s, self._wall,
+            self._quorum.config.membership_digest,
+        ))  # fmt: skip
+
+    def _note_term(self, term: int) -> None:
+        if term > self._desk.term and self._serving:
+            self._quorum.note_term_seen(term, self._now)
+
+    def _client(self, connection: ServerConnection, kind: type, message: Message) -> None:
+        if kind in _SHOWS_TERM:
+            self._note_term(message.term_seen)  # type: ignore[union-attr]
+        elif kind is StatusRequest and message.what == REPORT:  # type: ignore[union-attr]
+            self._outbox.send(connection.conn, StatusReport(message.seq, self.report()))  # type: ignore[union-attr]
+            return
+        elif kind is AdminRequest:
+            self._admin(connection, message)  # type: ignore[arg-type]
+            return
+        elif kind is not StatusRequest:
+            raise ProtocolMistake("not a message of a client")
+        if connection.held >= self._config.limits.held_per_connection:
+            raise ProtocolMistake("too many questions at once")
+        if not self._serving or not self._quorum.may_serve(self._now):
+            self._keep_or_redirect(connection, message)  # type: ignore[arg-type]
+        else:
+            self._attend(connection, kind, message, self._now)  # type: ignore[arg-type]
+
+    def _attend(
+        self, connection: ServerConnection, kind: type, message: DeskMessage, at: float
+    ) -> None:
+        if connection.session is None and kind in _NEEDS_SESSION:
+            # Its session was resumed in another reign, or never: it has to prove it in this one.
+            self._redirect(connection.conn, message.seq, "resume the session first")
+            return
+        self._desk.handle(connection, message, at=at, now=self._now, wall=self._wall)
+
+    # --- while this server does not serve (rules 5 and 10) ----------------------------------------
+
+    def _keep_or_redirect(self, connection: ServerConnection, message: DeskMessage) -> None:
+        limits = self._config.limits
+        said = self._quorum.report()
+        elsewhere = said.master is not None and said.master != self._config.rank
+        if (
+            elsewhere
+            or said.state not in _KEPT_STATES
+            or connection.kept >= limits.kept_per_connection
+            or len(self._kept) >= limits.kept
+        ):
+            self._redirect(connection.conn, message.seq)
+            return
+        connection.kept += 1
+        self._kept.append((self._now, connection.conn, message))
+
+    def _redirect(self, conn: int, seq: int, reason: str = "") -> None:
+        said = self._quorum.report()
+        master = None
+        if said.master is not None and said.master < len(self._config.servers):
+            master = self._config.servers[said.master]
+        self._outbox.send(conn, NotServing(seq, said.term, reason or said.reason, said.until_s, master))
+
+    def _serve_kept(self) -> None:
+        kept, self._kept = self._kept, deque()
+        for at, conn, message in kept:
+            connection = self._connections.get(conn)
+            if connection is None:
+                continue
+            connection.kept -= 1
+            try:
+                self._attend(connection, type(message), message, at)
+            except ProtocolMistake as mistake:
+                self.refuse(conn, ErrorCode.BAD_DATA_FROM_SERVER, str(mistake))
+
+    def _redirect_kept(self, before: float) -> None:
+        """Answer what was kept since *before* or longer: somebody else may serve by now."""
+        while self._kept and self._kept[0][0] <= before:
+            _, conn, message = self._kept.popleft()
+            connection = self._connections.get(conn)
+            if connection is not None:
+                connection.kept -= 1
+                self._redirect(conn, message.seq)
+
+    def _start_serving(self, term: int) -> None:
+        self._serving = True
+        self._desk.start(term, now=self._now)
+        self._journal.serving(self._quorum.ledger.state.rights, self._desk.day(self._wall))
+        self._serve_kept()
+
+    def _stop_serving(self) -> None:
+        if not self._serving:
+            return
+        self._serving = False
+        self._desk.stop()
+        for connection in self._connections.values():
+            connection.held = 0
+            if connection.session is not None:
+                connection.session = None
+                self._redirect(connection.conn, 0)
+
+    # --- administration ---------------------------------------------------------------------------
+
+    def _admin(self, connection: ServerConnection, message: AdminRequest) -> None:
+        """Only from this machine until administrators have keys (design.md section 7)."""
+        send = self._outbox.send
+        scope = message.arguments[0] if message.arguments else ""
+        if not connection.local:
+            hosts = tuple(server.host for server in self._config.servers)
+            code = int(ErrorCode.NOT_ON_SERVER_MACHINE)
+            send(connection.conn, AdminReply(message.seq, code, text_of(code), hosts))
+        elif message.verb == "down" and scope in ("all", "one"):
+            send(connection.conn, AdminReply(message.seq, 0, ""))
+            self.stop(scope, f"{message.user[:64]}@{message.host[:64]}", remote=connection.remote,
+                      now=self._now, wall=self._wall)  # fmt: skip
+        else:
+            code = int(ErrorCode.REQUEST_NOT_SUPPORTED)
+            send(connection.conn, AdminReply(message.seq, code, text_of(code)))
+
+    def stop(
+        self, scope: str, requested_by: str, *, now: float, wall: float, remote: str = ""
+    ) -> None:
+        """Stop this server ('one', after a hand-over) or all three ('all'); ends with Halt."""
+        self._enter(now, wall)
+        self._journal.stop_requested(requested_by, remote)
+        self._tell(q.StopRequested(scope=scope, requested_by=requested_by))
+
+    # --- disk, time, turn -------------------------------------------------------------------------
+
+    def persisted(self, ticket: int, *, now: float, wall: float) -> None:
+        """The Persist *ticket* is durable."""
+        self._enter(now, wall)
+        self._tell(q.Persisted(ticket=ticket))
+
+    def persist_failed(self, ticket: int, error: str, *, now: float, wall: float) -> None:
+        """The Persist *ticket* failed: fatal for this server (rule 20)."""
+        self._enter(now, wall)
+        self._tell(q.PersistFailed(ticket=ticket, error=error))
+
+    def next_timeout(self) -> float | None:
+        """Return when ``handle_timeout`` is due; None if nothing but an event can change anything."""
+        if self._closed:
+            return None
+        due = [at for at in (self._quorum.next_timeout(), self._journal.next_timeout()) if at is not None]
+        if self._strangers:
+            due.append(self._strangers[0][0])
+        if self._kept:
+            due.append(self._kept[0][0] + self._config.limits.kept_s)
+        if self._serving:
+            lease = self._desk.next_timeout()
+            if lease is not None:
+                due.append(lease)
+        return min(due) if due else None
+
+    def handle_timeout(self, *, now: float, wall: float) -> None:
+        """Time has passed. Early, late or twice is harmless."""
+        self._enter(now, wall)
+        self._quorum.handle_timeout(now=now, wall=wall)
+        self._pump()
+        self._check_strangers()
+        self._redirect_kept(now - self._config.limits.kept_s)
+        if self._serving and self._quorum.may_answer(now):
+            self._desk.end_due_leases(now=now, wall=wall)
+        self._journal.handle_timeout(now, wall)
+
+    def _check_strangers(self) -> None:
+        """Close what never says what it is, or is silent without a session for long."""
+        while self._strangers and self._strangers[0][0] <= self._now:
+            _, conn = self._strangers.popleft()
+            connection = self._connections.get(conn)
+            if connection is None or connection.kind == PEER:
+                continue
+            if connection.kind == NEW:
+                self._turn_away(conn, ErrorCode.CANNOT_READ, "nothing was said")
+            else:
+                idle_s = self._config.limits.idle_s
+                silent_until = connection.quiet_since + idle_s
+                if connection.session is None and silent_until <= self._now:
+                    self._turn_away(conn, ErrorCode.CANNOT_READ, "silent for too long")
+                else:
+                    self._strangers.append((self._now + idle_s, conn))
+
+    def end_turn(self, *, now: float, wall: float) -> None:
+        """Close the turn: replicate, persist, and let the answers go that may."""
+        self._enter(now, wall)
+        self._quorum.end_turn(now=now, wall=wall)
+        self._pump()
+        if self._serving and self._quorum.may_answer(now):
+            self._desk.release()
+
+    def messages_to_send(self) -> list[tuple[int, Message]]:
+        """Take the messages of this turn, in order."""
+        messages, self._outbox.messages = self._outbox.messages, []
+        return messages
+
+    def next_action(self) -> ServerAction | None:
+        """Take the next action, None if there is none. Send the turn's messages first."""
+        actions = self._outbox.actions
+        return actions.popleft() if actions else None
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _enter(self, now: float, wall: float) -> None:
+        if self._closed:
+            raise LocalProtocolError("this server is closed")
+        assert now >= self._now, "time runs forwards"
+        self._now, self._wall = now, wall
+
+    def _tell(self, event: q.QuorumEvent) -> None:
+        try:
+            self._quorum.receive_event(event, now=self._now, wall=self._wall)
+        except Exception:
+            self._closed = True
+            raise
+        self._pump()
+
+    def _pump(self) -> None:
+        """Do what the quorum machine asks for, as far as it is ours; pass the rest on."""
+        while (action := self._quorum.next_action()) is not None:
+            self._do(action)
+
+    def _do(self, action: q.QuorumAction) -> None:
+        match action:
+            case q.SendFrame(link=link, frame=frame):
+                self._outbox.send(link, frame)
+            case q.Persist(ticket=ticket, batch=batch):
+                self._outbox.actions.append(Persist(ticket=ticket, batch=batch))
+            case q.DialPeer(peer=peer):
+                host, port = self._config.servers[peer]
+                self._outbox.actions.append(DialPeer(peer=peer, host=host, port=port))
+            case q.CloseLink(link=link):
+                if self._connections.pop(link, None) is not None:
+                    self._outbox.close(link)
+            case q.StartServing(term=term):
+                self._start_serving(term)
+            case q.StopServing():
+                self._journal.stopped_serving(action.reason)
+                self._stop_serving()
+            case q.Notice():
+                self._journal.notice(action)
+            case q.Halt(exit_code=exit_code, reason=reason):
+                self._stop_serving()
+                self._journal.halted(exit_code, reason)
+                self._outbox.actions.append(Halt(exit_code=exit_code, reason=reason))
+            case _:
+                assert_never(action)
+
+    # --- copies -----------------------------------------------------------------------------------
+
+    def copy(self) -> ServerNode:
+        """Return a twin that shares nothing that changes."""
+        twin = object.__new__(ServerNode)
+        twin.__dict__.update(self.__dict__)
+        twin._outbox = self._outbox.copy()
+        twin._connections = {conn: each.copy() for conn, each in self._connections.items()}
+        twin._strangers, twin._kept = self._strangers.copy(), self._kept.copy()
+        twin._quorum = self._quorum.copy()
+        twin._desk = self._desk.copy(twin._quorum, twin._outbox, twin._connections)
+        twin._checkout = twin._desk.checkout
+        twin._journal = self._journal.copy(twin._outbox)
+        return twin
+
+    def fingerprint(self, now: float) -> Hashable:
+        """Return a value that is equal for two servers with the same future, times relative to *now*."""
+        return (
+            self._serving,
+            self._closed,
+            self._quorum.fingerprint(now),
+            self._desk.fingerprint(now),
+            tuple(each.fingerprint(now) for _, each in sorted(self._connections.items())),
+            tuple((at - now, conn, message) for at, conn, message in self._kept),
+            tuple(self._outbox.messages),
+            tuple(self._outbox.actions),
+        )

@@ -1,0 +1,35 @@
+"""What a server has to say and to have done, in order, until its driver takes it."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from flexcore.wire.messages import Message
+
+from .actions import CloseConnection, ServerAction, WriteLog
+
+
+class Outbox:
+    """Messages by connection and actions; both in the order in which they arose."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[int, Message]] = []
+        self.actions: deque[ServerAction] = deque()
+
+    def send(self, conn: int, message: Message) -> None:
+        """*message* goes out on *conn*."""
+        self.messages.append((conn, message))
+
+    def close(self, conn: int, *, abort: bool = False) -> None:
+        """*conn* is to be closed, after what was sent to it unless *abort*."""
+        self.actions.append(CloseConnection(conn=conn, abort=abort))
+
+    def log(self, daemon: str, text: str) -> None:
+        """A line for the debug log."""
+        self.actions.append(WriteLog(daemon, text))
+
+    def copy(self) -> Outbox:
+        """Return a twin."""
+        twin = Outbox()
+        twin.messages, twin.actions = list(self.messages), self.actions.copy()
+        return twin

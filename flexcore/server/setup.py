@@ -1,0 +1,41 @@
+"""Making a server's parts out of its configuration."""
+
+from __future__ import annotations
+
+from flexcore.checkout.reading import read_rights
+from flexcore.checkout.rights import Rights
+from flexcore.licensefile import membership_digest
+from flexcore.quorum import QuorumConfig, QuorumMachine, StoredState
+
+from .config import ServerConfig
+
+
+def make_server_rights(config: ServerConfig) -> Rights:
+    """Return what the licence file lets clients have, by the publisher's key."""
+    return read_rights(config.license, config.keys, vendor=config.served_vendor)
+
+
+def make_quorum(
+    config: ServerConfig, rights: Rights, *, stored: StoredState | None, boot_id: bytes,
+    triad_id: bytes, now: float, wall: float,
+) -> QuorumMachine:  # fmt: skip
+    """Return the machine that knows who may serve; a single server has a majority of one."""
+    license_file = config.license
+    return QuorumMachine(
+        QuorumConfig(
+            rank=config.rank,
+            triad=license_file.is_triad,
+            heartbeat_interval_s=license_file.heartbeat_interval_s,
+            primary_is_master=license_file.primary_is_master,
+            vendor=config.served_vendor,
+            membership_digest=membership_digest(license_file),
+            hostids=license_file.hostids,
+            rights_digest=rights.digest,
+            software=config.software,
+            borrow_allowed=any(
+                line.value("BORROW") is not None for line in license_file.features
+            ),
+            first_start=config.first_start,
+        ),
+        stored=stored, boot_id=boot_id, triad_id=triad_id, now=now, wall=wall,
+    )  # fmt: skip

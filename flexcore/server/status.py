@@ -1,0 +1,128 @@
+"""Status pages: what is licensed and who holds it, at most some hundreds of rows at a time.
+
+A cursor is an opaque text to the reader; here it is the last row's place (a pool's number, a seat's
+handle), so that no page needs anything to be remembered between two requests, and a seat that is
+held through all pages is in exactly one of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flexcore.checkout.machine import CheckoutMachine
+from flexcore.checkout.rights import Offer
+from flexcore.wire.messages import FeatureRow, SeatRow, StatusPage, StatusRequest
+
+from .config import STATUS_ROWS_MAX
+
+if TYPE_CHECKING:
+    from flexcore.ledger.state import LedgerState, Seat
+
+FEATURES, SEATS, REPORT = "features", "seats", "report"
+"""What may be asked for (StatusRequest.what)."""
+
+NOT_IN_FILE = "not in the license file"
+
+
+def status_page(
+    request: StatusRequest, machine: CheckoutMachine, state: LedgerState,
+    *, term: int, rank: int, day: int,
+) -> StatusPage | None:  # fmt: skip
+    """Return the page that *request* asks for, None if it asks for nothing that exists."""
+    cursor = _place(request.cursor)
+    if cursor is None:
+        return None
+    place, handle = cursor
+    if request.what == FEATURES:
+        features, more = _feature_rows(request.feature, machine, state, place, day)
+        return StatusPage(request.seq, term, rank, tuple(features), (), more)
+    if request.what == SEATS:
+        seats, more = _seat_rows(request.feature, machine, state, place, handle)
+        return StatusPage(request.seq, term, rank, (), tuple(seats), more)
+    return None
+
+
+def _place(cursor: str) -> tuple[int, int] | None:
+    """Return (place in the list of pools, handle) of a cursor, None if it is none of ours."""
+    if not cursor:
+        return 0, 0
+    place, _, handle = cursor.partition(".")
+    if len(cursor) > 40 or not cursor.isascii() or not (place.isdigit() and handle.isdigit()):
+        return None
+    return int(place), int(handle)
+
+
+def _pools(machine: CheckoutMachine, state: LedgerState) -> list[str]:
+    """The pools of the file in its order, then those that are no longer in it but have holders."""
+    known = [pool.key for pool in machine.rights.pools]
+    in_file = set(known)
+    return known + sorted(key for key in state.pools if key not in in_file)
+
+
+def _seat_rows(
+    feature: str, machine: CheckoutMachine, state: LedgerState, place: int, after: int
+) -> tuple[list[SeatRow], str]:
+    pools = _pools(machine, state)
+    rows: list[SeatRow] = []
+    for number in range(place, len(pools)):
+        first = state.seats_page(pools[number], 0, 1) if feature else ()
+        if first and first[0].feature != feature:
+            continue
+        wanted = STATUS_ROWS_MAX - len(rows)
+        seats = state.seats_page(pools[number], after if number == place else 0, wanted)
+        rows += [_seat_row(seat, state) for seat in seats]
+        if len(seats) == wanted:
+            return rows, f"{number}.{seats[-1].handle}"
+    return rows, ""
+
+
+def _seat_row(seat: Seat, state: LedgerState) -> SeatRow:
+    session = state.sessions[seat.session]
+    return SeatRow(seat.pool, seat.feature, session.user, session.host, session.display,
+                   seat.version, seat.handle, seat.started, seat.seats, session.pid)  # fmt: skip
+
+
+def _feature_rows(
+    feature: str, machine: CheckoutMachine, state: LedgerState, after: int, day: int
+) -> tuple[list[FeatureRow], str]:
+    """Pools of the file in its order, then pools that still have holders, then bad lines."""
+    by_key = {offer.pool: offer for offers in machine.offers(day).values() for offer in offers}
+    places: list[FeatureRow | str] = [*_pools(machine, state)]
+    places += [
+        FeatureRow(bad.feature, "", bad.version, machine.rights.vendor, "", None, "", bad.count, 0,
+                   "", bad.why)
+        for bad in machine.rights.rejected if bad.is_error
+    ]  # fmt: skip
+    rows: list[FeatureRow] = []
+    for place in range(after, len(places)):
+        what = places[place]
+        if isinstance(what, FeatureRow):
+            row = what
+        elif what in by_key:
+            row = _pool_row(by_key[what], state.in_use[what], day)
+        else:
+            row = _orphan_row(what, machine, state)
+        if feature and row.feature != feature:
+            continue
+        rows.append(row)
+        if len(rows) == STATUS_ROWS_MAX and place + 1 < len(places):
+            return rows, f"{place + 1}.0"
+    return rows, ""
+
+
+def _pool_row(offer: Offer, in_use: int, day: int) -> FeatureRow:
+    line = offer.line
+    days = None if line.expiry_day is None else line.expiry_day - day
+    count = offer.seats if not offer.refusal else line.seats
+    return FeatureRow(
+        offer.feature, offer.pool, offer.version, line.vendor, line.expiry_text, days,
+        line.vendor_string, 0 if offer.uncounted else count, in_use, offer.lock,
+    )  # fmt: skip
+
+
+def _orphan_row(pool: str, machine: CheckoutMachine, state: LedgerState) -> FeatureRow:
+    """A pool that the file no longer has, whose holders keep their seats (rule 19)."""
+    seat = state.seats_page(pool, 0, 1)[0]
+    used = state.in_use[pool]
+    return FeatureRow(seat.feature, pool, seat.version, machine.rights.vendor, "", None, "", used,
+                      used, "", NOT_IN_FILE)  # fmt: skip
