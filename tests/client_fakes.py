@@ -214,7 +214,7 @@ class World:
         self.delay_s = 0.01
         self.triads = triads
         self.servers = {s.address: s for t in triads for s in t.servers}
-        settings = dict(vendor="demo", user="ann", host="ws1", display=":0", pid=7) | config
+        settings = {"vendor": "demo", "user": "ann", "host": "ws1", "display": ":0", "pid": 7} | config
         self.config = ClientConfig(
             path=path if path is not None else tuple(t.addresses for t in triads), **settings
         )

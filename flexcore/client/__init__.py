@@ -2,13 +2,14 @@
 
 :class:`LicenseClient` speaks bytes and is what transports drive; :class:`ClientNode` is the same machine by messages.
 Read :mod:`~flexcore.client.values` first, then ``session`` (what is believed), ``search`` and ``pursuit`` (who is
-master), ``site`` (both together, and time), ``node`` (the path).
+master), ``site`` (both together, and time), ``machine`` (the path).
 """
 
 from __future__ import annotations
 
 from flexcore.client.client import LicenseClient
-from flexcore.client.node import ALTERNATIVE_WAIT_S, ENTROPY_BYTES, REQUESTS_MAX, ClientNode
+from flexcore.client.machine import ALTERNATIVE_WAIT_S, ENTROPY_BYTES, REQUESTS_MAX
+from flexcore.client.node import ClientNode
 from flexcore.client.values import (
     Abort,
     ApplicationAction,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from flexcore.client.node import ClientNode
+from copy import deepcopy
+from typing import Self
+
+from flexcore.client.machine import ClientMachine
 from flexcore.client.values import (
     Abort,
     ClientAction,
@@ -18,16 +21,18 @@ from flexcore.client.values import (
     SendMessage,
 )
 from flexcore.errors import RemoteProtocolError
+from flexcore.override import override
 from flexcore.wire.codec import MAX_FRAME_BYTES
 from flexcore.wire.connection import Connection
 from flexcore.wire.messages import ServerHello
 
 
-class LicenseClient(ClientNode):
-    """A :class:`ClientNode` whose connections carry bytes: DataReceived in, SendData out."""
+class LicenseClient(ClientMachine):
+    """The client by bytes: DataReceived in, SendData out."""
 
     __slots__ = ("_wires",)
-    NUMBERED = ClientNode.NUMBERED | {"_wires"}
+    # Half a message in a buffer is not part of a fingerprint: explore ClientNode instead.
+    NUMBERING = ClientMachine.NUMBERING | {"_wires"}
 
     def __init__(
         self, config: ClientConfig, *, entropy: bytes, now: float, wall: float | None = None
@@ -35,41 +40,50 @@ class LicenseClient(ClientNode):
         super().__init__(config, entropy=entropy, now=now, wall=wall)
         self._wires: dict[int, Connection] = {}
 
-    def handle_event(self, event: ClientEvent, *, now: float, wall: float | None = None) -> None:
-        """Something happened to a connection. Events of connections that are not (any more) known are ignored.
+    @override
+    def copy(self) -> Self:
+        """Return an independent machine in the same state."""
+        twin = super().copy()
+        twin._wires = deepcopy(self._wires)
+        return twin
+
+    def receive_event(self, event: ClientEvent, *, now: float, wall: float | None = None) -> None:
+        """Something happened to a connection. Events of connections that are not (any more) known
+        are ignored.
 
         Bytes that are no message end their connection; nothing is raised for what a server sends.
         """
-        if not isinstance(event, DataReceived):
-            if not isinstance(event, ConnectionMade):
-                self._wires.pop(event.conn, None)
-            self.receive_event(event, now=now, wall=wall)
+        if isinstance(event, DataReceived):
+            self._receive_data(event.conn, event.data, now, wall)
             return
-        wire = self._wires.get(event.conn)
+        if not isinstance(event, ConnectionMade):
+            self._wires.pop(event.conn, None)
+        self._happened(event, now, wall)
+
+    def _receive_data(self, conn: int, data: bytes, now: float, wall: float | None) -> None:
+        wire = self._wires.get(conn)
         if wire is None:
             return
-        wire.receive_data(event.data)
+        wire.receive_data(data)
         try:
             while (message := wire.next_message()) is not None:
                 if isinstance(message, ServerHello):
                     wire.set_max_frame(MAX_FRAME_BYTES)
-                self.receive_event(
-                    MessageReceived(conn=event.conn, message=message), now=now, wall=wall
-                )
+                self._happened(MessageReceived(conn=conn, message=message), now, wall)
         except RemoteProtocolError as error:
-            self._break(event.conn, str(error), now, wall)
+            # Not by an orderly end: that would look like the death of this process (rule 16).
+            self._wires.pop(conn, None)
+            self._actions.append(Abort(conn=conn))
+            self._happened(ConnectionEnded(conn=conn, error=str(error)), now, wall)
 
-    def _break(self, conn: int, error: str, now: float, wall: float | None) -> None:
-        """The other end sent garbage: end the connection ourselves, without seeming to die (rule 16)."""
-        self._wires.pop(conn, None)
-        self._actions.append(Abort(conn=conn))
-        self.receive_event(ConnectionEnded(conn=conn, error=error), now=now, wall=wall)
-
-    def next_data_action(self) -> ClientAction | None:
+    def next_action(self) -> ClientAction | None:
         """What to do next, in order; None when all is done."""
-        action = self.next_action()
-        if isinstance(action, SendMessage):
-            return SendData(conn=action.conn, data=self._wires[action.conn].send(action.message))
+        action = self._take_action()
+        while isinstance(action, SendMessage):
+            wire = self._wires.get(action.conn)
+            if wire is not None:
+                return SendData(conn=action.conn, data=wire.send(action.message))
+            action = self._take_action()  # the connection has broken meanwhile
         if isinstance(action, Connect):
             self._wires[action.conn] = Connection()
         elif isinstance(action, Abort | Close):
