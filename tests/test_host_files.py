@@ -123,10 +123,14 @@ def test_plus_appends_and_without_it_the_log_begins_anew(tmp_path):
     path = tmp_path / "debug.log"
     path.write_text("old\n")
     log = LogFile(f"+{path}")
+    log.begin()
     log.write(["one", "two"])
     log.close()
     assert path.read_text() == "old\none\ntwo\n"
     log = LogFile(str(path))
+    log.write(["why this one may not start"])
+    assert path.read_text().startswith("old\n")
+    log.begin()
     log.write([" 9:05:00 (demo) x\ty"])
     log.close()
     log.close()
@@ -179,6 +183,7 @@ def test_a_full_disk_is_said_once_and_lines_are_counted(tmp_path, monkeypatch, c
 
 def test_without_a_path_the_log_is_standard_output(capfd):
     log = LogFile()
+    log.begin()
     log.write(["hello"])
     log.reopen()
     log.close()

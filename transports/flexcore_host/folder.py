@@ -18,7 +18,13 @@ from typing import Any
 
 from flexcore.errors import StateError, StateLocked
 
-__all__ = ["STATE_FILE", "StateFolder", "default_folder", "open_state_folder"]
+__all__ = [
+    "STATE_FILE",
+    "StateFolder",
+    "default_folder",
+    "examine_folder",
+    "open_state_folder",
+]
 
 STATE_FILE = "state.sqlite"
 LOCK_FILE = "lmgrd.lock"
@@ -85,7 +91,7 @@ def open_state_folder(
     path = os.path.abspath(path)
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
-        _check_folder(path)
+        _check_folder(path, tighten=True)
         descriptor = os.open(os.path.join(path, LOCK_FILE), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StateError(_cannot(path, error)) from error
@@ -101,6 +107,38 @@ def open_state_folder(
         os.close(descriptor)
         raise
     return StateFolder(path, descriptor)
+
+
+def examine_folder(path: str, *, vendor: str = "", rank: str = "") -> bool:
+    """Say whether ``path`` holds state; makes, changes and keeps nothing.
+
+    Raises what :func:`open_state_folder` would, as far as that shows without making anything.
+    """
+    path = os.path.abspath(path)
+    if not os.path.lexists(path):
+        parent = os.path.dirname(path)
+        while not os.path.exists(parent):
+            parent = os.path.dirname(parent)
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise StateError(
+                f"the state folder {path} cannot be made: {parent} is not ours to write;"
+                " name another with --state-dir"
+            )
+        return False
+    try:
+        _check_folder(path, tighten=False)
+        _check_owner_line(path, vendor, rank)
+        lock_file = os.path.join(path, LOCK_FILE)
+        if os.path.exists(lock_file):
+            descriptor = os.open(lock_file, os.O_RDWR)
+            try:
+                if not _lock(descriptor):
+                    raise StateLocked(_locked_text(path))
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        raise StateError(_cannot(path, error)) from error
+    return os.path.exists(os.path.join(path, STATE_FILE))
 
 
 def _base(environment: Any) -> str:
@@ -119,7 +157,7 @@ def _base(environment: Any) -> str:
     return os.path.join(root, "flexcore")
 
 
-def _check_folder(path: str) -> None:
+def _check_folder(path: str, *, tighten: bool) -> None:
     """It is a folder of ours alone; a loose mode is tightened where no foreign file is in it."""
     status = os.stat(path)
     if not stat.S_ISDIR(status.st_mode):
@@ -138,7 +176,8 @@ def _check_folder(path: str) -> None:
                 f"the state folder {path} can be read by others and holds {foreign[0]}, which is"
                 " not flexcore's: name an empty folder with --state-dir"
             )
-        os.chmod(path, 0o700)
+        if tighten:
+            os.chmod(path, 0o700)
 
 
 def _check_owner_line(path: str, vendor: str, rank: str) -> None:

@@ -1,6 +1,8 @@
 """The debug log on disk: whole lines, never the reason for a server to stop.
 
-``-l LOG`` begins the file anew, ``-l +LOG`` appends to it. Texts in a line may come from anybody
+``-l LOG`` begins the file anew, ``-l +LOG`` appends to it. It begins anew only with :meth:`begin`,
+when the server has its folder and its port: one that may not start must not wipe the log of the one
+that runs. Texts in a line may come from anybody
 who can connect, so control characters in them are made harmless; bytes that are no UTF-8 pass
 through as they came. When the disk is full, that is said once on standard error, lines are counted
 as lost, and the first line that fits again says how many.
@@ -9,6 +11,7 @@ as lost, and the first line that fits again says how many.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -30,10 +33,20 @@ class LogFile:
         self._append = target.startswith("+")
         self.path = target[1:] if self._append else target
         self._fallback = fallback
-        self._descriptor = self._open(truncate=not self._append)
+        self._descriptor = self._open()
         self._failed = False
         self._lost = 0
         self._partial = False
+
+    def begin(self) -> None:
+        """Empty the log, unless it is to be appended to. Never raises for a failing disk."""
+        if self._append or not self.path:
+            return
+        try:
+            os.truncate(self._descriptor, 0)
+        except OSError as error:  # a pipe or a terminal
+            if error.errno != errno.EINVAL:
+                self._complain(error)
 
     def write(self, lines: Iterable[str]) -> None:
         """Write each text as one line. Never raises for a full or failing disk."""
@@ -51,7 +64,7 @@ class LogFile:
         if not self.path:
             return
         try:
-            descriptor = self._open(truncate=False)
+            descriptor = self._open()
         except OSError as error:
             self._complain(error)
             return
@@ -65,11 +78,10 @@ class LogFile:
             os.close(self._descriptor)
         self._descriptor = -1
 
-    def _open(self, *, truncate: bool) -> int:
+    def _open(self) -> int:
         if not self.path:
             return self._fallback
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if truncate else 0)
-        return os.open(self.path, flags, 0o644)
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def _put(self, texts: list[str]) -> bool:
         data = "".join(f"{text}\n" for text in texts).encode("utf-8", "surrogateescape")

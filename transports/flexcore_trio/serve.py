@@ -86,7 +86,7 @@ async def _run(
                         on_hangup()
                 elif not stopping:
                     stopping = True
-                    loop.stop("one", f"signal {name}")
+                    loop.stop("one", name)
                 else:
                     ended.append(Outcome(SIGNALLED, f"a second signal ({name}): stopped at once"))
                     nursery.cancel_scope.cancel()

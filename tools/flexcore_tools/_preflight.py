@@ -1,0 +1,151 @@
+"""``flexcore lmgrd --check``: would this server start, and could it talk to its peers?
+
+A verdict a line, ``ok``, ``note`` or ``FAIL``; nothing is started, made or locked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from flexcore.errors import FlexcoreError
+from flexcore_host import clock, filesystem, folder, resolver
+
+from . import _setup
+from ._setup import Setup
+
+__all__ = ["Verdict", "check", "print_verdicts"]
+
+OK, NOTE, FAIL = "ok", "note", "FAIL"
+CONNECT_TIMEOUT_S = 3.0
+
+
+class Verdict(NamedTuple):
+    """One finding."""
+
+    word: str
+    text: str
+
+
+def print_verdicts(verdicts: Iterator[Verdict]) -> int:
+    """Print each verdict as it is found; return 0 unless one says FAIL."""
+    failed = False
+    for verdict in verdicts:
+        print(f"{verdict.word:<5} {verdict.text}", flush=True)
+        failed = failed or verdict.word == FAIL
+    print("FAIL  correct the lines above" if failed else "ok    this server can be started")
+    return int(failed)
+
+
+def check(args: argparse.Namespace) -> Iterator[Verdict]:
+    """Check everything that can be checked without starting."""
+    try:
+        setup = _setup.load(args)
+    except FlexcoreError as error:
+        yield Verdict(FAIL, str(error))
+        return
+    yield Verdict(
+        OK,
+        f"licence file {setup.path}: {len(setup.license.features)} feature line(s), signed by"
+        f" {setup.vendor}",
+    )
+    for problem in setup.license.problems:
+        yield Verdict(NOTE, f"{setup.path}:{problem}")
+    for note in setup.notes:
+        yield Verdict(NOTE, note)
+    yield Verdict(OK, f"this server is the {setup.rank.word}: SERVER {setup.line.host}")
+    yield Verdict(NOTE, setup.hostid_note) if setup.hostid_note else Verdict(
+        OK, f"hostid {setup.line.hostid}"
+    )
+    now = clock.wall()
+    for warning in _setup.expiry_warnings(setup.license, now, clock.utc_offset_s(now)):
+        yield Verdict(NOTE, warning)
+    yield from _check_state(setup)
+    yield from _check_ports(setup)
+    places = _setup.place_warnings(setup, _log_path(args))
+    for warning in places:
+        yield Verdict(FAIL, warning)
+    if not places:
+        yield Verdict(OK, "files are on local disks, and names are reachable from elsewhere")
+    yield from _check_peers(setup)
+
+
+def _log_path(args: argparse.Namespace) -> str:
+    return str(args.log or "").removeprefix("+")
+
+
+def _check_state(setup: Setup) -> Iterator[Verdict]:
+    path = setup.state_dir
+    if path is None:
+        yield Verdict(
+            NOTE, "no state folder: after a restart this server remembers nothing by itself"
+        )
+        return
+    try:
+        known = folder.examine_folder(path, vendor=setup.vendor, rank=setup.rank.word)
+    except FlexcoreError as error:
+        yield Verdict(FAIL, str(error))
+        return
+    yield Verdict(OK, f"state folder {path} ({'with state' if known else 'empty'})")
+
+
+def _check_ports(setup: Setup) -> Iterator[Verdict]:
+    for address in setup.listen:
+        where = f"{address} port {setup.port}"
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                if os.name != "nt":
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind((address, setup.port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                holder = filesystem.port_holder(setup.port, address)
+                yield Verdict(FAIL, f"{where} is in use{f' by {holder}' if holder else ''}")
+            elif error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and (
+                len(setup.listen) > 1
+            ):
+                yield Verdict(NOTE, f"{where}: this machine has no such address")
+            else:
+                yield Verdict(FAIL, f"{where}: {error.strerror or error}")
+        else:
+            yield Verdict(OK, f"{where} is free")
+
+
+def _check_peers(setup: Setup) -> Iterator[Verdict]:
+    for rank, (host, port) in enumerate(setup.addresses):
+        if rank == setup.rank:
+            continue
+        where = f"peer {host} port {port}"
+        try:
+            addresses = resolver.addresses_of(host, port)
+        except OSError as error:
+            yield Verdict(FAIL, f"{where}: the name cannot be resolved: {error.strerror or error}")
+            continue
+        yield _try_peer(where, addresses)
+
+
+def _try_peer(where: str, addresses: tuple[resolver.Address, ...]) -> Verdict:
+    error: OSError | None = None
+    for address in addresses:
+        try:
+            with socket.socket(address.family, socket.SOCK_STREAM) as probe:
+                probe.settimeout(CONNECT_TIMEOUT_S)
+                probe.connect(address.sockaddr)
+        except ConnectionRefusedError:
+            return Verdict(OK, f"{where}: the machine answers, no server listens there yet")
+        except OSError as failure:
+            error = failure
+        else:
+            return Verdict(OK, f"{where}: something listens there")
+    if isinstance(error, TimeoutError):
+        why = "no answer: is the machine up, and does a firewall let the port through?"
+    else:
+        why = str(error.strerror or error) if error is not None else "no address"
+    return Verdict(FAIL, f"{where}: {why}")

@@ -1,0 +1,181 @@
+"""``flexcore lmgrd``: a licence server in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flexcore_host.logfile import LogFile
+    from flexcore_trio import LogSink, Store
+
+    from ._setup import Setup
+
+WARNINGS_MAX = 200
+"""So many warnings are logged at start; `flexcore lint` prints them all."""
+
+HELP = """\
+Run one server of a triad, or a single server, in the foreground.
+
+The licence file says where: the server finds its SERVER line by its host name or its hostid, or by
+--server. It serves the features that verify with the publisher's public key, on one port for
+applications, utilities and the other servers, until lmdown, SIGTERM or SIGINT stops it in order
+(it hands mastership over first; a second signal stops it at once). SIGHUP opens the log anew.
+
+What it promised and recorded is kept in the state folder, which belongs to one process. Never
+restore it from a backup: delete it instead, and the server recovers from the other two.
+
+With --check nothing is started: a verdict a line says whether it would, and exit 1 that not."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("-c", dest="license_file", metavar="FILE", required=True, help="the licence file")
+    add("--vendor-key", metavar="FILE", action="append", required=True,
+        help="the publisher's public key; may be given more than once")  # fmt: skip
+    add("--server", metavar="NAME",
+        help="this server's SERVER line: its host, or primary, secondary or tertiary")  # fmt: skip
+    add("--hostid", metavar="HOSTID",
+        help="assert this hostid, where the machine's own is not found; the log says so")  # fmt: skip
+    add("--state-dir", metavar="DIR",
+        help="the state folder, or none to run in memory"
+             " (default: $STATE_DIRECTORY, or the system's place)")  # fmt: skip
+    add("--first-start", action="store_true",
+        help="the very first start of the triad: nobody holds anything, do not wait")  # fmt: skip
+    add("--listen", metavar="ADDRESS", action="append",
+        help="listen on this address only; may be given more than once"
+             " (default: the SERVER line's address, or all for a name)")  # fmt: skip
+    add("-l", dest="log", metavar="[+]LOG",
+        help="write the debug log to LOG, +LOG to append (default: standard output)")  # fmt: skip
+    add("--check", action="store_true", help="say whether the server could start; start nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the server; returns its exit status."""
+    if args.check:
+        from . import _preflight
+
+        return _preflight.print_verdicts(_preflight.check(args))
+    return _serve(args)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from flexcore.report import log_line
+    from flexcore_host import clock
+    from flexcore_host.folder import open_state_folder
+    from flexcore_host.logfile import LogFile
+    from flexcore_trio import MemoryStore, SqliteStore
+
+    from . import _setup
+
+    setup = _setup.load(args)
+    log_file = LogFile(args.log or "")
+
+    def log(lines: Sequence[tuple[str, str]]) -> None:
+        wall = clock.wall()
+        offset_s = clock.utc_offset_s(wall)
+        log_file.write([log_line(wall, offset_s, daemon, text) for daemon, text in lines])
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(log_file.close)
+        try:
+            store: Store = MemoryStore()
+            if setup.state_dir is not None:
+                state = open_state_folder(
+                    setup.state_dir, vendor=setup.vendor, rank=setup.rank.word,
+                    hostids=setup.license.hostids,
+                )  # fmt: skip
+                stack.callback(state.close)
+                store = SqliteStore(state.state_file)
+            return _serve_on(setup, store, log_file, log, first_start=args.first_start)
+        except Exception as error:
+            # The log says why as well: standard error may go nowhere.
+            log([("lmgrd", f"EXITING: {line}") for line in str(error).splitlines()])
+            raise
+
+
+def _serve_on(
+    setup: Setup, store: Store, log_file: LogFile, log: LogSink, *, first_start: bool
+) -> int:
+    from flexcore import __version__
+    from flexcore.server import ServerConfig
+    from flexcore_host import clock
+    from flexcore_trio import open_listeners, run_server
+
+    _raise_file_limit()
+    listeners = open_listeners(setup.listen, setup.port)
+    log_file.begin()
+    log([("lmgrd", text) for text in _opening_lines(setup, log_file.path)])
+    config = ServerConfig(
+        license=setup.license,
+        keys=setup.keys,
+        rank=setup.rank,
+        license_path=setup.path,
+        software=__version__,
+        first_start=first_start,
+        addresses=setup.addresses,
+        utc_offset_s=clock.utc_offset_s(clock.wall()),
+    )
+    outcome = run_server(
+        config, store=store, listeners=listeners, log=log, on_hangup=log_file.reopen
+    )
+    if outcome.exit_code:
+        log([("lmgrd", f"EXITING: {outcome.reason}")])
+        print(f"flexcore lmgrd: {outcome.reason}", file=sys.stderr)
+    return outcome.exit_code
+
+
+def _opening_lines(setup: Setup, log_path: str) -> list[str]:
+    """What every log begins with (observed-formats D1), and whatever should be seen to."""
+    import os
+    import platform
+
+    from flexcore import __version__, report
+    from flexcore_host import clock, whoami
+
+    from . import _setup
+
+    wall = clock.wall()
+    offset_s = clock.utc_offset_s(wall)
+    arch, system = platform.machine() or "unknown", sys.platform
+    lines = [
+        *report.banner_lines(),
+        report.pid_line(os.getpid()),
+        report.started_line(__version__, "1", arch, whoami.host(), system, wall, offset_s),
+        report.license_files_line([setup.path]),
+        report.lmgrd_port_line(setup.port),
+        report.starting_vendors_line(),
+        report.started_vendor_line(setup.vendor, os.getpid(), setup.port),
+        report.vendor_port_line(setup.vendor, setup.port),
+        f"This server is the {setup.rank.word} of the triad"
+        if setup.license.is_triad
+        else "This is a single server",
+        "Listening on " + ", ".join(f"{each} port {setup.port}" for each in setup.listen),
+        f"State folder: {setup.state_dir}"
+        if setup.state_dir is not None
+        else "No state folder: this server remembers nothing over a restart",
+    ]
+    if setup.hostid_note:
+        lines.append(setup.hostid_note)
+    warnings = [
+        *setup.notes,
+        *(f"{setup.path}:{problem}" for problem in setup.license.problems),
+        *_setup.place_warnings(setup, log_path),
+        *_setup.expiry_warnings(setup.license, wall, offset_s),
+    ]
+    return lines + [f"WARNING: {warning}" for warning in warnings[:WARNINGS_MAX]]
+
+
+def _raise_file_limit() -> None:
+    """Every client is a file descriptor: take as many as the system lets us have."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
