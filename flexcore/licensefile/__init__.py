@@ -17,10 +17,13 @@ from .lines import ServerLine as ServerLine
 from .lines import Severity as Severity
 from .lines import UpgradeLine as UpgradeLine
 from .lines import VendorLine as VendorLine
+from .lint import lint_license as lint_license
 from .reader import decode_license as decode_license
 from .reader import format_license as format_license
 from .reader import license_bytes as license_bytes
 from .reader import parse_license as parse_license
+from .selection import Selection as Selection
+from .selection import select_features as select_features
 from .signature import canonical_bytes as canonical_bytes
 from .signature import content_digest as content_digest
 from .signature import first_copies as first_copies

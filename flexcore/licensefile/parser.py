@@ -290,6 +290,9 @@ class Parser:
         count = sound.check(words[4], parse_count)
         start_at = next((token for token in rest if token.key == "START"), words[0])
         start = sound.check(start_at, parse_date, start_text) if start_text else None
+        for token in rest:  # a node lock that cannot be read must not float
+            if token.key == "HOSTID" or (token.key is None and token.text == "HOSTID"):
+                sound.check(token, parse_hostids, token.text if token.key else "")
         if not sound.all or version is None or count is None:
             raise _Broken
         return FeatureLine(

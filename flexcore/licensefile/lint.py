@@ -1,0 +1,312 @@
+"""What is legal in a licence file and still worth a look: ``flexcore lint``."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterator, Sequence
+
+from flexcore import timing
+from flexcore.hostid import ANY, DEMO, KNOWN_KINDS, OTHER, parse_hostids
+
+from .lines import (
+    Attribute,
+    FeatureLine,
+    LicenseFile,
+    OtherKind,
+    OtherLine,
+    PackageLine,
+    Problem,
+    ServerLine,
+    Severity,
+    SignableLine,
+    UpgradeLine,
+    UseServerLine,
+    is_administrators,
+)
+from .selection import select_features
+from .signature import parse_value
+from .version import parse_version
+from .vocabulary import (
+    ADMINISTRATOR_KEYS,
+    FOREIGN_SIGNATURES,
+    IN_EFFECT,
+    NOT_YET,
+    PACKAGE_KEYS,
+)
+
+SORT_MAX = 255
+FEATURE_NAME_MAX = 30
+
+_CLASSIC_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def lint_license(license: LicenseFile, today: datetime.date | None = None) -> tuple[Problem, ...]:
+    """Return all problems of a file in the order of lines: errors, warnings and what to know.
+
+    ``today`` is for dates: without it nothing is said about expiry.
+    """
+    found = list(license.problems)
+    found += _about_servers(license)
+    found += _about_vendors(license)
+    found += _about_order(license)
+    for line in license.signable_lines:
+        found += _about_line(line, license, today)
+    found += _about_features(license)
+    found.sort(key=lambda problem: (problem.line, problem.column))
+    return tuple(found)
+
+
+def _warning(at: int | Attribute, code: str, message: str, advice: str = "") -> Problem:
+    line, column = (at, 0) if isinstance(at, int) else (at.line, at.column)
+    return Problem(Severity.WARNING, line, column, code, message, advice)
+
+
+def _info(at: int | Attribute, code: str, message: str, advice: str = "") -> Problem:
+    line, column = (at, 0) if isinstance(at, int) else (at.line, at.column)
+    return Problem(Severity.INFO, line, column, code, message, advice)
+
+
+def _error(at: int | Attribute, code: str, message: str, advice: str = "") -> Problem:
+    line, column = (at, 0) if isinstance(at, int) else (at.line, at.column)
+    return Problem(Severity.ERROR, line, column, code, message, advice)
+
+
+# --- servers and vendors ------------------------------------------------------------------------------
+
+
+def _about_servers(license: LicenseFile) -> Iterator[Problem]:
+    servers = license.servers
+    if license.is_triad:
+        ports = [server.port for server in servers if server.port is not None]
+        if len(set(ports)) > 1:
+            listed = ", ".join(map(str, ports))
+            yield _warning(servers[0].line, "ports-differ", f"the ports differ: {listed}",
+                           "one port for all three is easier to administer")  # fmt: skip
+        if any(27000 <= port <= 27009 for port in ports):
+            yield _info(servers[0].line, "default-port",
+                        "ports 27000 to 27009 are those that single servers take by themselves",
+                        "take one outside, such as 28000")  # fmt: skip
+    for server in servers:
+        yield from _about_server(server, is_triad=license.is_triad)
+    first: dict[str, int] = {}
+    for server in servers:
+        if server.signed_hostid not in ("any", "demo"):
+            line = first.setdefault(server.signed_hostid, server.line)
+            if line != server.line:
+                yield _warning(server.line, "same-hostid", f"the hostid of line {line} again",
+                               "three servers on one machine fail together")  # fmt: skip
+
+
+def _about_server(server: ServerLine, *, is_triad: bool) -> Iterator[Problem]:
+    interval = server.heartbeat_interval_s
+    if interval == 0:
+        default = timing.timeout_s(0)
+        yield _warning(
+            server.line, "interval-zero",
+            "HEARTBEAT_INTERVAL=0 switches the failure detector off: a silent server is replaced "
+            f"only when its connection ends; promises and leases take {default:.0f} s",
+            "write 1 to 120, or leave it out for 20",
+        )  # fmt: skip
+    if not is_triad and (server.primary_is_master or interval is not None):
+        yield _info(server.line, "single-server-keyword",
+                    "PRIMARY_IS_MASTER and HEARTBEAT_INTERVAL have no effect on a single server",
+                    "take them out")  # fmt: skip
+    if server.host.casefold() in ("this_host", "any") and is_triad:
+        yield _warning(server.line, "placeholder-host",
+                       f"{server.host} names no host that the other two servers could reach",
+                       "write the host's name or address")  # fmt: skip
+    if server.host.casefold() in ("localhost", "127.0.1.1"):
+        yield _warning(server.line, "loopback-host", f"{server.host} is this machine for everybody",
+                       "write a name or address that the others reach")  # fmt: skip
+    for hostid in server.hostids:
+        if hostid.kind == ANY:
+            yield _info(server.line, "hostid-any",
+                        "the hostid ANY binds the rights to no machine")  # fmt: skip
+        elif hostid.kind == DEMO:
+            yield _error(server.line, "hostid-demo", "DEMO is a hostid of uncounted feature lines",
+                         "write the server's hostid")  # fmt: skip
+        elif hostid.kind == OTHER or hostid.kind not in KNOWN_KINDS:
+            yield _warning(
+                server.line, "hostid-kind",
+                f"no machine can show a hostid of this kind here: {hostid}",
+                "use one that flexcore lmhostid prints, or start lmgrd with --hostid",
+            )  # fmt: skip
+
+
+def _about_vendors(license: LicenseFile) -> Iterator[Problem]:
+    for vendor in license.vendors:
+        unused = [
+            word
+            for word, there in (
+                ("the path", vendor.path),
+                ("the port", vendor.port is not None),
+                ("the options file", vendor.options),
+            )
+            if there
+        ]
+        if unused:
+            yield _info(
+                vendor.line, "vendor-parts",
+                f"{' and '.join(unused)} on the VENDOR line: read and kept, not used; "
+                "the vendor daemon is a part of the server, behind the server's port",
+            )  # fmt: skip
+
+
+def _about_order(license: LicenseFile) -> Iterator[Problem]:
+    seen_feature = 0
+    for line in license.lines:
+        if isinstance(line, FeatureLine | PackageLine | UpgradeLine):
+            seen_feature = seen_feature or line.line
+        elif isinstance(line, ServerLine) and seen_feature:
+            yield _warning(line.line, "server-after-feature",
+                           f"a SERVER line below the feature line {seen_feature}",
+                           "SERVER lines come first; are these two files in one?")  # fmt: skip
+        elif isinstance(line, UseServerLine) and not license.servers:
+            yield _warning(line.line, "use-server-alone", "USE_SERVER without a SERVER line")
+        elif isinstance(line, OtherLine) and line.kind is OtherKind.TEXT:
+            yield _info(line.line, "prose", "no keyword begins this line, so it is ignored",
+                        "begin it with # to say that it is a comment")  # fmt: skip
+
+
+# --- one line -----------------------------------------------------------------------------------------
+
+
+def _about_line(
+    line: SignableLine, license: LicenseFile, today: datetime.date | None
+) -> Iterator[Problem]:
+    yield from _about_attributes(line)
+    sign = line.sign
+    if not sign:
+        yield _info(line.line, "unsigned", f"{line.name} is not signed",
+                    "the publisher signs with flexcore sign")  # fmt: skip
+    elif parse_value(sign) is None:
+        yield _info(line.line, "foreign-sign",
+                    f"the SIGN value of {line.name} is of another system, or cut short")  # fmt: skip
+    if line.legacy_key:
+        yield _info(line.line, "legacy-key",
+                    "the key behind the count is of another system and has no effect")  # fmt: skip
+    if len(line.name) > FEATURE_NAME_MAX or not _CLASSIC_NAME.fullmatch(line.name):
+        yield _info(
+            line.line, "name",
+            f"{line.name}: tools that read lmstat expect letters, digits, _ and -, at most 30",
+        )  # fmt: skip
+    if isinstance(line, FeatureLine):
+        yield from _about_hostid(line)
+        yield from _about_dates(line, today)
+    elif isinstance(line, UpgradeLine):
+        yield _info(line.line, "not-yet", "UPGRADE lines are read and signed; no effect so far")
+        yield from _about_upgrade(line, license)
+    else:
+        yield _info(line.line, "not-yet", "PACKAGE lines are read and signed; no effect so far")
+        if not any(
+            feature.name == line.name and feature.vendor == line.vendor
+            for feature in license.features
+        ):
+            yield _warning(line.line, "package-alone", f"no feature line for package {line.name}",
+                           "a PACKAGE licenses nothing without one of the same name")  # fmt: skip
+
+
+def _about_attributes(line: SignableLine) -> Iterator[Problem]:
+    seen: dict[str, Attribute] = {}
+    for attribute in line.attributes:
+        key = attribute.key
+        first = seen.setdefault(key, attribute)
+        if first is not attribute:
+            yield _error(attribute, "keyword-twice", f"{key[:40]} stands twice on the line",
+                         "take one of them out; the first would be in effect")  # fmt: skip
+        elif attribute.value is None and attribute.quoted:
+            yield _warning(attribute, "stray-quoted", "a quoted word without a keyword",
+                           "write KEYWORD= in front of it, without a blank")  # fmt: skip
+        elif is_administrators(key):
+            yield from _about_administrators(attribute)
+        elif key in NOT_YET:
+            yield _info(attribute, "not-yet", f"{key} is read and signed; no effect so far")
+        elif key in PACKAGE_KEYS and not isinstance(line, PackageLine):
+            yield _warning(attribute, "package-keyword", f"{key} belongs on PACKAGE lines")
+        elif key not in IN_EFFECT | PACKAGE_KEYS | FOREIGN_SIGNATURES:
+            known = key.upper() in IN_EFFECT | NOT_YET | PACKAGE_KEYS
+            advice = f"write {key.upper()}" if known else "it is signed and kept, without effect"
+            yield _warning(
+                attribute, "unknown-keyword", f"{key[:40]!r} is no known keyword", advice
+            )
+
+
+def _about_administrators(attribute: Attribute) -> Iterator[Problem]:
+    key = attribute.key
+    if key not in ADMINISTRATOR_KEYS:
+        yield _warning(
+            attribute, "lower-case", f"{key[:40]} in lower case has no effect and is not signed",
+            "only the publisher sets it, in capitals",
+        )  # fmt: skip
+    elif attribute.value is None:
+        yield _warning(attribute, "lower-case", f"{key} without a value", f"write {key}=...")
+    elif key == "sort" and not (
+        attribute.value.isascii() and attribute.value.isdigit() and int(attribute.value) <= SORT_MAX
+    ):
+        yield _warning(attribute, "sort", f"sort={attribute.value[:40]} is out of range",
+                       f"write 0 to {SORT_MAX}")  # fmt: skip
+
+
+def _about_hostid(line: FeatureLine) -> Iterator[Problem]:
+    found = line.attribute("HOSTID")
+    if found is None:
+        if line.is_uncounted:
+            yield _error(line.line, "uncounted-hostid", f"{line.name} is uncounted without HOSTID=",
+                         "an uncounted line is bound to machines, or to HOSTID=ANY")  # fmt: skip
+        return
+    hostids = parse_hostids(found.value or "")
+    if any(hostid.kind == DEMO for hostid in hostids) and not line.is_uncounted:
+        yield _error(found, "hostid-demo", "HOSTID=DEMO is for uncounted lines only")
+
+
+def _about_dates(line: FeatureLine, today: datetime.date | None) -> Iterator[Problem]:
+    if line.start is not None and line.expiry is not None and line.start > line.expiry:
+        yield _error(line.line, "start-after-expiry", f"{line.name} starts after it has expired")
+    if today is None or line.expiry is None:
+        return
+    days = (line.expiry - today).days
+    if days < 0:
+        yield _warning(line.line, "expired", f"{line.name} expired on {line.expiry_text}",
+                       "ask the publisher for a new licence")  # fmt: skip
+    elif days <= timing.EXPIRY_WARNING_DAYS:
+        yield _warning(line.line, "expires-soon",
+                       f"{line.name} expires on {line.expiry_text}, in {days} days",
+                       "ask the publisher for a new licence")  # fmt: skip
+
+
+def _about_upgrade(line: UpgradeLine, license: LicenseFile) -> Iterator[Problem]:
+    low, high = parse_version(line.from_version), parse_version(line.version)
+    if not any(
+        feature.name == line.name
+        and feature.line < line.line
+        and low <= parse_version(feature.version) < high
+        for feature in license.features
+    ):
+        yield _warning(line.line, "upgrade-alone", f"no line above that {line.name} could upgrade",
+                       "an UPGRADE takes from a preceding line in its range of versions")  # fmt: skip
+
+
+def _about_features(license: LicenseFile) -> Iterator[Problem]:
+    for ignored in select_features(license.features, license.hostids).ignored:
+        if ignored.reason == "copy":
+            yield _warning(
+                ignored.line.line, "copy",
+                f"{ignored.line.name}: the same signed content as line {ignored.because.line}, "
+                "which counts once",
+                "take the copy out",
+            )  # fmt: skip
+        else:
+            yield _warning(
+                ignored.line.line, "second-feature",
+                f"{ignored.line.name} has a FEATURE line already, line {ignored.because.line}; "
+                "only the first of a name counts",
+                "the publisher adds licences with INCREMENT lines",
+            )  # fmt: skip
+
+
+def format_problems(problems: Sequence[Problem], name: str) -> str:
+    """Return one line a problem, each with the file's name in front, as compilers do."""
+    return "".join(
+        [f"{name}:{problem}\n" if problem.line else f"{name}: {problem}\n" for problem in problems]
+    )
