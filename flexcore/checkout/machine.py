@@ -248,7 +248,7 @@ class CheckoutMachine:
         if request.count > most:
             return Denial(ErrorCode.TOO_MANY_ASKED,
                           f"asked for {request.count} of {most} issued")  # fmt: skip
-        held = sum(state.in_use.get(offer.pool, 0) for offer in mine)
+        held = sum(offer.seats - state.available(offer.pool, offer.seats) for offer in mine)
         issued = sum(offer.seats for offer in mine)
         who = self._holders.text(state, request.feature, [offer.pool for offer in mine], now)
         return Denial(ErrorCode.USERS_REACHED,
