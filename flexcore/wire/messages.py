@@ -71,6 +71,8 @@ class Hello(NamedTuple):
     serving: bool
     forming_at_s: float | None = None
     """Seconds until this blank server may form a triad; None: it is not waiting to."""
+    first_start: bool = False
+    """The administrator said at this server that nothing is held (rule 9)."""
 
 
 class PreVote(NamedTuple):
@@ -106,6 +108,7 @@ class PullReply(NamedTuple):
     snapshot: bytes | None = None
     offset: int = 0
     snapshot_size: int = 0
+    snapshot_stamp: float = 0.0
 
 
 class Vote(NamedTuple):
@@ -134,6 +137,8 @@ class Append(NamedTuple):
     durable: int
     wall: float
     last_ack_from_you: int
+    pull: bool = False
+    """The rows that you lack are in the snapshot by now: pull."""
 
 
 class AppendReply(NamedTuple):
@@ -178,16 +183,21 @@ class RecoverReply(NamedTuple):
 
 
 class FormPropose(NamedTuple):
-    """Form a triad with me (rule 9)."""
+    """Form a triad with me, and vote for me in its first term (rule 9)."""
 
     triad_id: bytes
-    nonce: bytes
+    last: Last
+    round: int
+    first_start: bool
 
 
 class FormReply(NamedTuple):
+    """wait_s: seconds until this server would agree; promise_s as in VoteReply."""
+
     ok: bool
     triad_id: bytes
-    nonce: bytes
+    round: int
+    promise_s: float
     wait_s: float
 
 
