@@ -283,3 +283,23 @@ def test_lmstat_is_light():
         )  # fmt: skip
     assert (result.stderr, result.returncode) == ("", 0)
     assert "(MASTER)" in result.stdout
+
+
+def test_a_licence_file_names_the_triad(triad, capsys, tmp_path):
+    file = tmp_path / "demo.lic"
+    lines = [f"SERVER {s.address.host} ID={n} {s.address.port}" for n, s in enumerate(triad)]
+    file.write_text("\n".join([*lines, "VENDOR demo", ""]), encoding="utf-8")
+    status, out = lmstat(capsys, "-c", str(file))
+    assert status == 0
+    assert f"License server status: {path_of(triad)}\n" in out
+
+
+def test_a_search_path_that_says_nothing(capsys, monkeypatch):
+    for name in ("LM_LICENSE_FILE", "DEMO_LICENSE_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    status, out = lmstat(capsys)
+    assert status != 0
+    assert "give port@host with -c, or in LM_LICENSE_FILE" in out
+    status, out = lmstat(capsys, "-c", "/no/such/file.lic")
+    assert status == 255
+    assert "/no/such/file.lic: No such file or directory" in out

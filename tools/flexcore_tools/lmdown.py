@@ -59,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Stop what the path names."""
     print_anything()
-    where = only_one(args.path)
-    with Survey(where.addresses, DEFAULT_TIMEOUT_S) as survey:
+    where = only_one(args.path, DEFAULT_TIMEOUT_S)
+    with Survey(where, DEFAULT_TIMEOUT_S) as survey:
         if not survey.links:
             for index, address in enumerate(survey.servers):
                 print(f"{_place(address)}: {_failure(survey, index).printed}")

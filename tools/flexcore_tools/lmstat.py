@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         wall = time.time()
         _write(header_lines(wall, _utc_offset_s(wall), detecting=args.path is None))
     worst = 0
-    for number, where in enumerate(find(args.path)):
+    for number, where in enumerate(find(args.path, args.timeout)):
         if number and not args.json:
             from flexcore.report.lmstat import SEPARATOR
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 def _show(where: Where, args: argparse.Namespace) -> int:
     wanted = args.feature or ""
     usage = args.all or args.feature is not None or args.json
-    with Survey(where.addresses, args.timeout) as survey:
+    with Survey(where, args.timeout) as survey:
         survey.settle()
         features = None
         if usage and survey.master is not None:
