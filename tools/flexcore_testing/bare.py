@@ -35,7 +35,7 @@ class BareTriad(SimulatedTriad):
         return QuorumConfig(
             rank=rank,
             triad=True,
-            heartbeat_interval_s=self.interval_s,
+            heartbeat_interval_s=self.intervals_s[rank],
             primary_is_master=self.profile.primary_is_master,
             vendor="demo",
             membership_digest=b"m" * 32,
@@ -91,7 +91,7 @@ class BareTriad(SimulatedTriad):
         expected = [rank for rank in Rank if rank is not absent]
         self.traffic = False
         network = profile.network
-        self.advance(2.0 + profile.timeout_s + network.dial_timeout_s + 4 * profile.slack_s)
+        self.advance(2.0 + self.longest_timeout_s + network.dial_timeout_s + 4 * profile.slack_s)
         self.checks.check_replicas()
         master = self.master()
         if master is None:

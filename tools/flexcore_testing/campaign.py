@@ -8,11 +8,12 @@ from collections import Counter
 
 import attrs
 
+from flexcore import timing
 from flexcore.identity import Rank
 from flexcore_testing.checks import Violation
 from flexcore_testing.plan import Striker, draw_plan
 from flexcore_testing.profile import BEYOND, Profile, draw_profile
-from flexcore_testing.triad import SimulatedTriad, promise_s
+from flexcore_testing.triad import SimulatedTriad
 
 CHART_LINES = 120
 
@@ -89,7 +90,7 @@ def run_profile(triad: SimulatedTriad) -> None:
     if triad.verbose is not None:
         triad.verbose(f"profile {profile}")
     striker.schedule(plan)
-    triad.advance(profile.safety_timeouts * profile.timeout_s)
+    triad.advance(profile.warm_s + profile.safety_timeouts * profile.timeout_s)
     triad.coverage["faults"] += striker.struck
     if profile.campaign == BEYOND:
         striker.peace()
@@ -110,10 +111,10 @@ def live_on(triad: SimulatedTriad, striker: Striker) -> None:
     striker.peace(absent)
     began = triad.world.now
     network = profile.network
-    allowed = promise_s(triad.interval_s) + 2.0 + profile.slack_s
+    allowed = timing.stretched_s(triad.longest_timeout_s) + 2.0 + profile.slack_s
     allowed += network.dial_timeout_s + network.flush_max_s + 1.0 + 2.0 * max(profile.interval_s, 0)
     if len(members) < 2:
-        allowed += profile.timeout_s + profile.lease_s + 5.0
+        allowed += attrs.evolve(profile, first_start=False).warm_s
     if not triad.world.run_until(began + allowed, lambda: triad.master() is not None):
         reports = "; ".join(f"{run.name}: {triad.describe(run)}" for run in triad.runs())
         raise Violation("I7", f"{allowed:.1f} s after peace nobody serves: {reports}")

@@ -53,7 +53,7 @@ class ClientRun:
             config,
             entropy=rng.randbytes(32),
             now=self.now(),
-            wall=triad.profile.epoch + self.world.now,
+            wall=self.wall(),
         )
         self.seats: dict[int, Seat] = {}
         """What the application was told that it holds."""
@@ -75,6 +75,10 @@ class ClientRun:
         """What this process's clock shows."""
         return self.clock.local(self.world.now)
 
+    def wall(self) -> float:
+        """The client machine's wall clock."""
+        return self.triad.profile.epoch + self.world.now
+
     def held(self) -> tuple[Seat, ...]:
         """What the client believes in at this very instant, whether or not it runs."""
         if not self.alive:
@@ -85,7 +89,7 @@ class ClientRun:
 
     def checkout(self, feature: str, count: int = 1, version: str = "") -> int:
         """Ask for seats."""
-        request = self.node.checkout(feature, version, count, now=self.now())
+        request = self.node.checkout(feature, version, count, now=self.now(), wall=self.wall())
         self.pending[request] = feature
         self._wake(self.world.now)
         return request
@@ -93,20 +97,20 @@ class ClientRun:
     def checkin(self, handle: int) -> None:
         """Give a seat back."""
         self.seats.pop(handle, None)
-        self.node.checkin(handle, self.now())
+        self.node.checkin(handle, now=self.now(), wall=self.wall())
         self._wake(self.world.now)
 
     def withdraw(self, request: int) -> None:
         """Give up a request."""
         self.pending.pop(request, None)
-        self.node.withdraw(request, self.now())
+        self.node.withdraw(request, now=self.now(), wall=self.wall())
         self._wake(self.world.now)
 
     def close(self) -> None:
         """Give everything back and end the process in order."""
         self.seats.clear()
         self.pending.clear()
-        self.node.close(self.now())
+        self.node.close(now=self.now(), wall=self.wall())
         self._wake(self.world.now)
 
     def pause(self) -> None:
@@ -165,12 +169,12 @@ class ClientRun:
         self._turn_at = None
         now = self.now()
         while self._inbox:
-            self.node.receive_event(self._inbox.popleft(), now=now)
+            self.node.receive_event(self._inbox.popleft(), now=now, wall=self.wall())
         due = self.node.next_timeout()
         if due is not None and due <= now:
             self._spins += 1
             assert self._spins < 200, f"{self.name}: the timer at {due} stays due for ever (now {now})"
-            self.node.handle_timeout(now=now)
+            self.node.handle_timeout(now=now, wall=self.wall())
         self._perform()
         self.triad.after_client_turn(self)
         if not self.alive or self.closed:

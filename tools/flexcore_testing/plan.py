@@ -36,11 +36,11 @@ def draw_plan(profile: Profile) -> tuple[Fault, ...]:
     """All faults of the safety phase."""
     rng = random.Random(f"plan {profile.campaign} {profile.seed}")
     timeout = profile.timeout_s
-    end = profile.safety_timeouts * timeout
+    end = profile.warm_s + profile.safety_timeouts * timeout
     kinds = sorted(profile.faults)
     weights = [profile.faults[kind] for kind in kinds]
     faults: list[Fault] = []
-    at = timeout * rng.choice((0.1, 1.0, 2.0))
+    at = timeout * rng.choice((0.1, 1.0, 2.0)) + (profile.warm_s if rng.random() < 0.7 else 0.0)
     while at < end:
         kind = rng.choices(kinds, weights)[0]
         length = rng.choice((rng.random() * 0.2, rng.random() * 1.2, rng.random() * 1.2, rng.random() * 4)) * timeout
@@ -241,9 +241,24 @@ class Striker:
     def slow_disk(self, fault: Fault, target: Rank) -> bool:
         """Commits take long."""
         host = self.triad.hosts[target]
-        host.disk_latency_s = self.triad.profile.interval_s * (0.1 + 2.5 * fault.draw**2)
+        host.disk_latency_s = max(1, self.triad.profile.interval_s) * (0.1 + 2.5 * fault.draw**2)
         self._later(fault.for_s, self._fast_disk, target)
         return True
+
+    def new_interval(self, fault: Fault, target: Rank) -> bool:
+        """An administrator changes HEARTBEAT_INTERVAL on one server and restarts it, then on the others."""
+        triad = self.triad
+        if triad.profile.interval_s not in (1, 2):
+            return False
+        interval = triad.profile.interval_s * (1, 2, 3)[int(fault.draw * 3)]
+        for step, rank in enumerate((target, Rank((target + 1) % 3), Rank((target + 2) % 3))):
+            self._later(step * fault.for_s, self._edit_and_restart, rank, interval)
+        return True
+
+    def _edit_and_restart(self, rank: Rank, interval_s: int) -> None:
+        self.triad.kill(rank)
+        self.triad.edit_interval(rank, interval_s)
+        self.triad.start(rank)
 
     def _fast_disk(self, target: Rank) -> None:
         self.triad.hosts[target].disk_latency_s = self.triad.profile.disk_latency_s
@@ -288,6 +303,7 @@ _HANDLERS: dict[str, Callable[[Striker, Fault, Rank], bool]] = {
     "kill all": Striker.kill_all,
     "rolling": Striker.rolling,
     "slow disk": Striker.slow_disk,
+    "new interval": Striker.new_interval,
 }
 
 

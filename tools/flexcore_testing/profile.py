@@ -19,7 +19,7 @@ CAMPAIGNS = (WITHIN, BEYOND)
 
 FAULTS = (
     "kill", "power", "lose disk", "cut", "isolate", "flap", "reset", "pause", "wall jump", "stop one", "stop all",
-    "kill all", "slow disk", "rolling", "short cut",
+    "kill all", "slow disk", "rolling", "short cut", "new interval",
 )  # fmt: skip
 CLIENT_FAULTS = ("client kill", "client pause", "client cut", "client reset")
 BEYOND_FAULTS = ("lose two", "false refusal")
@@ -65,6 +65,14 @@ class Profile:
         return timing.client_lease_s(self.timeout_s)
 
     @property
+    def warm_s(self) -> float:
+        """How long blank servers wait before they form (rule 9): the longest TO + L that a signed file allows."""
+        if self.first_start:
+            return 0.0
+        longest = timing.timeout_s(timing.INTERVAL_MAX_S)
+        return 1.02 * (longest + timing.client_lease_s(longest)) + 10.0
+
+    @property
     def slack_s(self) -> float:
         """What delays, late timers and turns may add to a deadline."""
         network = self.network
@@ -85,7 +93,7 @@ def draw_profile(seed: int, campaign: str = WITHIN, *, bare: bool = False) -> Pr
         campaign=campaign,
         interval_s=interval,
         primary_is_master=rng.random() < 0.4,
-        first_start=rng.random() < 0.75,
+        first_start=rng.random() < 0.92,
         rates=_draw_rates(rng),
         wall_errors_s=tuple(rng.choice((0.0, 0.0, rng.uniform(-5, 5), rng.uniform(-86400, 86400))) for _ in range(3)),  # type: ignore[arg-type]
         network=_draw_network(rng, timeout),
@@ -134,7 +142,7 @@ def _draw_network(rng: random.Random, timeout: float) -> NetworkSettings:
 def _draw_faults(rng: random.Random, campaign: str) -> dict[str, float]:
     names = list(FAULTS + CLIENT_FAULTS)
     chosen = {name: rng.choice((0.2, 1.0, 1.0, 3.0)) for name in names if rng.random() < 0.55}
-    for rare in ("stop all", "kill all", "rolling"):
+    for rare in ("stop all", "kill all", "rolling", "new interval"):
         if rare in chosen:
             chosen[rare] *= 0.4
     if campaign == BEYOND:

@@ -25,9 +25,11 @@ import attrs
 from flexcore.identity import Rank
 from flexcore_testing.licences import SEED_EXAMPLE, signed, triad_text
 from flexcore_testing.profile import Profile
+from flexcore_testing.server_run import NodeRun
 from flexcore_testing.service import ServiceTriad
 
 DIVIDER = "----"
+CLIENT_WORDS = ("OUT", "IN", "DENIED")
 EPOCH_2017 = 1_497_600_000.0
 """16 June 2017, while the licences of the seed's example are valid."""
 
@@ -205,6 +207,14 @@ class Stage:
         if not state.seats:
             self._told.append("no seat is held")
 
+    def _log(self, words: list[str]) -> None:
+        run = self.triad.run_of(_rank(words[0]))
+        if not isinstance(run, NodeRun):
+            self._told.append(f"{words[0]} is down")
+            return
+        lines = [f"       ({daemon}) {text}" for daemon, text in run.log if text.partition(":")[0] in CLIENT_WORDS]
+        self._told += lines or [f"{words[0]} has logged nothing of clients"]
+
     # --- clients -------------------------------------------------------------------------------------------------
 
     def _checkout(self, name: str, words: list[str]) -> None:
@@ -252,6 +262,7 @@ _COMMANDS: dict[str, Callable[[Stage, list[str]], None]] = {
     "master?": Stage._master,
     "servers?": Stage._servers,
     "seats?": Stage._seats,
+    "log?": Stage._log,
 }
 _CLIENT_COMMANDS: dict[str, Callable[[Stage, str, list[str]], None]] = {
     "checkout": Stage._checkout,

@@ -42,16 +42,16 @@ class NodeRun(ServerRun):
     @property
     @override
     def ledger(self) -> Ledger:
-        return self.node.machine.ledger
+        return self.node.quorum.ledger
 
     @property
     @override
     def term(self) -> int:
-        return self.node.machine.hard.term
+        return self.node.quorum.hard.term
 
     @override
     def may_serve(self, now: float) -> bool:
-        return self.node.machine.may_serve(now)
+        return self.node.quorum.may_serve(now)
 
     @override
     def _next_timeout(self) -> float | None:

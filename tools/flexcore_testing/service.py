@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+import attrs
+
+from flexcore import timing
 from flexcore.client import CheckedIn, CheckoutDeniedAction, ClientConfig, Seat, SeatLost
 from flexcore.identity import Rank
 from flexcore.ledger import Ledger
@@ -55,7 +58,7 @@ class ServiceTriad(SimulatedTriad):
     def server_config(self, rank: Rank) -> ServerConfig:
         """What the server of this rank is told when it starts."""
         return ServerConfig(
-            license=self.license,
+            license=self.license_of(rank),
             keys=self.keys,
             rank=rank,
             license_path="simulated.lic",
@@ -63,12 +66,18 @@ class ServiceTriad(SimulatedTriad):
             first_start=self.first_start,
         )
 
+    def license_of(self, rank: Rank) -> LicenseFile:
+        """The licence file on the disk of this server: its unsigned parts may differ."""
+        if self.intervals_s[rank] == self.profile.interval_s:
+            return self.license
+        return licence_for(attrs.evolve(self.profile, interval_s=self.intervals_s[rank]))
+
     @override
     def is_member(self, rank: Rank) -> bool:
         run = self.hosts[rank].run
         if not isinstance(run, NodeRun):
             return False
-        return run.node.machine.hard.member and not self.hosts[rank].disk.blank
+        return run.node.quorum.hard.member and not self.hosts[rank].disk.blank
 
     @override
     def next_command(self, ledger: Ledger) -> Command:
@@ -77,7 +86,7 @@ class ServiceTriad(SimulatedTriad):
     @override
     def describe(self, run: ServerRun) -> str:
         assert isinstance(run, NodeRun)
-        report = run.node.machine.report()
+        report = run.node.quorum.report()
         return f"{report.state} term {report.term} ({report.reason})"
 
     def server_at(self, host: str, port: int) -> str:
@@ -177,8 +186,8 @@ class ServiceTriad(SimulatedTriad):
         self._expect_primary(absent)
         for application in self.applications:
             application.finish()
-        lease = profile.lease_s
-        self.advance(1.03 * (lease + 2 * profile.timeout_s) + 10.0 + 4 * profile.slack_s)
+        longest = self.longest_timeout_s
+        self.advance(1.03 * (timing.client_lease_s(longest) + 2 * longest) + 10.0 + 4 * profile.slack_s)
         self.checks.check_replicas()
         master = self.master()
         if master is None:
@@ -201,7 +210,7 @@ class ServiceTriad(SimulatedTriad):
         probe = self.client("probe", first=self.client_rng.randrange(3))
         request = probe.checkout("probe")
         began = self.world.now
-        allowed = 6.0 + 2 * network.dial_timeout_s + 8 * self.profile.slack_s + self.profile.timeout_s
+        allowed = 6.0 + 2 * network.dial_timeout_s + 8 * self.profile.slack_s + self.longest_timeout_s
         self.world.run_until(began + allowed, lambda: request in probe.granted or request in probe.denied)
         if request not in probe.granted:
             raise Violation("I7", f"{allowed:.1f} s after a master appeared a client gets no answer")
@@ -229,9 +238,9 @@ class ServiceTriad(SimulatedTriad):
 
     def primary_wait_s(self) -> float:
         """How long the primary may take to become master again."""
-        wait = self.profile.timeout_s
+        wait = self.longest_timeout_s
         for run in self.runs():
             assert isinstance(run, NodeRun)
-            wait = max(wait, getattr(run.node.machine, "primary_wait_s", 0.0))
-        return 1.05 * wait + 2 * self.profile.timeout_s + 10.0 + 4 * self.profile.slack_s
+            wait = max(wait, getattr(run.node.quorum, "primary_wait_s", 0.0))
+        return 1.05 * wait + 2 * self.longest_timeout_s + 10.0 + 4 * self.profile.slack_s
 

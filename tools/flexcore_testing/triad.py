@@ -45,7 +45,8 @@ class SimulatedTriad:
             ServerHost(rank, profile.rates[rank], WallClock(profile.epoch, profile.wall_errors_s[rank]))
             for rank in Rank
         )
-        self.interval_s = profile.interval_s
+        self.intervals_s = [profile.interval_s] * 3
+        """HEARTBEAT_INTERVAL in each server's own licence file: it may differ for a while (rule 2)."""
         self.longest_timeout_s = profile.timeout_s
         self.slack_s = profile.slack_s
         self.first_start = profile.first_start
@@ -225,6 +226,12 @@ class SimulatedTriad:
             self.note(run, "resumes")
             run.resume()
 
+    def edit_interval(self, rank: Rank, interval_s: int) -> None:
+        """An administrator edits one server's file; it is read at the next start."""
+        self.intervals_s[rank] = interval_s
+        self.longest_timeout_s = max(self.longest_timeout_s, timing.timeout_s(interval_s))
+        self.note(self.hosts[rank].name, f"its file says HEARTBEAT_INTERVAL={interval_s} from the next start on")
+
     # --- the network ---------------------------------------------------------------------------------------------
 
     def cut(self, source: Rank, target: Rank, *, one_way: bool = False) -> None:
@@ -264,8 +271,3 @@ class SimulatedTriad:
     def advance(self, seconds: float) -> None:
         """Let true time pass."""
         self.world.run_until(self.world.now + seconds)
-
-
-def promise_s(interval_s: float) -> float:
-    """The longest promise of a triad with this interval, by any clock within the bound."""
-    return timing.stretched_s(timing.timeout_s(interval_s))
