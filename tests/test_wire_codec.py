@@ -62,7 +62,8 @@ A_COMMAND = st.sampled_from(list(COMMANDS.values())).flatmap(values_of)
 
 
 def same(a: object, b: object) -> bool:
-    """Equal, and of the same classes all the way down (tuples of different classes compare equal)."""
+    """Equal, and of the same classes all the way down (tuples of different classes compare
+    equal)."""
     if isinstance(a, tuple) and isinstance(b, tuple):
         return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
     return type(a) is type(b) and a == b
@@ -135,7 +136,8 @@ def test_a_checkout_is_short_and_stays_as_it_is() -> None:
 
 
 def test_numbers_are_for_ever() -> None:
-    """Append to these lists; change nothing in them. Stored logs and running neighbours know the numbers."""
+    """Append to these lists; change nothing in them. Stored logs and running neighbours know the
+    numbers."""
     assert {number: cls.__name__ for number, cls in MESSAGES.items()} == {
         1: "PeerFrame",
         32: "ClientHello", 33: "ServerHello", 34: "OpenSession", 35: "ResumeSession", 36: "SessionReply",
@@ -168,7 +170,8 @@ def test_every_class_has_a_number() -> None:
 
 
 def read(data: bytes) -> None:
-    """The oracle: a value of a class of the table, or RemoteProtocolError; anything else is a bug."""
+    """The oracle: a value of a class of the table, or RemoteProtocolError; anything else is a
+    bug."""
     for one, table in ((decode, MESSAGES), (decode_command, COMMANDS)):
         try:
             found = one(data)
@@ -227,7 +230,8 @@ def test_counts_are_checked_before_anything_is_allotted() -> None:
 
 
 def test_long_texts_in_many_items_cost_linear_time() -> None:
-    """A quarter of a million texts, each announced as long as the frame: only the first is looked at."""
+    """A quarter of a million texts, each announced as long as the frame: only the first is looked
+    at."""
     texts = 4 * ((MAX_FRAME_BYTES - 4096) // 4) // 4
     reply = encode(m.AdminReply(1, 0, "", ("",) * texts))
     start = len(reply) - 4 * texts
@@ -345,7 +349,8 @@ def convert(value: Any, to: type) -> Any:
 def test_older_and_newer_readers(
     first: PairAndMore, rest: list[PairAndMore], maybe: Any, name: str
 ) -> None:
-    """Fields at the end are skipped by who does not know them and defaulted by who misses them, nested too."""
+    """Fields at the end are skipped by who does not know them and defaulted by who misses them,
+    nested too."""
     new = HolderOfMore(first, tuple(rest), maybe, name, False)
     old = convert(new, Holder)
     assert same(old, Holder(

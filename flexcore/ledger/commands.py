@@ -1,11 +1,12 @@
 """What the ledger records: outcomes, not requests (protocol.md rule 18).
 
-Each command is a value whose meaning is fixed for ever; ``apply`` needs nothing but the log to carry it out: no clock, no
-options, no calendar. They are encoded by :mod:`flexcore.wire.codec` like messages, with type numbers of their own; a
-number is never used again for something else. Fields may be added at the end with a default.
+Each command is a value whose meaning is fixed for ever; ``apply`` needs nothing but the log to
+carry it out: no clock, no options, no calendar. They are encoded by :mod:`flexcore.wire.codec` like
+messages, with type numbers of their own; a number is never used again for something else. Fields
+may be added at the end with a default.
 
-An entry's *stamp* is the master's wall clock at append (never decreasing along the log); the start time of a seat is the
-stamp of the entry that granted it.
+An entry's *stamp* is the master's wall clock at append (never decreasing along the log); the start
+time of a seat is the stamp of the entry that granted it.
 """
 
 from __future__ import annotations
@@ -50,14 +51,16 @@ class SessionOpened(NamedTuple):
 
 
 class SessionEnded(NamedTuple):
-    """A session is over and everything that it held is free: goodbye, or its lease ran out (rule 17)."""
+    """A session is over and everything that it held is free: goodbye, or its lease ran out (rule
+    17)."""
 
     session: bytes
     reason: str
 
 
 class SeatGranted(NamedTuple):
-    """*count* seats of *feature* to *session*, out of pool *pool*, as *handle*; the result of *request* (rules 17, 18)."""
+    """*count* seats of *feature* to *session*, out of pool *pool*, as *handle*; the result of
+    *request* (rules 17, 18)."""
 
     session: bytes
     request: int
@@ -70,7 +73,8 @@ class SeatGranted(NamedTuple):
 
 
 class SeatReturned(NamedTuple):
-    """Handle *handle* was given back by its session (request > 0) or taken from it (request 0, with a reason)."""
+    """Handle *handle* was given back by its session (request > 0) or taken from it (request 0, with
+    a reason)."""
 
     session: bytes
     request: int
@@ -80,7 +84,8 @@ class SeatReturned(NamedTuple):
 
 
 class RequestWithdrawn(NamedTuple):
-    """The client gave up request *target*: if it was granted its seats are free; it is refused from now on (rule 17)."""
+    """The client gave up request *target*: if it was granted its seats are free; it is refused from
+    now on (rule 17)."""
 
     session: bytes
     request: int

@@ -234,15 +234,14 @@ class Ledger:
     def fingerprint(self) -> bytes:
         """A digest of everything that can make a difference later; the same however it came to be.
 
-        Two ledgers with one log, base and commit have one fingerprint. For "same state, whatever
-        the commit" compare ``state.fingerprint()``.
+        Two ledgers with one log, base and commit have one fingerprint. ``state.fingerprint()`` is
+        about the log's meaning alone, wherever base and commit stand.
         """
         digest = hashlib.sha256(_FACTS.pack(*self.base, *self.last, self._base_stamp))
         digest.update(self.commit.to_bytes(8, "little"))
         for row in self._rows:
             digest.update(struct.pack("<qdI", row.term, row.stamp, len(row.payload)))
             digest.update(row.payload)
-        digest.update(encode_state(self.state, self.last))
-        for pool, count in self.state.pending():
-            digest.update(f"{len(pool)} {pool} {count} ".encode())
+        digest.update(self.state.fingerprint())
+        digest.update(repr(self.state.pending()).encode())
         return digest.digest()

@@ -30,10 +30,12 @@ raises :class:`LedgerCorrupt` before anything is changed.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from flexcore.identity import Last
 from flexcore.ledger.commands import (
     Command,
     Formed,
@@ -187,6 +189,15 @@ class LedgerState:
         twin._freed = self._freed.copy()
         twin._freed_at = self._freed_at.copy()
         return twin
+
+    def fingerprint(self) -> bytes:
+        """A digest of what the log says up to here; the same however it came to be.
+
+        What is pending depends on commit as well and is not in it (Ledger.fingerprint).
+        """
+        from flexcore.ledger.snapshot import encode_state  # which imports this module
+
+        return hashlib.sha256(encode_state(self, Last(0, self.index))).digest()
 
     # --- term, triad, rights ----------------------------------------
 

@@ -1,0 +1,179 @@
+"""Logs that make sense, and what they mean, worked out stupidly: shared by the tests of the
+ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flexcore.ledger import LedgerState
+from flexcore.ledger.commands import (
+    Command,
+    Formed,
+    RequestWithdrawn,
+    Rights,
+    SeatGranted,
+    SeatReturned,
+    SessionEnded,
+    SessionOpened,
+    TermStarted,
+)
+from flexcore.timing import stretched_s
+
+LEASE_S = 10.0
+POOLS = ("f1|1.0", "f1|2.0", "f2|1.0")
+
+Choose = Callable[[int], int]
+"""choose(n): a number below n, from whoever drives the test."""
+
+
+class Entry(NamedTuple):
+    term: int
+    stamp: float
+    command: Command
+
+
+def session_id(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def opened(number: int, lease_s: float = LEASE_S) -> SessionOpened:
+    return SessionOpened(
+        session_id(number), bytes(16), f"user{number}", "host", "display", "", number, lease_s, True
+    )
+
+
+def sensible_command(state: LedgerState, choose: Choose) -> Command:
+    """Some command that a correct master may append to *state*."""
+    kind = choose(12)
+    sessions = sorted(state.sessions)
+    if kind == 0:
+        return TermStarted(choose(2), float(1 + choose(80)), LEASE_S)
+    if kind == 1:
+        return Rights(bytes([choose(4)]))
+    if kind == 2:
+        return Formed(bytes([choose(4)]), choose(2), b"members")
+    if kind <= 4 or not sessions:
+        number = choose(8)
+        while session_id(number) in state.sessions or state.was_ended(session_id(number)):
+            number += 1
+        return opened(number)
+    session = state.sessions[sessions[choose(len(sessions))]]
+    if kind == 5:
+        return SessionEnded(session.session, "goodbye")
+    answered = session.answered + choose(3) if choose(2) else session.answered
+    request = answered + 1 + choose(4)
+    while session.is_over(request, answered) or request in session.results:
+        request += 1
+    if kind == 6:
+        return RequestWithdrawn(session.session, request, answered, max(1, request - choose(5)))
+    held = sorted(session.seats)
+    if kind <= 8 and held:
+        taken = choose(4) == 0
+        handle = held[choose(len(held))]
+        numbers = (0, 0) if taken else (request, answered)
+        return SeatReturned(session.session, *numbers, handle, "taken" if taken else "")
+    pool = POOLS[choose(len(POOLS))]
+    handle = state.next_handle + (choose(4) == 0)
+    return SeatGranted(
+        session.session, request, answered, handle, pool[:2], pool, "1.0", 1 + choose(3)
+    )
+
+
+# --- the stupid twin --------------------------------------------------------------------------
+
+
+class Meaning:
+    """What a log means, from the words of protocol.md and nothing else: no undo, no index, no care
+    for speed."""
+
+    def __init__(self, log: list[Entry], commit: int) -> None:
+        self.seats: dict[int, tuple[Any, ...]] = {}
+        self.sessions: dict[bytes, dict[str, Any]] = {}
+        self.ended: dict[bytes, float] = {}
+        self.freed: dict[str, int] = {}
+        self.next_handle = 1
+        self.rights = self.triad_id = b""
+        self.longest_timeout_s = 0.0
+        self.term = 0
+        self.now = 0.0
+        for index, (term, stamp, command) in enumerate(log, 1):
+            self.now = stamp
+            before = dict(self.seats)
+            self._carry_out(index, term, stamp, command)
+            if index > commit:
+                for handle in before.keys() - self.seats.keys():
+                    pool, count = before[handle][3], before[handle][5]
+                    self.freed[pool] = self.freed.get(pool, 0) + count
+        self.ended = {key: until for key, until in self.ended.items() if until >= self.now}
+
+    def _carry_out(self, index: int, term: int, stamp: float, command: Command) -> None:
+        match command:
+            case TermStarted(timeout_s=timeout):
+                self.term = term
+                self.longest_timeout_s = max(self.longest_timeout_s, timeout)
+            case Rights(digest=digest):
+                self.rights = digest
+            case Formed(triad_id=triad_id):
+                self.triad_id = triad_id
+            case SessionOpened(session=key, lease_s=lease):
+                self.ended.pop(key, None)
+                self.sessions[key] = {
+                    "answered": 0, "results": {}, "withdrawn": set(), "lease": lease, "opened": stamp
+                }  # fmt: skip
+            case SessionEnded(session=key):
+                self.ended[key] = stamp + 2 * stretched_s(self.sessions.pop(key)["lease"])
+                self.seats = {h: seat for h, seat in self.seats.items() if seat[0] != key}
+            case SeatGranted() as grant:
+                self.seats[grant.handle] = (
+                    grant.session, grant.request, grant.feature, grant.pool, grant.version,
+                    grant.count, stamp, index,
+                )  # fmt: skip
+                self.next_handle = max(self.next_handle, grant.handle + 1)
+                self._answer(grant, index)
+            case SeatReturned() as given:
+                del self.seats[given.handle]
+                if given.request:
+                    self._answer(given, index)
+            case RequestWithdrawn() as gone:
+                session = self.sessions[gone.session]
+                was = session["results"].get(gone.target)
+                if was is not None and isinstance(was[1], SeatGranted):
+                    self.seats.pop(was[1].handle, None)
+                    del session["results"][gone.target]
+                session["withdrawn"].add(gone.target)
+                self._answer(gone, index)
+
+    def _answer(self, command: SeatGranted | SeatReturned | RequestWithdrawn, index: int) -> None:
+        session = self.sessions[command.session]
+        session["results"][command.request] = (index, command)
+        answered = session["answered"] = max(session["answered"], command.answered)
+        session["results"] = {n: was for n, was in session["results"].items() if n > answered}
+        session["withdrawn"] = {n for n in session["withdrawn"] if n > answered}
+
+    def check(self, state: LedgerState) -> None:
+        """*state* says the same."""
+        assert {handle: tuple(seat)[1:] for handle, seat in state.seats.items()} == self.seats
+        assert state.sessions.keys() == self.sessions.keys()
+        for key, session in state.sessions.items():
+            model = self.sessions[key]
+            assert session.answered == model["answered"]
+            assert session.withdrawn == model["withdrawn"]
+            assert session.opened == model["opened"]
+            assert {n: (o.index, o.command) for n, o in session.results.items()} == model["results"]
+            mine = [handle for handle, seat in sorted(self.seats.items()) if seat[0] == key]
+            assert [seat.handle for seat in state.seats_of(key)] == mine
+        for pool in POOLS:
+            mine = [handle for handle, seat in sorted(self.seats.items()) if seat[3] == pool]
+            used = sum(self.seats[handle][5] for handle in mine)
+            assert state.in_use[pool] == state.in_use.get(pool, 0) == used
+            assert state.freed_uncommitted(pool) == self.freed.get(pool, 0)
+            assert state.available(pool, 100) == 100 - used - self.freed.get(pool, 0)
+            assert state.seat_count(pool) == len(mine)
+            assert [seat.handle for seat in state.seats_page(pool)] == mine
+        assert {
+            key for key in map(session_id, range(40)) if state.was_ended(key)
+        } == self.ended.keys()
+        assert state.next_handle == self.next_handle
+        assert (state.rights, state.triad_id, state.term) == (self.rights, self.triad_id, self.term)
+        assert state.longest_timeout_s == self.longest_timeout_s
