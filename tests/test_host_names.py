@@ -170,6 +170,13 @@ def test_literal_addresses_need_no_resolver():
     assert not resolver.is_literal("2837")
 
 
+@pytest.mark.parametrize("host", ["a" * 70, "a..b", "pat\0", "\udcff"])
+def test_what_can_be_no_host_is_an_unknown_name(host):
+    with pytest.raises(OSError, match=r".") as failed:
+        resolver.addresses_of(host, 2837)
+    assert isinstance(failed.value, socket.gaierror)
+
+
 def test_this_host_is_dialled_on_loopback():
     assert all(a.sockaddr[0] in ("127.0.0.1", "::1") for a in resolver.addresses_of("this_host", 1))
 

@@ -84,6 +84,15 @@ def test_a_snapshot_replaces_the_rows_that_it_covers(path):
     )
 
 
+def test_replacing_the_log_forgets_the_snapshot_as_well(path):
+    snapshot = Snapshot(Last(1, 2), 1002.0, b"state")
+    write(path, batch(hard=b"h", entries=numbered(1, 4)), batch(snapshot=snapshot))
+    write(path, batch(replace_log=True, entries=numbered(1, 2, term=5)))
+    assert reread(path) == StoredState(
+        hard=b"h", snapshot=None, entries=(row(1, term=5), row(2, term=5))
+    )
+
+
 def test_a_process_killed_after_write_returned_has_lost_nothing(path):
     code = f"""
 import os, signal

@@ -59,11 +59,14 @@ def is_literal(host: str) -> bool:
 def addresses_of(host: str, port: int, *, passive: bool = False) -> tuple[Address, ...]:
     """Resolve ``host`` for TCP, in the resolver's order, each address once. Blocks.
 
-    Raises OSError (socket.gaierror) when the name is not known.
+    Raises OSError (socket.gaierror) when the name is not known, or can be none.
     """
     flags = (socket.AI_PASSIVE if passive else 0) | (socket.AI_NUMERICHOST if is_literal(host) else 0)
     name = "localhost" if host.casefold() in ANY_HOST and not passive else host.strip("[]")
-    rows = socket.getaddrinfo(name or None, port, type=socket.SOCK_STREAM, flags=flags)
+    try:
+        rows = socket.getaddrinfo(name or None, port, type=socket.SOCK_STREAM, flags=flags)
+    except (UnicodeError, OverflowError, ValueError) as error:
+        raise socket.gaierror(socket.EAI_NONAME, f"no host and port: {error}") from error
     found = (Address(socket.AddressFamily(row[0]), row[4]) for row in rows)
     return tuple(dict.fromkeys(found))
 
