@@ -27,6 +27,7 @@ from flexcore.wire.messages import ServerMessage
 class Held(NamedTuple):
     """One answer (None: only log lines) for a connection, with what has to happen before."""
 
+    number: int
     round: int
     entry: int
     conn: int
@@ -40,6 +41,7 @@ class HeldReplies:
     def __init__(self) -> None:
         self._for_commit: deque[Held] = deque()
         self._for_round: deque[Held] = deque()
+        self._number = 0
 
     def __len__(self) -> int:
         return len(self._for_commit) + len(self._for_round)
@@ -48,21 +50,25 @@ class HeldReplies:
         self, index: int, conn: int, message: ServerMessage | None, log: tuple[str, ...] = ()
     ) -> None:
         """Hold *message* until the entry *index* is committed."""
-        self._for_commit.append(Held(0, index, conn, message, log))
+        self._number += 1
+        self._for_commit.append(Held(self._number, 0, index, conn, message, log))
 
     def until_round(self, round_: int, index: int, conn: int, message: ServerMessage) -> None:
         """Hold *message* until *round_* is confirmed and the entry *index* is committed."""
-        self._for_round.append(Held(round_, index, conn, message, ()))
+        self._number += 1
+        self._for_round.append(Held(self._number, round_, index, conn, message, ()))
 
     def release(self, *, commit: int, confirmed_round: int) -> list[Held]:
-        """Take what may leave, in order."""
+        """Take what may leave, in the order of the questions."""
         free: list[Held] = []
         line = self._for_commit
         while line and line[0].entry <= commit:
             free.append(line.popleft())
         line = self._for_round
-        while line and line[0].round <= confirmed_round and line[0].entry <= commit:
-            free.append(line.popleft())
+        if line and line[0].round <= confirmed_round and line[0].entry <= commit:
+            while line and line[0].round <= confirmed_round and line[0].entry <= commit:
+                free.append(line.popleft())
+            free.sort(key=_number)
         return free
 
     def clear(self) -> None:
@@ -73,9 +79,17 @@ class HeldReplies:
     def copy(self) -> HeldReplies:
         """Return a twin."""
         twin = HeldReplies()
+        twin._number = self._number
         twin._for_commit, twin._for_round = self._for_commit.copy(), self._for_round.copy()
         return twin
 
     def fingerprint(self) -> Hashable:
         """Return what decides its future."""
-        return (tuple(self._for_commit), tuple(self._for_round))
+        return (
+            tuple(held[1:] for held in self._for_commit),
+            tuple(held[1:] for held in self._for_round),
+        )
+
+
+def _number(held: Held) -> int:
+    return held.number

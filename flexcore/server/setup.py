@@ -28,7 +28,7 @@ def make_quorum(
             heartbeat_interval_s=license_file.heartbeat_interval_s,
             primary_is_master=license_file.primary_is_master,
             vendor=config.served_vendor,
-            membership_digest=membership_digest(license_file),
+            membership_digest=membership_digest(license_file, config.served_vendor),
             hostids=license_file.hostids,
             rights_digest=rights.digest,
             software=config.software,
