@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import signal
 import socket
@@ -192,7 +193,11 @@ class Triad:
                     stderr=errors,
                 )  # fmt: skip
             if wait:
-                until(f"{rank.word} listens", lambda rank=rank: self.report(rank) is not None)
+                until(f"{rank.word} listens", functools.partial(self._listens, rank))
+
+    def _listens(self, rank: Rank) -> bool:
+        assert self.processes[rank].poll() is None, f"{rank.word} has ended"
+        return self.report(rank) is not None
 
     def kill(self, rank: Rank) -> None:
         process = self.processes.pop(rank)
@@ -235,14 +240,16 @@ class Triad:
             return ""
 
     def errors(self, rank: Rank) -> str:
-        return (self.folder / f"{rank.word}.err").read_text()
+        try:
+            return (self.folder / f"{rank.word}.err").read_text()
+        except FileNotFoundError:
+            return ""
 
     def everything(self) -> str:
         """All logs, for the message of a failed test."""
         return "".join(
             f"--- {rank.word} ---\n{self.log(rank)}{self.errors(rank)}"
             for rank in Rank
-            if self.log_file(rank).exists()
         )
 
     def report(self, rank: Rank) -> ServerReport | None:

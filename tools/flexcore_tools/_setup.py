@@ -199,7 +199,10 @@ def check_hostid(line: ServerLine, asserted: str) -> str:
 
 def machine_hostids() -> tuple[Hostid, ...]:
     """Return what can be found out about this machine."""
-    from flexcore_host import hostids
+    try:
+        from flexcore_host import hostids
+    except ImportError:  # XXX until it is there
+        return ()
 
     return hostids.machine_hostids()
 
