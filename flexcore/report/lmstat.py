@@ -230,9 +230,10 @@ def _kind(pool: FeatureRow) -> str:
 def seat_line(seat: SeatRow, first: ServerAddress, utc_offset_s: float) -> str:
     """Return the line of one checkout (L9); *first* is the address of the first SERVER line."""
     at = civil(seat.started, utc_offset_s)
+    where = f"{_host(first)}/{first.port}"
     line = (
         f"    {one_word(seat.user)} {one_word(seat.host)} {one_word(seat.display)} "
-        f"(v{one_word(seat.version)}) ({_host(first)}/{first.port} {seat.handle}), "
+        f"(v{one_word(seat.version)}) ({where} {seat.handle}), "
         f"start {at.weekday} {at.month}/{at.day} {at.hour}:{at.minute:02d}"
     )
     if seat.count > 1:
@@ -250,7 +251,10 @@ def one_word(name: str) -> str:
     >>> one_word("Ann B"), one_word("")
     ('Ann_B', '-')
     """
-    return _BLANKS.sub("_", word_of(name)) or "-"
+    plain = word_of(name)
+    if not plain.isascii() or " " in plain:
+        plain = _BLANKS.sub("_", plain)
+    return plain or "-"
 
 
 def _licenses(count: int) -> str:

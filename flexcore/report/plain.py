@@ -19,9 +19,13 @@ _NOT_IN_WORD = re.compile(f"[\\t{_BAD}]")
 
 def line_of(text: str) -> str:
     """Return *text* as part of one line: tabs stay, what would break or forge becomes ``?``."""
+    if text.isascii() and text.isprintable():  # nearly always, and cheap
+        return text
     return _NOT_IN_LINE.sub("?", text)
 
 
 def word_of(text: str) -> str:
     """Return *text* as a name inside a line: as :func:`line_of`, and tabs become ``?`` too."""
+    if text.isascii() and text.isprintable():
+        return text
     return _NOT_IN_WORD.sub("?", text)

@@ -176,7 +176,10 @@ def iso_text(wall: float) -> str:
 
 def _dumps(value: Any) -> str:
     """One value on one line, in ASCII; JSON has no NaN and no infinity: null."""
-    return json.dumps(_finite(value), ensure_ascii=True, allow_nan=False)
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
