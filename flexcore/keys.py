@@ -86,12 +86,12 @@ class VerifyingKey:
         return f"{_PUBLIC_WORD} {self.vendor} ed25519 {self.public.hex()}"
 
     @classmethod
-    def from_text(cls, text: str) -> VerifyingKey:
-        """Return the key of a ``.pub`` file or of its one line.
+    def from_text(cls, text: str, *, name: str = "") -> VerifyingKey:
+        """Return the key of a ``.pub`` file or of its one line; ``name`` is for messages.
 
         Raises :class:`~flexcore.errors.KeyFormatError`.
         """
-        return cls(*_parse(text, _PUBLIC_WORD))
+        return cls(*_parse(text, _PUBLIC_WORD, name))
 
 
 @attrs.frozen
@@ -112,34 +112,32 @@ class SigningKey:
         return _secret_key(self.seed).sign(data)
 
     def secret_text(self) -> str:
-        """Return the text of a ``.key`` file. ``str(key)`` does not give the secret away."""
-        return (
-            f"# The secret signing key of vendor {self.vendor}. Whoever has it can make licences.\n"
-            f"{_SECRET_WORD} {self.vendor} ed25519 {self.seed.hex()}\n"
-        )
+        """Return the line of a ``.key`` file. ``str(key)`` does not give the secret away."""
+        return f"{_SECRET_WORD} {self.vendor} ed25519 {self.seed.hex()}"
 
     @classmethod
-    def from_text(cls, text: str) -> SigningKey:
+    def from_text(cls, text: str, *, name: str = "") -> SigningKey:
         """Return the key of a ``.key`` file. Raises :class:`~flexcore.errors.KeyFormatError`."""
-        return cls(*_parse(text, _SECRET_WORD))
+        return cls(*_parse(text, _SECRET_WORD, name))
 
 
-def _parse(text: str, word: str) -> tuple[str, bytes]:
+def _parse(text: str, word: str, name: str) -> tuple[str, bytes]:
+    where = f"{name}: " if name else ""
     if len(text) > KEY_TEXT_MAX:
-        raise KeyFormatError(f"a key file has at most {KEY_TEXT_MAX} characters")
+        raise KeyFormatError(f"{where}a key file has at most {KEY_TEXT_MAX} characters")
     lines = [line.split() for line in text.lstrip("\ufeff").splitlines()]
     lines = [words for words in lines if words and not words[0].startswith("#")]
     if len(lines) != 1 or len(lines[0]) != 4:
-        raise KeyFormatError(f"a key is one line: {word} VENDOR ed25519 64-HEX-DIGITS")
+        raise KeyFormatError(f"{where}a key is one line: {word} VENDOR ed25519 64-HEX-DIGITS")
     kind, vendor, algorithm, digits = lines[0]
     if kind != word:
         other = _SECRET_WORD if word == _PUBLIC_WORD else _PUBLIC_WORD
         hint = f"this is a {other.split('-')[1]} key, " if kind == other else ""
-        raise KeyFormatError(f"{hint}the line of the key that is needed begins with {word}")
+        raise KeyFormatError(f"{where}{hint}the key that is needed begins with {word}")
     if algorithm != "ed25519":
-        raise KeyFormatError(f"keys are of the kind ed25519, not {algorithm[:40]!r}")
+        raise KeyFormatError(f"{where}keys are of the kind ed25519, not {algorithm[:40]!r}")
     if re.fullmatch(r"[0-9A-Fa-f]{64}", digits) is None:
-        raise KeyFormatError("the key itself is 64 hex digits")
+        raise KeyFormatError(f"{where}the key itself is 64 hex digits")
     return vendor, bytes.fromhex(digits)
 
 

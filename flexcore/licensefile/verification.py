@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from flexcore.errors import SignatureError
+from flexcore.errors import HostidError, SignatureError
+from flexcore.hostid import parse_hostids
 from flexcore.keys import VerifyingKey
 
 from .lines import FeatureLine, LicenseFile, SignableLine
@@ -255,7 +256,7 @@ def _hostid_differences(hostids: tuple[str, ...], value: SignValue) -> tuple[tup
     if sorted(present) == sorted(signed):
         return ("order of hostids",), "signed for the same hostids in another order"
     places = [n for n, (a, b) in enumerate(zip(present, signed, strict=True), 1) if a != b]
-    listed = ", ".join(f"{hostids[n - 1]} of SERVER line {n}" for n in places)
+    listed = ", ".join(f"{_shown(hostids[n - 1])} of SERVER line {n}" for n in places)
     same = len(present) - len(places)
     detail = f"it was not signed for hostid {listed}" + (f"; the other {same} fit" if same else "")
     return tuple(f"hostid {n}" for n in places), detail
@@ -263,3 +264,10 @@ def _hostid_differences(hostids: tuple[str, ...], value: SignValue) -> tuple[tup
 
 def _servers(number: int) -> str:
     return "no server" if number == 0 else f"{number} server{'s' if number > 1 else ''}"
+
+
+def _shown(hostid: str) -> str:
+    try:
+        return " ".join([str(each) for each in parse_hostids(hostid)])
+    except HostidError:
+        return hostid
