@@ -116,6 +116,7 @@ class ClientRun:
     def pause(self) -> None:
         """SIGSTOP."""
         self.paused = True
+        self._turn_at = None
 
     def resume(self) -> None:
         """SIGCONT."""

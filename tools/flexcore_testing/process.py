@@ -132,6 +132,7 @@ class ServerRun:
     def pause(self) -> None:
         """SIGSTOP."""
         self.paused = True
+        self._turn_at = None
 
     def resume(self) -> None:
         """SIGCONT."""
