@@ -15,7 +15,7 @@ import attrs
 
 from flexcore import timing
 from flexcore.errors import ConfigurationError, FlexcoreError, HostidError, LicenseError
-from flexcore.hostid import Hostid, match_hostids, parse_hostid
+from flexcore.hostid import match_hostids, parse_hostid, parse_hostids
 from flexcore.identity import Rank
 from flexcore.keys import VerifyingKey
 from flexcore.licensefile import (
@@ -27,6 +27,7 @@ from flexcore.licensefile import (
 )
 from flexcore.wire.messages import ServerAddress
 from flexcore_host import filesystem, folder, resolver
+from flexcore_host.hostids import is_own_hostid
 
 __all__ = ["DEFAULT_PORT", "Setup", "expiry_warnings", "find_line", "load", "place_warnings"]
 
@@ -166,13 +167,13 @@ def check_signatures(license: LicenseFile, keys: tuple[VerifyingKey, ...]) -> li
 
 def find_line(license: LicenseFile, *, wanted: str, asserted: str) -> Rank:
     """Return the rank of this server's line: ``--server``, else host name, else hostid."""
-    own = (parse_hostid(asserted),) if asserted else machine_hostids()
 
-    def is_own(line_hostid: object) -> bool:
-        line = next(each for each in license.servers if each.hostid is line_hostid)
-        return match_hostids(line.hostids, own)
+    def is_asserted(text: object) -> bool:
+        return match_hostids(parse_hostids(str(text)), [parse_hostid(asserted)])
 
-    return resolver.which_server(license.servers, wanted=wanted, is_own_hostid=is_own)
+    return resolver.which_server(
+        license.servers, wanted=wanted, is_own_hostid=is_asserted if asserted else is_own_hostid
+    )
 
 
 def check_hostid(line: ServerLine, asserted: str) -> str:
@@ -183,28 +184,18 @@ def check_hostid(line: ServerLine, asserted: str) -> str:
                 f"--hostid {asserted} is not the hostid {line.hostid} on the SERVER line of"
                 f" {line.host}"
             )
-        if match_hostids(line.hostids, machine_hostids()):
+        if is_own_hostid(line.hostid):
             return ""
         return (
             f"The hostid {asserted} was asserted with --hostid; it was not found on this machine"
         )
-    if match_hostids(line.hostids, machine_hostids()):
+    if is_own_hostid(line.hostid):
         return ""
     raise HostidError(
         f"the hostid {line.hostid} on the SERVER line of {line.host} is not this machine's"
         " (flexcore lmhostid prints those): run the server on the machine that the file was signed"
         " for, ask the publisher for a new file, or assert it with --hostid"
     )
-
-
-def machine_hostids() -> tuple[Hostid, ...]:
-    """Return what can be found out about this machine."""
-    try:
-        from flexcore_host import hostids
-    except ImportError:  # XXX until it is there
-        return ()
-
-    return hostids.machine_hostids()
 
 
 def expiry_warnings(license: LicenseFile, wall: float, utc_offset_s: float) -> list[str]:
