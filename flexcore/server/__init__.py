@@ -1,6 +1,7 @@
-"""One licence server: connections, quorum, ledger and checkout wired together; what transports drive.
+"""One licence server: connections, quorum, ledger and checkout, and the turn of the loop.
 
-:class:`LicenseServer` takes and gives bytes, :class:`ServerNode` messages. Read ``node`` first.
+:class:`LicenseServer` takes and gives bytes; transports drive it. :class:`ServerNode` inside it takes
+and gives messages; the simulation drives that.
 """
 
 from __future__ import annotations

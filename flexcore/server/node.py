@@ -24,13 +24,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 from flexcore.checkout.machine import CheckoutMachine
 from flexcore.checkout.rights import Rights
 from flexcore.codes import ErrorCode, text_of
 from flexcore.errors import LocalProtocolError
 from flexcore.identity import NOBODY, Rank
+from flexcore.quorum import QuorumMachine, StoredState
 from flexcore.quorum import events as q
 from flexcore.wire.messages import (
     PROTOCOL_VERSION,
@@ -60,10 +61,8 @@ from .connections import CLIENT, NEW, PEER, ServerConnection
 from .desk import ClientDesk, DeskMessage, ProtocolMistake
 from .journal import Journal
 from .outbox import Outbox
+from .setup import make_quorum, make_server_rights
 from .status import REPORT
-
-if TYPE_CHECKING:
-    from flexcore.quorum import QuorumMachine, StoredState
 
 _NEEDS_SESSION = frozenset({Checkout, Checkin, Withdraw, Heartbeat, Goodbye})
 _OPENS_SESSION = frozenset({OpenSession, ResumeSession})
@@ -92,12 +91,8 @@ class ServerNode:
     ) -> None:
         """*rights* and *quorum* replace what would be made of the licence file."""
         if rights is None:
-            from .setup import make_server_rights
-
             rights = make_server_rights(config)
         if quorum is None:
-            from .setup import make_quorum
-
             quorum = make_quorum(config, rights, stored=stored, boot_id=boot_id, triad_id=triad_id,
                                  now=now, wall=wall)  # fmt: skip
         self._config = config
