@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
 from .errors import SearchPathError
-from .licensefile import LicenseFile, parse_license
 from .override import override
 from .wire.messages import ServerAddress
+
+if TYPE_CHECKING:
+    from .licensefile import LicenseFile
 
 PORTS_WITHOUT_NUMBER = range(27000, 27010)
 """Where ``@host``, and a SERVER line without a port, is looked for (reference, a2 and a8)."""
@@ -258,6 +260,8 @@ def resolve(
             except OSError as error:
                 unread.append(f"{servers.path}: {error.strerror or error}")
                 continue
+            from .licensefile import parse_license  # only for those who name a file
+
             license = parse_license(text, name=servers.path)
             servers = servers_of_file(license, triad_files=triad_files)
         if isinstance(servers, Servers):
