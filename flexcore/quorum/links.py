@@ -177,6 +177,7 @@ class Links(Base):
             return
         peer = self.peers[link.peer]
         peer.ended_order = self._next_order()
+        peer.gone = False  # an attempt has to begin after this end: what an earlier refusal said was of an earlier process
         if link.dialled:
             was_up = peer.out == number
             peer.out = None if was_up else peer.out
