@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks for left-over processes in /proc"),
 ]
 
-DEMO = [sys.executable, "-u", "-m", "flexcore_tools.cli", "demo"]
+DEMO = [sys.executable, "-u", "-m", "flexcore_tools", "demo"]
 PATIENCE_S = 300.0
 
 
@@ -92,7 +92,7 @@ def test_keep_leaves_a_triad_that_works(tmp_path):
 
 def flexcore(*words: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "flexcore_tools.cli", *words], capture_output=True, text=True,
+        [sys.executable, "-m", "flexcore_tools", *words], capture_output=True, text=True,
         timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -33,7 +33,7 @@ SETTLE_STEP_S = 0.05
 PAGES_MAX = 100_000
 """More pages than this are no honest answer."""
 
-_ELECTING = frozenset({"candidate", "follower"})
+_ELECTING = frozenset({"candidate", "follower", "waiting"})
 _ANY_HOST = frozenset({"this_host", "any"})
 
 
@@ -253,7 +253,11 @@ class Survey:
     def _is_electing(self) -> bool:
         if self.master is not None or len(self.links) < min(len(self.servers), 2):
             return False
-        return any(link.report.state in _ELECTING for link in self.links.values())
+        return any(
+            link.report.state in _ELECTING
+            and (link.report.until_s is None or link.report.until_s <= SETTLE_S)
+            for link in self.links.values()
+        )
 
     def _pages(self, what: str, feature: str) -> Iterator[StatusPage]:
         link = self.master

@@ -217,7 +217,7 @@ class Application:
         self._answers.put(None)
 
 
-_FLEXCORE = [sys.executable, "-m", "flexcore_tools.cli"]
+_FLEXCORE = [sys.executable, "-m", "flexcore_tools"]
 
 
 def _environment() -> dict[str, str]:
