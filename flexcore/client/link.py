@@ -29,6 +29,7 @@ class Link(State):
         "conn",
         "deadline_at",
         "hello",
+        "hello_at",
         "poll_at",
         "poll_delay_s",
         "poll_seq",
@@ -44,6 +45,7 @@ class Link(State):
         self.address = address
         self.stage = Stage.CONNECTING
         self.deadline_at: float | None = now + LINK_WAIT_S
+        self.hello_at = now  # when ours was sent
         self.hello: ServerHello | None = None
         self.report: ServerReport | None = None
         self.report_at = now

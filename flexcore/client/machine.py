@@ -37,6 +37,9 @@ REQUESTS_MAX = 1024
 
 ENTROPY_BYTES = 32
 
+NAME_MAX = 128
+"""Characters of a feature's name, and of a version."""
+
 _NOT_OFFERED = frozenset(
     {
         ErrorCode.NO_SUCH_FEATURE,
@@ -119,7 +122,7 @@ class ClientMachine(State):
 
         Raises:
             LocalProtocolError: the client is closing, or REQUESTS_MAX are waiting.
-            ValueError: *count* is not positive, or *feature* is empty.
+            ValueError: *count* is not positive, or *feature* is no name.
         """
         if self._closing:
             raise LocalProtocolError("this client is closed")
@@ -127,8 +130,9 @@ class ClientMachine(State):
             raise LocalProtocolError(f"{REQUESTS_MAX} checkouts are waiting already")
         if count < 1:
             raise ValueError(f"a checkout is for at least one licence, not {count}")
-        if not feature:
-            raise ValueError("a checkout names a feature")
+        for name in (feature, version or "-"):
+            if not 0 < len(name) <= NAME_MAX or not name.isprintable():
+                raise ValueError(f"a name has 1 to {NAME_MAX} printable characters: {name!r}")
         self._see_clock(now, wall)
         request = self._take_number()
         self._requests[request] = Request(request, feature, version, count)

@@ -110,6 +110,7 @@ class Pursuit(State):
         if link is None or link.stage is not Stage.CONNECTING:
             return
         link.stage = Stage.GREETING
+        link.hello_at = now
         link.deadline_at = now + LINK_WAIT_S
         self._send(
             link,
@@ -254,6 +255,7 @@ class Pursuit(State):
             return
         link.hello = hello
         self.digest = hello.membership_digest or self.digest
+        self.note_round_trip(now - link.hello_at)
         self.search.answered(link.address)
         self.search.learn_hello(link.address, hello)
         self._learn(link, hello.report, now)
@@ -283,11 +285,14 @@ class Pursuit(State):
                 return
         else:
             self.search.learn_master(report, now)
-            for other in self.links.values():
-                if other is not link and other.stage is Stage.PARKED:
-                    if other.address == self.search.master:
-                        other.hurry(now)
+            self._hurry_master(now)
         link.park(now, self.search.retry_max_s(self.lease_s))
+
+    def _hurry_master(self, now: float) -> None:
+        """Somebody named the master: ask it soon where it did not serve before."""
+        for link in self.links.values():
+            if link.stage is Stage.PARKED and link.address == self.search.master:
+                link.hurry(now)
 
     def _may_move_to(self, link: Link, now: float) -> bool:
         home = self.home
@@ -346,13 +351,15 @@ class Pursuit(State):
         if was_home and self.session is not None:
             self.session.connection_lost()
         link.park(now, self.search.retry_max_s(self.lease_s))
-        if message.master is not None and not self.search.same_server(message.master, link.address):
+        if message.master is None:
+            if self.search.master == link.address:
+                self.search.master = None
+            self.search.dial_at = now
+        elif self.search.same_server(message.master, link.address):
+            link.poll_at = now  # it serves, but wants the session to be proved again
+            self.search.dial_at = now + timing.CLIENT_STAGGER_S
+        else:
             self.search.point_to(message.master, now)
-            for other in self.links.values():
-                if other.stage is Stage.PARKED and other.address == self.search.master:
-                    other.hurry(now)
-        elif self.search.master == link.address:
-            self.search.master = None
+            self._hurry_master(now)
         if was_home:
-            self.search.dial_at = min(self.search.dial_at, now)
             self._say_unready(message.reason or "the server does not serve any more", now)

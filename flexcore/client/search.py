@@ -74,7 +74,7 @@ class Search(State):
 
     def same_server(self, one: ServerAddress, other: ServerAddress) -> bool:
         """Whether two addresses are known to be one server."""
-        return one == other or (one in self.ranks and self.ranks[one] == self.ranks.get(other))
+        return self._listed_name(one) == self._listed_name(other)
 
     def learn_hello(self, address: ServerAddress, hello: ServerHello) -> None:
         """A member told who the others are."""
@@ -100,10 +100,12 @@ class Search(State):
         self.dial_at = min(self.dial_at, now)
 
     def _listed_name(self, address: ServerAddress) -> ServerAddress:
-        """The path's own address of the same server where there is one: it is the one that works from here."""
-        if address in self.servers:
-            return self.address_of(self.servers.index(address)) or address
-        return address
+        """The path's own address of the same server where there is one: it is the one that works
+        from here."""
+        rank = self.ranks.get(address)
+        if rank is None and address in self.servers:
+            rank = self.servers.index(address)
+        return address if rank is None else self.address_of(rank) or address
 
     # --- back-off ---
 

@@ -152,19 +152,23 @@ class Site(Pursuit):
     def _session_reply(
         self, link: Link, session: Session, message: wire.SessionReply, now: float
     ) -> None:
-        if link.stage is not Stage.OPENING:
-            return
         if message.state == wire.SESSION_OPEN:
-            self._opened(link, session, message, now)
+            if link.stage is Stage.OPENING:
+                self._opened(link, session, message, now)
         elif message.state == wire.SESSION_REFUSED and not session.seats and not session.doubtful:
             self._refused(link, session, message, now)
-        else:
+        elif link.stage is Stage.OPENING:
             self._session_over(session, message, now)
             link.stage = Stage.PARKED
             link.deadline_at = None
             link.poll_at = now
             if self.session is not None:
                 self._adopt(link, now)
+        else:  # told in answer to something else; a connection carries one session, so: another one
+            self._session_over(session, message, now)
+            self._drop(link)
+            self.search.lost(link.address, "", now)
+            self._say_unready(message.text or "the session is over", now)
 
     def _opened(
         self, link: Link, session: Session, message: wire.SessionReply, now: float
@@ -332,7 +336,8 @@ class Site(Pursuit):
         if session is not None and session.seats:
             times.append(session.lease_until)
         if self.close_until is not None:
-            times.append(self.close_until)
+            if not self.closed:
+                times.append(self.close_until)
         elif self.ready:
             times.append(self.heartbeat_at)
         if self.wants and not self.broken:

@@ -71,7 +71,7 @@ def _printed(value: Any, now: float, instant: bool, numbered: bool = False) -> H
         return tuple((key, _printed(item, now, instant)) for key, item in value.items())
     if isinstance(value, list):
         return tuple(_printed(item, now, instant) for item in value)
-    if instant and isinstance(value, float):
-        return round(value - now, 6)
+    if isinstance(value, float):
+        return round(value - now if instant else value, 6)
     assert isinstance(value, Hashable), value
     return value

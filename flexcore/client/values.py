@@ -49,6 +49,9 @@ class ClientConfig:
             raise ValueError("the search path names no server")
         if len(self.path) > ALTERNATIVES_MAX:
             raise ValueError(f"a search path has no more than {ALTERNATIVES_MAX} alternatives")
+        for word in (self.vendor, self.user, self.host, self.display, self.project, self.software):
+            if not word.isprintable():
+                raise ValueError(f"not a printable name: {word!r}")
         for alternative in self.path:
             if not 1 <= len(alternative) <= TRIAD_MAX:
                 raise ValueError(f"an alternative has one to {TRIAD_MAX} addresses: {alternative}")

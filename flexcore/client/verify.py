@@ -23,13 +23,13 @@ class Verifier:
     def __init__(self, keys: tuple[VerifyingKey, ...], vendor: str) -> None:
         self._keys = keys
         self._vendor = vendor
-        self._verdicts: dict[tuple[str, tuple[str, ...], str], str] = {}
+        self._verdicts: dict[tuple[str, tuple[str, ...], str, int], str] = {}
 
     def problem_with(self, seat: Seat) -> str:
         """Return why *seat* is not covered by a signed line, '' if it is."""
         if not self._keys:
             return ""
-        key = (seat.line, seat.hostids, seat.feature)
+        key = (seat.line, seat.hostids, seat.feature, seat.count)
         verdict = self._verdicts.get(key)
         if verdict is None:
             verdict = self._judge(seat)
@@ -40,12 +40,19 @@ class Verifier:
 
     def _judge(self, seat: Seat) -> str:
         # Only those who have keys pay for the parser and for cryptography.
-        from flexcore.licensefile import verify_line
+        from flexcore.licensefile import FeatureLine, verify_line
 
         if not seat.line:
             return "the licence server sent no signed line with the grant"
         try:
-            verify_line(seat.line, seat.hostids, self._vendor, self._keys)
+            verdict = verify_line(seat.line, seat.hostids, self._vendor, self._keys)
         except LicenseError as error:
             return str(error)
+        if not verdict.is_valid:
+            return verdict.message
+        line = verdict.line
+        if line.name.casefold() != seat.feature.casefold():
+            return f"the licence server sent the line of {line.name} with a grant of {seat.feature}"
+        if isinstance(line, FeatureLine) and 0 < line.count < seat.count:
+            return f"the publisher signed {line.count} licences, the server granted {seat.count}"
         return ""
