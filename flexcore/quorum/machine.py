@@ -376,6 +376,7 @@ class QuorumMachine(Recovery):
         if (
             self.role is Role.FOLLOWER
             and self.rank.may_be_master
+            and not self.stopping
             and (self.recovering or self._left_alone(self.now))
         ):
             yield self.form_at
