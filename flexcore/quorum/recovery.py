@@ -290,6 +290,8 @@ class Recovery(Handover):
         ledger = Ledger(snapshot, pull.rows)
         if pull.purpose == "form":
             self._replace_log(ledger, snapshot)
+            if ledger.last.term > self.hard.term:
+                self._raise_term(ledger.last.term)
             self._copied_to_form = True
             return
         assert goal is not None
@@ -427,8 +429,6 @@ class Recovery(Handover):
         """Seconds until this server would form a triad anew with another; None: it is a member with members beside it."""
         if not self.config.triad:
             return None
-        if self.blank and self.first_start:
-            return 0.0
         return max(0.0, self.boot_at + self._forming_wait_s() - self.now)
 
     def _form_partner(self, now: float) -> Peer | None:
@@ -468,13 +468,7 @@ class Recovery(Handover):
 
     def _form_due(self, now: float) -> None:
         """The first of P and S that is present proposes."""
-        if not self.config.triad or now < self.form_at or self.halted is not None or self.stopping:
-            return
-        if (
-            self.role is not Role.FOLLOWER
-            or not self.rank.may_be_master
-            or (self.hard.member and not self._left_alone(now))
-        ):
+        if now < self.form_at or not self._may_form():
             return
         self.form_at = now + FORM_EVERY_S
         partner = self._form_partner(now)
@@ -495,7 +489,18 @@ class Recovery(Handover):
             return
         self._propose_forming(partner, now)
 
-    def _left_alone(self, now: float) -> bool:
+    def _may_form(self) -> bool:
+        """Whether this server is one that may propose: without state, or the only one that has it."""
+        return (
+            self.config.triad
+            and self.rank.may_be_master
+            and self.role is Role.FOLLOWER
+            and not self.stopping
+            and self.halted is None
+            and (not self.hard.member or self._left_alone())
+        )
+
+    def _left_alone(self) -> bool:
         """A member whose only company is a blank server, the third one gone."""
         blanks = [
             peer for peer in self._linked() if peer.hello is not None and not peer.hello.member
