@@ -373,12 +373,7 @@ class QuorumMachine(Recovery):
             yield self.no_promise_before
         if self.recovering:
             yield self.recover_at
-        if (
-            self.role is Role.FOLLOWER
-            and self.rank.may_be_master
-            and not self.stopping
-            and (self.recovering or self._left_alone(self.now))
-        ):
+        if self._may_form():
             yield self.form_at
 
     def _role_deadlines(self) -> Iterator[float]:
