@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flexcore.errors import FlexcoreError
 from flexcore.identity import Last
 from flexcore.ledger import Ledger, LedgerCorrupt, Snapshot
-from flexcore.ledger.commands import SeatGranted, SeatReturned, SessionEnded
+from flexcore.ledger.commands import Command, SeatGranted, SeatReturned, SessionEnded
 from flexcore.ledger.snapshot import snapshot_parts
 from flexcore.wire.codec import encode_command
 from tests.ledger_logs import opened, sensible_command, session_id
@@ -53,7 +53,7 @@ def test_a_snapshot_comes_back(rng: random.Random, length: int) -> None:
 
 def test_equal_states_have_equal_bytes() -> None:
     """Dicts and sets were filled in another order: nothing of it shows."""
-    a = [opened(1), opened(2)]
+    a: list[Command] = [opened(1), opened(2)]
     one, other = Ledger(), Ledger()
     for ledger, first in ((one, a), (other, a[::-1])):
         for start in first:
@@ -62,7 +62,7 @@ def test_equal_states_have_equal_bytes() -> None:
         payload = encode_command(SeatGranted(session_id(1), request, 0, request, "f", "p", "1", 1))
         one.append(1, 0.0, payload)
         other.append(1, 0.0, payload)
-    wrong = [SeatReturned(session_id(1), 0, 0, 1, ""), SessionEnded(session_id(1), "")]
+    wrong: list[Command] = [SeatReturned(session_id(1), 0, 0, 1, ""), SessionEnded(session_id(1), "")]
     for command in wrong:
         other.append(1, 0.0, encode_command(command))
     other.truncate(6)

@@ -94,5 +94,12 @@ class RequestWithdrawn(NamedTuple):
 
 
 Command: TypeAlias = (
-    TermStarted | Formed | Rights | SessionOpened | SessionEnded | SeatGranted | SeatReturned | RequestWithdrawn
+    TermStarted
+    | Formed
+    | Rights
+    | SessionOpened
+    | SessionEnded
+    | SeatGranted
+    | SeatReturned
+    | RequestWithdrawn
 )

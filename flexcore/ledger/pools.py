@@ -10,6 +10,7 @@ never reused, so a dead one cannot be mistaken, and dropping and restoring one a
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter, deque
 from collections.abc import Container, Mapping
 from typing import TypeVar
 
@@ -74,3 +75,56 @@ class PoolSeats:
         twin._handles = self._handles.copy()
         twin._dead = self._dead
         return twin
+
+
+class PendingFrees:
+    """Seats that entries freed which are not committed yet (protocol.md rule 14).
+
+    Each is added once and leaves once, from either end: settled, or taken back.
+    """
+
+    __slots__ = ("_counts", "_freed")
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._freed: deque[tuple[int, str, int]] = deque()
+
+    def __getitem__(self, pool: str) -> int:
+        """How many of *pool*."""
+        return self._counts[pool]
+
+    def items(self) -> tuple[tuple[str, int], ...]:
+        """Pools and how many of each, by name."""
+        return tuple(sorted(self._counts.items()))
+
+    def add(self, index: int, pool: str, count: int) -> None:
+        """Entry *index*, which is the last one, frees *count*."""
+        self._freed.append((index, pool, count))
+        self._counts[pool] += count
+
+    def take_back(self) -> None:
+        """Undo the last :meth:`add`."""
+        _, pool, count = self._freed.pop()
+        self._less(pool, count)
+
+    def settle(self, index: int) -> None:
+        """Entries up to *index* are committed."""
+        freed = self._freed
+        while freed and freed[0][0] <= index:
+            _, pool, count = freed.popleft()
+            self._less(pool, count)
+
+    def copy(self) -> PendingFrees:
+        """One that shares nothing that changes."""
+        twin = PendingFrees()
+        twin._counts = self._counts.copy()
+        twin._freed = self._freed.copy()
+        return twin
+
+    def _less(self, pool: str, count: int) -> None:
+        left = self._counts[pool] - count
+        assert left >= 0
+        if left:
+            self._counts[pool] = left
+        else:
+            del self._counts[pool]

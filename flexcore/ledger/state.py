@@ -31,7 +31,7 @@ raises :class:`LedgerCorrupt` before anything is changed.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -47,7 +47,7 @@ from flexcore.ledger.commands import (
     SessionOpened,
     TermStarted,
 )
-from flexcore.ledger.pools import PoolSeats
+from flexcore.ledger.pools import PendingFrees, PoolSeats
 from flexcore.ledger.sessions import RESULTS_MAX as RESULTS_MAX
 from flexcore.ledger.sessions import LedgerCorrupt as LedgerCorrupt
 from flexcore.ledger.sessions import Outcome as Outcome
@@ -59,6 +59,9 @@ ENDED_LEASES = 2
 """How many of its own (stretched) leases an ended session's id is remembered."""
 
 _ENDED_PURGE_MIN = 64
+
+# A NamedTuple's own constructor takes twice the time, and there are two for each grant.
+_new = tuple.__new__
 
 Undo: TypeAlias = tuple[Any, ...]
 """(revert function, index before, stamp before, what else it needs); holds nothing that changes."""
@@ -93,8 +96,7 @@ class LedgerState:
         self.ended: dict[bytes, float] = {}
         """Ids of ended sessions, and the stamp until which each is remembered; ask was_ended."""
         self.pools: dict[str, PoolSeats] = {}
-        self._freed: Counter[str] = Counter()
-        self._freed_at: deque[tuple[int, str, int]] = deque()
+        self._freed = PendingFrees()
         self._ended_purge_at = _ENDED_PURGE_MIN
 
     # --- questions ----------------------------------------
@@ -136,7 +138,7 @@ class LedgerState:
 
     def pending(self) -> tuple[tuple[str, int], ...]:
         """Pools with a freeing that is not committed, and how many seats of each, by name."""
-        return tuple(sorted(self._freed.items()))
+        return self._freed.items()
 
     # --- entries ----------------------------------------
 
@@ -161,10 +163,7 @@ class LedgerState:
     def settle(self, index: int) -> None:
         """Entries up to *index* are committed: what they freed may be given again, what is long
         over is forgotten."""
-        freed_at = self._freed_at
-        while freed_at and freed_at[0][0] <= index:
-            _, pool, count = freed_at.popleft()
-            self._unfree(pool, count)
+        self._freed.settle(index)
 
     def forget_ended(self, stamp: float) -> None:
         """Drop ids of ended sessions whose time is over at a *committed* stamp. Changes no answer:
@@ -187,7 +186,6 @@ class LedgerState:
         twin.ended = dict(self.ended)
         twin.pools = {name: pool.copy() for name, pool in self.pools.items()}
         twin._freed = self._freed.copy()
-        twin._freed_at = self._freed_at.copy()
         return twin
 
     def fingerprint(self) -> bytes:
@@ -286,9 +284,8 @@ class LedgerState:
         return LedgerState._undo_ended, self.index, self.stamp, session
 
     def _undo_ended(self, undo: Undo) -> None:
-        session: Session = undo[
-            3
-        ].copy()  # the undo itself must never change: a copy of this state may hold it too
+        # The undo itself must never change: a copy of this state may hold it too.
+        session: Session = undo[3].copy()
         del self.ended[session.session]
         self.sessions[session.session] = session
         for seat in reversed(session.seats.values()):
@@ -307,7 +304,7 @@ class LedgerState:
             or session.is_over(request, answered)
         ):
             raise self._no_grant(index, command)
-        seat = Seat(handle, key, request, feature, pool, version, count, stamp, index)
+        seat = _new(Seat, (handle, key, request, feature, pool, version, count, stamp, index))
         undo = (
             LedgerState._undo_granted,
             self.index,
@@ -317,7 +314,7 @@ class LedgerState:
             session.answered,
             self._advance(session, answered) if answered > session.answered else (),
         )
-        session.results[request] = Outcome(index, stamp, command)
+        session.results[request] = _new(Outcome, (index, stamp, command))
         session.seats[handle] = self.seats[handle] = seat
         self.in_use[pool] += count
         held = self.pools.get(pool)
@@ -356,7 +353,7 @@ class LedgerState:
         before = session.answered
         dropped = self._advance(session, answered)
         if request:
-            session.results[request] = Outcome(index, stamp, command)
+            session.results[request] = _new(Outcome, (index, stamp, command))
         return LedgerState._undo_returned, self.index, self.stamp, seat, request, before, dropped
 
     def _undo_returned(self, undo: Undo) -> None:
@@ -389,7 +386,7 @@ class LedgerState:
             session.withdrawn.add(target)
         before = session.answered
         dropped = self._advance(session, answered)
-        session.results[request] = Outcome(index, stamp, command)
+        session.results[request] = _new(Outcome, (index, stamp, command))
         return (
             LedgerState._undo_withdrawn,
             self.index,
@@ -444,8 +441,7 @@ class LedgerState:
         """*seat* is free by entry *index*; its session forgets it itself."""
         del self.seats[seat.handle]
         self._count_down(seat)
-        self._freed[seat.pool] += seat.seats
-        self._freed_at.append((index, seat.pool, seat.seats))
+        self._freed.add(index, seat.pool, seat.seats)
         held = self.pools[seat.pool]
         held.drop(seat.handle, self.seats)
         if held.live == 0:
@@ -455,9 +451,7 @@ class LedgerState:
         """Undo _drop_seat, the last one first."""
         self.seats[seat.handle] = seat
         self.in_use[seat.pool] += seat.seats
-        _, pool, count = self._freed_at.pop()
-        assert (pool, count) == (seat.pool, seat.seats)
-        self._unfree(pool, count)
+        self._freed.take_back()
         held = self.pools.get(seat.pool)
         if held is None:
             held = self.pools[seat.pool] = PoolSeats()
@@ -470,23 +464,16 @@ class LedgerState:
         else:
             del self.in_use[seat.pool]
 
-    def _unfree(self, pool: str, count: int) -> None:
-        left = self._freed[pool] - count
-        assert left >= 0
-        if left:
-            self._freed[pool] = left
-        else:
-            del self._freed[pool]
-
     def _advance(self, session: Session, answered: int) -> tuple[Any, ...]:
         """The client has its answers up to *answered*: drop them. Gives what _retreat needs."""
         if answered <= session.answered:
             return ()
         session.answered = answered
-        results = tuple([(n, outcome) for n, outcome in session.results.items() if n <= answered])
+        known = session.results
+        results = tuple([(n, known.pop(n)) for n in [n for n in known if n <= answered]])
+        if not session.withdrawn:
+            return (results, ())
         withdrawn = tuple([n for n in session.withdrawn if n <= answered])
-        for n, _ in results:
-            del session.results[n]
         session.withdrawn.difference_update(withdrawn)
         return results, withdrawn
 
