@@ -171,6 +171,11 @@ class Elections(Rounds):
                     gate=self._hard_gate,
                 )
 
+    @override
+    def _forget_refusals(self) -> None:
+        """What a voter said of its promise is of another time: there has been a master, or evidence, since."""
+        self.stand_not_before = -math.inf
+
     def _patience(self) -> float:
         """How long a candidacy lasts: max(1 s, 5 round trips)."""
         return timing.candidate_wait_s(
@@ -325,6 +330,7 @@ class Elections(Rounds):
             self._touch_hard()
         self.master = None
         self.pull = None
+        self._forget_refusals()
         promise_s = self._promise(frame.sender, now)
         self._refused.pop(int(link.peer), None)
         self._post(

@@ -21,6 +21,7 @@ is not heard. Two boots that are alive at once run twice: nobody renews either.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import attrs
@@ -46,6 +47,9 @@ class Link:
     boot: Boot | None = None
     """Who speaks on it: by echo of our nonce where we dialled, by its own word where it did."""
     nonce: bytes = b""
+    opened_at: float = 0.0
+    greet_at: float = math.inf
+    """When to greet again: no answer came, and without one the link is of no use."""
     greeted: bool = False
     """Dialled: our nonce came back. Accepted: its Hello came."""
     voter_nonces: tuple[bytes, ...] = ()
@@ -139,7 +143,7 @@ class Links(Base):
     def _peer_connected(self, number: int, rank: Rank, now: float) -> None:
         peer = self.peers[rank]
         peer.dialling = False
-        link = Link(number=number, peer=rank, dialled=True, nonce=self._fresh_nonce())
+        link = Link(number=number, peer=rank, dialled=True, nonce=self._fresh_nonce(), opened_at=now)
         self.links[number] = link
         self._greet(link, now)
 
@@ -147,6 +151,7 @@ class Links(Base):
         """Say who we are and ask for a sign of life: with a fresh nonce."""
         peer = self.peers[link.peer]
         peer.hello_sent_at = now
+        link.greet_at = now + timing.redial_s(self.config.heartbeat_interval_s)
         boot = peer.boot or NO_BOOT
         self._post(
             link.number,
@@ -154,6 +159,15 @@ class Links(Base):
             self._hello(link.peer, nonce=link.nonce, echo=b""),
             gate=self._hard_gate,
         )
+
+    def _greetings_due(self, now: float) -> None:
+        """Greet again where no answer came; after the timeout the connection is taken for dead, and dialled anew."""
+        for link in list(self.links.values()):
+            if link.dialled and not link.greeted and now >= link.greet_at:
+                if now - link.opened_at >= self.config.timeout_s:
+                    self._drop_link(link.number, now)
+                else:
+                    self._greet(link, now)
 
     def _greet_again(self, now: float) -> None:
         """Something about us changed that peers must know."""

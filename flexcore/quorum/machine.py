@@ -308,6 +308,7 @@ class QuorumMachine(Recovery):
             return
         self._watch_lease(now)
         self._watch_disk(now)
+        self._greetings_due(now)
         self._dial_due(now)
         self._beats_due(now)
         if self.role in (Role.PREVOTE, Role.CANDIDATE) and now >= self.candidacy_until:
@@ -366,6 +367,9 @@ class QuorumMachine(Recovery):
                 yield peer.redial_at
             if peer.out is not None and not peer.foreign:
                 yield peer.beat_at
+        for link in self.links.values():
+            if link.dialled and not link.greeted:
+                yield link.greet_at
         yield from self._role_deadlines()
         if self.pull is not None:
             yield self.pull.asked_at + FORGET_PULL_S

@@ -90,7 +90,11 @@ class Promises(Links):
             return False
         if not self.promise_void and self._process_gone(promised):
             self.promise_void = True
+            self._forget_refusals()
         return self.promise_void
+
+    def _forget_refusals(self) -> None:
+        raise NotImplementedError
 
     def _released_to(self, candidate: Endpoint, release: Release) -> bool:
         """Rule 10: bound to its term, from the one we promised, to this candidate; void once we are in a higher term."""

@@ -314,6 +314,7 @@ class Rounds(Promises):
         self._agreed = self.ledger.commit
         self._acks.clear()
         self.role = Role.FOLLOWER
+        self._forget_refusals()
         self._notice("master", f"term {self.hard.term}", Rank(endpoint.rank))
 
     def _peer_durable(self, body: Append) -> Last:
