@@ -24,6 +24,7 @@ from flexcore.client import (
     SeatLost,
     SendMessage,
     StateChanged,
+    Trouble,
 )
 from flexcore.wire import messages as wire
 from flexcore.wire.proof import session_proof
@@ -86,7 +87,7 @@ class FakeServer:
             vendor_up=True,
         )  # fmt: skip
 
-    def answer(self, conn: int, message: wire.Message) -> list[wire.Message]:
+    def answer(self, conn: int, message: Any) -> list[wire.Message]:
         self.heard.append(message)
         if isinstance(message, wire.ClientHello):
             if self.refusal is not None:
@@ -105,7 +106,7 @@ class FakeServer:
             return [wire.NotServing(seq, self.triad.term, self.triad.reason, self.triad.until_s, master)]
         return self.serve(conn, message)
 
-    def serve(self, conn: int, message: wire.Message) -> list[wire.Message]:
+    def serve(self, conn: int, message: Any) -> list[wire.Message]:
         ledger, term = self.triad.ledger, self.triad.term
         if isinstance(message, wire.OpenSession):
             assert message.session not in ledger.sessions, "a session is never opened twice"
@@ -140,7 +141,8 @@ class FakeServer:
 
     def decide(self, session: bytes, message: Any) -> wire.Message:
         ledger = self.triad.ledger
-        kind, fields = "denied", (-4, 342, "Licensed number of users already reached", "")
+        fields: Any = (-4, 342, "Licensed number of users already reached", "")
+        kind = "denied"
         if isinstance(message, wire.Checkout):
             if message.feature not in self.triad.features:
                 fields = (-5, 346, "No such feature exists", "")
@@ -214,7 +216,7 @@ class World:
         self.delay_s = 0.01
         self.triads = triads
         self.servers = {s.address: s for t in triads for s in t.servers}
-        settings = {"vendor": "demo", "user": "ann", "host": "ws1", "display": ":0", "pid": 7} | config
+        settings: dict[str, Any] = {"vendor": "demo", "user": "ann", "host": "ws1", "display": ":0", "pid": 7} | config
         self.config = ClientConfig(
             path=path if path is not None else tuple(t.addresses for t in triads), **settings
         )
@@ -346,6 +348,11 @@ class World:
         return next(
             a.seat for a in self.told if isinstance(a, CheckoutGranted) and a.request == request
         )
+
+    def trouble(self) -> Trouble:
+        trouble = self.node.trouble(self.now)
+        assert trouble is not None
+        return trouble
 
     def all_told(self, kind: type) -> list[Any]:
         return [action for action in self.told if isinstance(action, kind)]

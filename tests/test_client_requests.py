@@ -177,7 +177,7 @@ def test_requests_are_bounded(world):
         world.checkout()
 
 
-@pytest.mark.parametrize("feature, count", [("", 1), ("f1", 0), ("f1", -3), ("f\udc80", 1), ("x" * 200, 1)])
+@pytest.mark.parametrize(("feature", "count"), [("", 1), ("f1", 0), ("f1", -3), ("f\udc80", 1), ("x" * 200, 1)])
 def test_impossible_checkouts(world, feature, count):
     with pytest.raises(ValueError):
         world.node.checkout(feature, "", count, now=world.now)
