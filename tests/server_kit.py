@@ -64,7 +64,8 @@ class FakeQuorum:
         self.events: list[Any] = []
         self.actions: deque[Any] = deque()
         self.term = 0
-        self.state, self.master = "waiting", None
+        self.state = "waiting"
+        self.master: Rank | None = None
 
     def start(self, term: int = 1, wall: float = WALL) -> None:
         self.term = term
@@ -135,7 +136,14 @@ class FakeQuorum:
         return twin
 
     def fingerprint(self, now: float) -> Any:
-        return (self.ledger.fingerprint(), self.term, self.lease, self.doubt, self.confirmed_round, self.rounds)
+        return (
+            self.ledger.fingerprint(),
+            self.term,
+            self.lease,
+            self.doubt,
+            self.confirmed_round,
+            self.rounds,
+        )
 
 
 def config(**changes: Any) -> ServerConfig:
@@ -155,7 +163,9 @@ def config(**changes: Any) -> ServerConfig:
 class Kit:
     """A node, its fake quorum and a clock; collects what leaves."""
 
-    def __init__(self, *lines: Line, serving: bool = True, auto: bool = True, **changes: Any) -> None:
+    def __init__(
+        self, *lines: Line, serving: bool = True, auto: bool = True, **changes: Any
+    ) -> None:
         self.now = 100.0
         self.quorum = FakeQuorum(auto=auto)
         self.config = config(**changes)
@@ -201,7 +211,6 @@ class Kit:
             due = self.node.next_timeout()
             if due is None or due > until:
                 break
-            assert due >= self.now or due < self.now + 1
             self.now = max(self.now, due)
             self.turn()
         else:
@@ -213,7 +222,12 @@ class Kit:
         self.connections += 1
         conn = self.connections
         self.node.connection_opened(
-            conn, nonce=conn.to_bytes(16, "big"), local=local, remote="127.0.0.1", now=self.now, wall=self.wall
+            conn,
+            nonce=conn.to_bytes(16, "big"),
+            local=local,
+            remote="127.0.0.1",
+            now=self.now,
+            wall=self.wall,
         )
         if hello:
             self.send(conn, ClientHello(1, "test", vendor, 0))
@@ -237,7 +251,15 @@ class Kit:
 class Client:
     """A session on a connection, saying what a correct client says."""
 
-    def __init__(self, kit: Kit, name: str, *, trusted_end: bool = True, opened: bool = True, secret: bytes = b"s" * 16) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        name: str,
+        *,
+        trusted_end: bool = True,
+        opened: bool = True,
+        secret: bytes = b"s" * 16,
+    ) -> None:
         self.kit = kit
         self.name = name
         self.session = name.encode().ljust(16, b"-")
@@ -276,14 +298,22 @@ class Client:
         return self.ask(ResumeSession(self.next(), self.session, proof, self.term_seen))
 
     def checkout(
-        self, feature: str = "f1", version: str = "1.0", count: int = 1, *, request: int | None = None, answered: int | None = None
+        self,
+        feature: str = "f1",
+        version: str = "1.0",
+        count: int = 1,
+        *,
+        request: int | None = None,
+        answered: int | None = None,
     ) -> Any:
         if request is None:
             self.request += 1
             request = self.request
         if answered is None:
             answered = self.answered
-        return self.ask(Checkout(self.next(), request, answered, feature, version, count, self.term_seen))
+        return self.ask(
+            Checkout(self.next(), request, answered, feature, version, count, self.term_seen)
+        )
 
     def checkin(self, handle: int, *, request: int | None = None) -> Any:
         if request is None:

@@ -47,7 +47,9 @@ class Bytes:
 
     def connect(self, conn: int) -> None:
         self.ends[conn] = Connection(max_frame_bytes=1 << 20)
-        self.server.connection_opened(conn, nonce=bytes(16), local=True, remote="", now=0.0, wall=WALL)
+        self.server.connection_opened(
+            conn, nonce=bytes(16), local=True, remote="", now=0.0, wall=WALL
+        )
 
     def write(self, conn: int, data: bytes) -> None:
         self.server.receive_data(conn, data, now=0.0, wall=WALL)
@@ -66,7 +68,7 @@ class Bytes:
         return said
 
 
-SESSION = [
+SESSION: list[Any] = [
     ClientHello(1, "test", "sampled", 0),
     OpenSession(1, b"i" * 16, b"s" * 16, "ann", "elm", ":0", "", 7, True, 0),
     Checkout(2, 1, 0, "f1", "1.0", 1, 0),
@@ -85,7 +87,13 @@ def test_a_session_in_bytes() -> None:
     kit.connect(1)
     kit.write(1, session_bytes())
     said = kit.turn()[1]
-    assert [type(message) for message in said] == [ServerHello, SessionReply, Granted, Denied, HeartbeatReply]
+    assert [type(message) for message in said] == [
+        ServerHello,
+        SessionReply,
+        Granted,
+        Denied,
+        HeartbeatReply,
+    ]
 
 
 def test_byte_at_a_time() -> None:
@@ -101,7 +109,9 @@ def test_byte_at_a_time() -> None:
     assert whole.quorum.ledger.fingerprint() == slow.quorum.ledger.fingerprint()
 
 
-@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", bytes(64), b"\xff" * 64, b"\x00\x00\x00\x02\xff\xff"])
+@pytest.mark.parametrize(
+    "garbage", [b"GET / HTTP/1.1\r\n\r\n", bytes(64), b"\xff" * 64, b"\x00\x00\x00\x02\xff\xff"]
+)
 def test_garbage_closes_only_its_connection(garbage: bytes) -> None:
     kit = Bytes()
     kit.connect(1)
@@ -152,7 +162,9 @@ def test_a_hundred_thousand_seats_in_pages() -> None:
 
     for number in range(100_000):
         feature = "f3" if number % 1000 == 0 else "f1"
-        command = SeatGranted(ann.session, number + 1, number, state.next_handle, feature, f"{feature} 1.0", "1.0", 1)
+        command = SeatGranted(
+            ann.session, number + 1, number, state.next_handle, feature, f"{feature} 1.0", "1.0", 1
+        )
         kit.quorum.propose(command, now=kit.now, wall=kit.wall)
     rows, count = pages(kit, "seats")
     assert count == 201
@@ -164,7 +176,11 @@ def test_a_hundred_thousand_seats_in_pages() -> None:
     assert pages(kit, "seats", "f2") == ([], 1)
     features, count = pages(kit, "features")
     assert count == 1
-    assert [(row.feature, row.count, row.in_use) for row in features] == [("f1", 200_000, 99_900), ("f2", 10, 0), ("f3", 0, 100)]
+    assert [(row.feature, row.count, row.in_use) for row in features] == [
+        ("f1", 200_000, 99_900),
+        ("f2", 10, 0),
+        ("f3", 0, 100),
+    ]
 
 
 def test_pools_that_are_gone_and_lines_that_are_bad_are_shown() -> None:
@@ -174,7 +190,9 @@ def test_pools_that_are_gone_and_lines_that_are_bad_are_shown() -> None:
 
     state = kit.quorum.ledger.state
     kit.quorum.propose(
-        SeatGranted(ann.session, 1, 0, state.next_handle, "was", "was 1.0", "1.0", 2), now=kit.now, wall=kit.wall
+        SeatGranted(ann.session, 1, 0, state.next_handle, "was", "was 1.0", "1.0", 2),
+        now=kit.now,
+        wall=kit.wall,
     )
     rows, _ = pages(kit, "features")
     assert isinstance(rows[0], FeatureRow)

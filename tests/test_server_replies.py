@@ -5,7 +5,14 @@ from __future__ import annotations
 import random
 
 from flexcore.server.replies import HeldReplies
-from flexcore.wire.messages import CheckedIn, Denied, Granted, HeartbeatReply, StatusPage, StatusRequest
+from flexcore.wire.messages import (
+    CheckedIn,
+    Denied,
+    Granted,
+    HeartbeatReply,
+    StatusPage,
+    StatusRequest,
+)
 from tests.server_kit import Kit, line
 
 
@@ -30,7 +37,9 @@ def test_heartbeat_waits_for_its_round() -> None:
     kit.quorum.request_round(kit.now)
     before = kit.quorum.rounds
     assert ann.heartbeat() is None
-    kit.quorum.confirmed_round = before  # a round that was sent before the heartbeat came proves nothing
+    kit.quorum.confirmed_round = (
+        before  # a round that was sent before the heartbeat came proves nothing
+    )
     assert kit.said(ann.conn) == []
     kit.quorum.confirm()
     assert [type(message) for message in kit.said(ann.conn)] == [HeartbeatReply]
@@ -64,7 +73,9 @@ def test_a_copy_goes_its_own_way() -> None:
     twin.quorum.confirm()  # type: ignore[attr-defined]
     twin.end_turn(now=kit.now, wall=kit.wall)
     assert len(twin.messages_to_send()) == 2
-    assert twin.fingerprint(kit.now) != kit.node.fingerprint(kit.now) or twin.next_action() is not None
+    assert (
+        twin.fingerprint(kit.now) != kit.node.fingerprint(kit.now) or twin.next_action() is not None
+    )
 
 
 def test_random_days_never_issue_more_than_there_is() -> None:

@@ -46,7 +46,13 @@ def test_grant_and_checkin() -> None:
     ann = kit.client()
     granted = ann.checkout()
     assert isinstance(granted, Granted)
-    assert (granted.handle, granted.count, granted.version, granted.renews, granted.term) == (1, 1, "1.0", True, 1)
+    assert (granted.handle, granted.count, granted.version, granted.renews, granted.term) == (
+        1,
+        1,
+        "1.0",
+        True,
+        1,
+    )
     assert granted.line == "FEATURE f1 sampled 1.0"
     assert granted.started == pytest.approx(kit.wall)
     assert kit.logs == ['OUT: "f1" ann@elm  ']
@@ -282,7 +288,14 @@ def test_report_is_for_anyone_at_any_time() -> None:
     assert (reply.seq, reply.report.state, reply.report.vendor_up) == (4, "waiting", False)
 
 
-@pytest.mark.parametrize("message", [ClientHello(1, "x", "", 0), Checkout(1, 1, 1, "f1", "", 1, 0), Checkout(1, 0, -1, "f1", "", 1, 0)])
+@pytest.mark.parametrize(
+    "message",
+    [
+        ClientHello(1, "x", "", 0),
+        Checkout(1, 1, 1, "f1", "", 1, 0),
+        Checkout(1, 0, -1, "f1", "", 1, 0),
+    ],
+)
 def test_what_no_client_sends_closes_its_connection(message: object) -> None:
     kit = Kit()
     ann, bob = kit.client("ann"), kit.client("bob")

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from flexcore import timing
-from flexcore.wire.messages import GoodbyeReply, Granted, Heartbeat, HeartbeatReply, NotServing, Refusal, SessionReply
+from flexcore.wire.messages import (
+    GoodbyeReply,
+    Granted,
+    Heartbeat,
+    HeartbeatReply,
+    NotServing,
+    Refusal,
+    SessionReply,
+)
 from tests.server_kit import TO, Kit, L
 
 L_STRETCHED = timing.stretched_s(L)
@@ -52,7 +60,9 @@ def test_resume_shows_what_is_held_and_needs_the_proof() -> None:
     reply = ann.resume()
     assert reply.state == "open"
     assert reply.renews
-    assert [(seat.handle, seat.feature, seat.started) for seat in reply.held] == [(1, "f1", granted.started)]
+    assert [(seat.handle, seat.feature, seat.started) for seat in reply.held] == [
+        (1, "f1", granted.started)
+    ]
     assert isinstance(ann.heartbeat(), HeartbeatReply)
 
 

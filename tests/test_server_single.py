@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -64,26 +63,48 @@ class Store:
         if batch.replace_log:
             self.rows, self.snapshot = {}, None
         if batch.truncate_from is not None:
-            self.rows = {index: row for index, row in self.rows.items() if index < batch.truncate_from}
+            self.rows = {
+                index: row for index, row in self.rows.items() if index < batch.truncate_from
+            }
         if batch.snapshot is not None:
             self.snapshot = batch.snapshot
-            self.rows = {index: row for index, row in self.rows.items() if index > batch.snapshot.last.index}
+            self.rows = {
+                index: row for index, row in self.rows.items() if index > batch.snapshot.last.index
+            }
         self.rows.update(batch.entries)
         if batch.hard is not None:
             self.hard = batch.hard
 
     def load(self) -> StoredState:
-        return StoredState(hard=self.hard, snapshot=self.snapshot, entries=tuple(row for _, row in sorted(self.rows.items())))
+        return StoredState(
+            hard=self.hard,
+            snapshot=self.snapshot,
+            entries=tuple(row for _, row in sorted(self.rows.items())),
+        )
 
 
 class Single:
-    def __init__(self, text: str = TEXT, store: Store | None = None, *, now: float = 10.0, key: SigningKey = KEY) -> None:
+    def __init__(
+        self,
+        text: str = TEXT,
+        store: Store | None = None,
+        *,
+        now: float = 10.0,
+        key: SigningKey = KEY,
+    ) -> None:
         self.store = store or Store()
         self.now = now
         license_file = sign_license(parse_license(text), key)
-        config = ServerConfig(license=license_file, keys=(KEY.verifying_key,), rank=Rank.PRIMARY, license_path="x.lic")
+        config = ServerConfig(
+            license=license_file, keys=(KEY.verifying_key,), rank=Rank.PRIMARY, license_path="x.lic"
+        )
         self.server = LicenseServer(
-            config, stored=self.store.load(), boot_id=now.hex().encode()[:16].ljust(16), triad_id=b"t" * 16, now=now, wall=self.wall
+            config,
+            stored=self.store.load(),
+            boot_id=now.hex().encode()[:16].ljust(16),
+            triad_id=b"t" * 16,
+            now=now,
+            wall=self.wall,
         )
         self.ends: dict[int, Connection] = {}
         self.nonces: dict[int, bytes] = {}
@@ -122,12 +143,21 @@ class Single:
     def connect(self, conn: int, *messages: Any, local: bool = True) -> list[Any]:
         self.ends[conn] = Connection(max_frame_bytes=1 << 20)
         self.nonces[conn] = conn.to_bytes(16, "big")
-        self.server.connection_opened(conn, nonce=self.nonces[conn], local=local, remote="127.0.0.1", now=self.now, wall=self.wall)
+        self.server.connection_opened(
+            conn,
+            nonce=self.nonces[conn],
+            local=local,
+            remote="127.0.0.1",
+            now=self.now,
+            wall=self.wall,
+        )
         return self.say(conn, ClientHello(1, "test", "sampled", 0), *messages)
 
     def say(self, conn: int, *messages: Any) -> list[Any]:
         for message in messages:
-            self.server.receive_data(conn, self.ends[conn].send(message), now=self.now, wall=self.wall)
+            self.server.receive_data(
+                conn, self.ends[conn].send(message), now=self.now, wall=self.wall
+            )
         return self.turn().get(conn, [])
 
 
@@ -135,8 +165,8 @@ OPEN = OpenSession(1, b"i" * 16, b"s" * 16, "ann", "elm", ":0", "", 7, True, 0)
 
 
 @pytest.fixture
-def single() -> Iterator[Single]:
-    yield Single()
+def single() -> Single:
+    return Single()
 
 
 def test_serves_at_once_what_is_signed(single: Single) -> None:
@@ -144,7 +174,11 @@ def test_serves_at_once_what_is_signed(single: Single) -> None:
         1, OPEN, Checkout(2, 1, 0, "f1", "1.0", 2, 0), Checkout(3, 2, 1, "f1", "1.0", 1, 0)
     )
     assert isinstance(hello, ServerHello)
-    assert (hello.report.state, hello.report.name, hello.report.vendor_up) == ("serving", "elm", True)
+    assert (hello.report.state, hello.report.name, hello.report.vendor_up) == (
+        "serving",
+        "elm",
+        True,
+    )
     assert isinstance(opened, SessionReply)
     assert isinstance(granted, Granted)
     assert granted.renews
@@ -167,7 +201,9 @@ def test_pools_add_up_and_are_tried_in_order(single: Single) -> None:
     got = [single.say(1, Checkout(10 + n, n, n - 1, "f2", "1.0", 1, 0))[0] for n in range(1, 7)]
     assert [getattr(reply, "version", "denied") for reply in got] == ["1.0"] * 5 + ["denied"]
     assert {index for index, row in single.server.node.quorum.ledger.state.in_use.items()} == {
-        key for key in (pool.key for pool in single.server.node._checkout.rights.pools) if key.startswith("f2")
+        key
+        for key in (pool.key for pool in single.server.node._checkout.rights.pools)
+        if key.startswith("f2")
     }
 
 
@@ -190,7 +226,9 @@ def test_restart_keeps_what_is_held(single: Single) -> None:
         1, ResumeSession(3, b"i" * 16, proof, granted.term), Checkout(4, 1, 0, "f1", "1.0", 1, granted.term),
         Checkout(5, 2, 1, "f1", "1.0", 2, granted.term),
     )  # fmt: skip
-    assert [(seat.handle, seat.started) for seat in resumed.held] == [(granted.handle, granted.started)]
+    assert [(seat.handle, seat.started) for seat in resumed.held] == [
+        (granted.handle, granted.started)
+    ]
     assert resumed.renews
     assert (repeated.handle, repeated.started) == (granted.handle, granted.started)
     assert denied.code == -4
@@ -201,7 +239,9 @@ def test_a_smaller_count_after_a_restart_takes_nothing_away(single: Single) -> N
     again = Single(TEXT.replace("permanent 2", "permanent 1"), single.store, now=single.now + 1.0)
     again.connect(1)
     proof = session_proof(b"s" * 16, again.nonces[1], b"i" * 16)
-    resumed, denied = again.say(1, ResumeSession(3, b"i" * 16, proof, 0), Checkout(5, 2, 1, "f1", "1.0", 1, 0))
+    resumed, denied = again.say(
+        1, ResumeSession(3, b"i" * 16, proof, 0), Checkout(5, 2, 1, "f1", "1.0", 1, 0)
+    )
     assert [seat.count for seat in resumed.held] == [2]
     assert denied.code == -4
     (page,) = again.say(1, StatusRequest(6, "features", "f1", ""))
@@ -228,7 +268,9 @@ def test_down_ends_in_order(single: Single, scope: str) -> None:
 
 
 def test_expiry_is_said_at_start() -> None:
-    single = Single(TEXT.replace("31-dec-2027", "25-nov-2026").replace("permanent 7", "1-jan-2020 7"))
+    single = Single(
+        TEXT.replace("31-dec-2027", "25-nov-2026").replace("permanent 7", "1-jan-2020 7")
+    )
     warned = [text for text in single.logs if "expires on" in text]
     assert len(warned) == 2, single.logs
     assert "in 7 days" in warned[0]

@@ -7,6 +7,7 @@ Which of the valid lines count, and the order in which they are tried, is the li
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from flexcore.licensefile import LicenseFile
 
 SECOND_FEATURE = "another FEATURE line of this name stands above it"
+POOL_NAME_MAX = 200
 COPY = "it is a copy of a line above it"
 
 
@@ -47,6 +49,17 @@ def read_rights(license: LicenseFile, keys: Iterable[VerifyingKey], *, vendor: s
     )  # fmt: skip
 
 
+def pool_name(key: str) -> str:
+    """Return the name under which the ledger knows a pool: its key, cut short if it is long.
+
+    It stands in every entry of a grant, and a VENDOR_STRING may have thousands of characters.
+    """
+    if len(key) <= POOL_NAME_MAX:
+        return key
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{key[: POOL_NAME_MAX - 33]}#{digest[:32]}"
+
+
 def _rejected(line: FeatureLine, why: str, *, is_error: bool) -> Rejected:
     return Rejected(feature=line.name, version=line.version, count=line.count, why=why,
                     is_error=is_error)  # fmt: skip
@@ -54,7 +67,7 @@ def _rejected(line: FeatureLine, why: str, *, is_error: bool) -> Rejected:
 
 def _line(line: FeatureLine) -> Line:
     return Line(
-        feature=line.name, pool=line.pool_key, version=line.version, vendor=line.vendor,
+        feature=line.name, pool=pool_name(line.pool_key), version=line.version, vendor=line.vendor,
         seats=line.count, expiry_text=line.expiry_text, expiry_day=_day(line.expiry),
         start_day=_day(line.start), vendor_string=line.vendor_string, lock=line.hostid,
         signed_text=line.signed_text,

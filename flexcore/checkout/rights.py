@@ -20,6 +20,7 @@ import attrs
 from flexcore.codes import ErrorCode
 from flexcore.licensefile.version import Version, VersionError, parse_version
 
+
 def version_key(text: str) -> Version | None:
     """Return what versions are compared by, or None for a text that is none (-77).
 

@@ -20,6 +20,9 @@ OUTGOING_BYTES_MAX = 4 * 1024 * 1024
 STATUS_ROWS_MAX = 500
 """Rows of one status page (design.md section 4: no call makes 100,000 of anything)."""
 
+STATUS_BYTES_MAX = 512 * 1024
+"""... and so many bytes at most: names and vendor strings may be long, and a page is one frame."""
+
 LEASES_ENDED_PER_TURN_MAX = 500
 """Sessions that one timeout ends; the next timeout is due at once if there are more."""
 
@@ -47,7 +50,6 @@ class Limits:
     """Messages that wait for this server to begin to serve (rule 5), or for a new master."""
     kept_s: float = 1.0
     """How long they wait before they are answered with NotServing."""
-    status_pages_per_turn: int = 64
 
 
 @attrs.frozen(kw_only=True)

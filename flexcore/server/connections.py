@@ -11,7 +11,7 @@ NEW, CLIENT, PEER = range(3)
 class ServerConnection:
     """One connection, accepted or dialled. Plain slots: there are ten thousands, and they change."""
 
-    __slots__ = ("conn", "kind", "nonce", "local", "remote", "session", "held", "kept", "quiet_since")
+    __slots__ = ("conn", "held", "kept", "kind", "local", "nonce", "quiet_since", "remote", "session")
 
     def __init__(
         self, conn: int, kind: int, *, nonce: bytes, local: bool, remote: str, now: float

@@ -84,7 +84,7 @@ DeskMessage: TypeAlias = (
 )
 
 
-class ProtocolMistake(Exception):  # noqa: N818 - caught by the node, which closes the connection
+class ProtocolMistake(Exception):
     """The client sent what no correct one sends at this place."""
 
 
@@ -214,11 +214,16 @@ class ClientDesk:
         conn.session = session
         self._speaks_on[session] = conn.conn
 
+    def _check_binding(self, conn: ServerConnection, session: bytes) -> None:
+        """A connection carries one session; another may follow on it only when that is over."""
+        bound = conn.session
+        if bound is not None and bound != session and bound in self._state.sessions:
+            raise ProtocolMistake("a connection carries one session")
+
     def _open(
         self, conn: ServerConnection, message: OpenSession, at: float, now: float, wall: float
     ) -> None:
-        if conn.session is not None and conn.session != message.session:
-            raise ProtocolMistake("a connection carries one session")
+        self._check_binding(conn, message.session)
         state, name = self._state, message.session
         if len(name) != SESSION_BYTES or not SECRET_BYTES_MIN <= len(message.secret) <= SECRET_BYTES_MAX:
             raise ProtocolMistake("a session has an id of 16 bytes and a secret of 16 to 64")
@@ -239,7 +244,7 @@ class ClientDesk:
             return
         command = SessionOpened(
             name, message.secret, _name(message.user), _name(message.host), _name(message.display),
-            message.project[:NAME_MAX], message.pid, self._lease_s,
+            word_of(message.project[:NAME_MAX]), message.pid, self._lease_s,
             message.trusted_end and self._config.trusted_end,
         )  # fmt: skip
         index = self._quorum.propose(command, now=now, wall=wall)
@@ -251,8 +256,7 @@ class ClientDesk:
     def _resume(
         self, conn: ServerConnection, message: ResumeSession, at: float, now: float, wall: float
     ) -> None:
-        if conn.session is not None and conn.session != message.session:
-            raise ProtocolMistake("a connection carries one session")
+        self._check_binding(conn, message.session)
         session = self._state.sessions.get(message.session)
         if session is None:
             said = SessionReply(message.seq, self.term, False, SESSION_UNKNOWN, self._lease_s, (),
@@ -293,9 +297,10 @@ class ClientDesk:
         self, session: Session, reason: str, now: float, wall: float
     ) -> tuple[int, tuple[str, ...]]:
         """Append the end of *session*; return the entry's index and the lines of its seats."""
-        log = []
-        for seat in self._state.seats_of(session.session):
-            log.append(in_line(seat.feature, session.user, session.host, seat.seats, reason))
+        log = [
+            in_line(seat.feature, session.user, session.host, seat.seats, reason)
+            for seat in self._state.seats_of(session.session)
+        ]
         name = session.session
         index = self._quorum.propose(SessionEnded(name, reason), now=now, wall=wall)
         self.leases.forget(name)

@@ -22,7 +22,6 @@ The rules that live here:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Hashable
 from typing import assert_never
 
@@ -30,7 +29,7 @@ from flexcore.checkout.machine import CheckoutMachine
 from flexcore.checkout.rights import Rights
 from flexcore.codes import ErrorCode, text_of
 from flexcore.errors import LocalProtocolError
-from flexcore.identity import NOBODY, Rank
+from flexcore.identity import Rank
 from flexcore.quorum import QuorumMachine, StoredState
 from flexcore.quorum import events as q
 from flexcore.wire.messages import (
@@ -59,10 +58,12 @@ from .actions import DialPeer, Halt, Persist, ServerAction
 from .config import ServerConfig
 from .connections import CLIENT, NEW, PEER, ServerConnection
 from .desk import ClientDesk, DeskMessage, ProtocolMistake
+from .guard import closes_on_error
 from .journal import Journal
 from .outbox import Outbox
 from .setup import make_quorum, make_server_rights
-from .status import REPORT
+from .status import REPORT, make_report
+from .waiting import SilenceWatch, WaitingRoom
 
 _NEEDS_SESSION = frozenset({Checkout, Checkin, Withdraw, Heartbeat, Goodbye})
 _OPENS_SESSION = frozenset({OpenSession, ResumeSession})
@@ -102,9 +103,8 @@ class ServerNode:
         self._serving = False
         self._outbox = Outbox()
         self._connections: dict[int, ServerConnection] = {}
-        self._strangers: deque[tuple[float, int]] = deque()
-        self._stranger_count = 0
-        self._kept: deque[tuple[float, int, DeskMessage]] = deque()
+        self._silence = SilenceWatch(config.limits)
+        self._waiting = WaitingRoom(config.limits)
         self._checkout = CheckoutMachine(rights)
         self._quorum = quorum
         self._desk = ClientDesk(config, self._quorum, self._checkout, self._outbox, self._connections)
@@ -140,21 +140,14 @@ class ServerNode:
 
     def report(self) -> ServerReport:
         """Return what this server says of itself to anyone."""
-        said = self._quorum.report()
-        config = self._config
-        up = said.master is not None and said.state in ("serving", "follower")
-        return ServerReport(
-            name=config.host, rank=int(config.rank), state=said.state, term=said.term,
-            master_rank=NOBODY if said.master is None else int(said.master),
-            reason=said.reason, until_s=said.until_s, uptime_s=self._now - self._started_at,
-            software=config.software, license_path=config.license_path,
-            peers_up=tuple(int(rank) for rank in said.peers_up),
-            notes=(*said.notes, *self._journal.notes), commit=self._quorum.ledger.commit,
-            vendor_up=up,
+        return make_report(
+            self._config, self._quorum.report(), commit=self._quorum.ledger.commit,
+            notes=self._journal.notes, uptime_s=self._now - self._started_at,
         )  # fmt: skip
 
     # --- connections ------------------------------------------------------------------------------
 
+    @closes_on_error
     def connection_opened(
         self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float
     ) -> None:
@@ -164,11 +157,11 @@ class ServerNode:
         self._connections[conn] = ServerConnection(
             conn, NEW, nonce=nonce, local=local, remote=remote, now=now
         )
-        self._stranger_count += 1
-        self._strangers.append((now + self._config.limits.hello_s, conn))
-        if self._stranger_count > self._config.limits.unknown_connections:
+        self._silence.accepted(conn, now)
+        if self._silence.strangers > self._config.limits.unknown_connections:
             self._turn_away(conn, ErrorCode.OUT_OF_CONNECTIONS, "too many connections that say nothing")
 
+    @closes_on_error
     def peer_connected(self, conn: int, peer: Rank, *, nonce: bytes, now: float, wall: float) -> None:
         """A dial that DialPeer asked for succeeded."""
         self._enter(now, wall)
@@ -178,6 +171,7 @@ class ServerNode:
         )
         self._tell(q.PeerConnected(link=conn, peer=peer))
 
+    @closes_on_error
     def dial_failed(
         self, peer: Rank, *, refused: bool, error: str, now: float, wall: float
     ) -> None:
@@ -185,6 +179,7 @@ class ServerNode:
         self._enter(now, wall)
         self._tell(q.DialFailed(peer=peer, refused=refused, error=error))
 
+    @closes_on_error
     def connection_ended(self, conn: int, *, orderly: bool, now: float, wall: float) -> None:
         """*conn* is over: *orderly* is an end of stream, else a reset or a timeout.
 
@@ -195,7 +190,7 @@ class ServerNode:
         if connection is None:
             return
         if connection.kind == NEW:
-            self._stranger_count -= 1
+            self._silence.strangers -= 1
         elif connection.kind == PEER:
             self._tell(q.LinkEnded(link=conn))
         elif self._serving:
@@ -221,7 +216,7 @@ class ServerNode:
         if connection is None:
             return
         if connection.kind == NEW:
-            self._stranger_count -= 1
+            self._silence.strangers -= 1
         elif connection.kind == CLIENT and self._serving:
             # A close by the server waits for the lease (rule 16): never orderly.
             self._desk.connection_ended(connection, orderly=False, now=self._now)
@@ -229,6 +224,7 @@ class ServerNode:
 
     # --- messages ---------------------------------------------------------------------------------
 
+    @closes_on_error
     def receive_message(self, conn: int, message: Message, *, now: float, wall: float) -> None:
         """*message* arrived on *conn*; one of a connection that is closed here is ignored."""
         self._enter(now, wall)
@@ -238,14 +234,11 @@ class ServerNode:
         connection.quiet_since = now
         kind = type(message)
         if connection.kind == CLIENT:
-            try:
-                self._client(connection, kind, message)
-            except ProtocolMistake as mistake:
-                self.refuse(conn, ErrorCode.BAD_DATA_FROM_SERVER, str(mistake))
+            self._client(connection, kind, message)
         elif kind is PeerFrame:
             if connection.kind == NEW:
                 connection.kind = PEER
-                self._stranger_count -= 1
+                self._silence.strangers -= 1
             self._tell(q.PeerFrameReceived(link=conn, frame=message))  # type: ignore[arg-type]
         elif connection.kind == NEW and kind is ClientHello:
             self._client_hello(connection, message)  # type: ignore[arg-type]
@@ -263,8 +256,8 @@ class ServerNode:
                             text_of(ErrorCode.OUT_OF_CONNECTIONS))  # fmt: skip
             return
         connection.kind = CLIENT
-        self._stranger_count -= 1
-        self._strangers.append((self._now + config.limits.idle_s, connection.conn))
+        self._silence.strangers -= 1
+        self._silence.is_client(connection.conn, self._now)
         self._note_term(message.term_seen)
         self._outbox.send(connection.conn, ServerHello(
             PROTOCOL_VERSION, config.software, connection.nonce, config.served_vendor,
@@ -286,10 +279,11 @@ class ServerNode:
             self._admin(connection, message)  # type: ignore[arg-type]
             return
         elif kind is not StatusRequest:
-            raise ProtocolMistake("not a message of a client")
+            self.refuse(connection.conn, ErrorCode.BAD_DATA_FROM_SERVER, "not a message of a client")
+            return
         if connection.held >= self._config.limits.held_per_connection:
-            raise ProtocolMistake("too many questions at once")
-        if not self._serving or not self._quorum.may_serve(self._now):
+            self.refuse(connection.conn, ErrorCode.BAD_DATA_FROM_SERVER, "too many questions at once")
+        elif not self._serving or not self._quorum.may_serve(self._now):
             self._keep_or_redirect(connection, message)  # type: ignore[arg-type]
         else:
             self._attend(connection, kind, message, self._now)  # type: ignore[arg-type]
@@ -301,24 +295,19 @@ class ServerNode:
             # Its session was resumed in another reign, or never: it has to prove it in this one.
             self._redirect(connection.conn, message.seq, "resume the session first")
             return
-        self._desk.handle(connection, message, at=at, now=self._now, wall=self._wall)
+        try:
+            self._desk.handle(connection, message, at=at, now=self._now, wall=self._wall)
+        except ProtocolMistake as mistake:
+            self.refuse(connection.conn, ErrorCode.BAD_DATA_FROM_SERVER, str(mistake))
 
     # --- while this server does not serve (rules 5 and 10) ----------------------------------------
 
     def _keep_or_redirect(self, connection: ServerConnection, message: DeskMessage) -> None:
-        limits = self._config.limits
         said = self._quorum.report()
         elsewhere = said.master is not None and said.master != self._config.rank
-        if (
-            elsewhere
-            or said.state not in _KEPT_STATES
-            or connection.kept >= limits.kept_per_connection
-            or len(self._kept) >= limits.kept
-        ):
+        soon = said.state in _KEPT_STATES and not elsewhere
+        if not soon or not self._waiting.keep(connection, message, self._now):
             self._redirect(connection.conn, message.seq)
-            return
-        connection.kept += 1
-        self._kept.append((self._now, connection.conn, message))
 
     def _redirect(self, conn: int, seq: int, reason: str = "") -> None:
         said = self._quorum.report()
@@ -328,25 +317,9 @@ class ServerNode:
         self._outbox.send(conn, NotServing(seq, said.term, reason or said.reason, said.until_s, master))
 
     def _serve_kept(self) -> None:
-        kept, self._kept = self._kept, deque()
-        for at, conn, message in kept:
-            connection = self._connections.get(conn)
-            if connection is None:
-                continue
-            connection.kept -= 1
-            try:
+        for at, connection, message in self._waiting.take(self._connections, self._now):
+            if connection.conn in self._connections:
                 self._attend(connection, type(message), message, at)
-            except ProtocolMistake as mistake:
-                self.refuse(conn, ErrorCode.BAD_DATA_FROM_SERVER, str(mistake))
-
-    def _redirect_kept(self, before: float) -> None:
-        """Answer what was kept since *before* or longer: somebody else may serve by now."""
-        while self._kept and self._kept[0][0] <= before:
-            _, conn, message = self._kept.popleft()
-            connection = self._connections.get(conn)
-            if connection is not None:
-                connection.kept -= 1
-                self._redirect(conn, message.seq)
 
     def _start_serving(self, term: int) -> None:
         self._serving = True
@@ -383,6 +356,7 @@ class ServerNode:
             code = int(ErrorCode.REQUEST_NOT_SUPPORTED)
             send(connection.conn, AdminReply(message.seq, code, text_of(code)))
 
+    @closes_on_error
     def stop(
         self, scope: str, requested_by: str, *, now: float, wall: float, remote: str = ""
     ) -> None:
@@ -393,11 +367,13 @@ class ServerNode:
 
     # --- disk, time, turn -------------------------------------------------------------------------
 
+    @closes_on_error
     def persisted(self, ticket: int, *, now: float, wall: float) -> None:
         """The Persist *ticket* is durable."""
         self._enter(now, wall)
         self._tell(q.Persisted(ticket=ticket))
 
+    @closes_on_error
     def persist_failed(self, ticket: int, error: str, *, now: float, wall: float) -> None:
         """The Persist *ticket* failed: fatal for this server (rule 20)."""
         self._enter(now, wall)
@@ -407,45 +383,33 @@ class ServerNode:
         """Return when ``handle_timeout`` is due; None if nothing but an event can change anything."""
         if self._closed:
             return None
-        due = [at for at in (self._quorum.next_timeout(), self._journal.next_timeout()) if at is not None]
-        if self._strangers:
-            due.append(self._strangers[0][0])
-        if self._kept:
-            due.append(self._kept[0][0] + self._config.limits.kept_s)
-        if self._serving:
-            lease = self._desk.next_timeout()
-            if lease is not None:
-                due.append(lease)
+        dues = [
+            self._quorum.next_timeout(),
+            self._journal.next_timeout(),
+            self._silence.next_timeout(),
+            self._waiting.next_timeout(),
+            self._desk.next_timeout() if self._serving else None,
+        ]
+        due = [at for at in dues if at is not None]
         return min(due) if due else None
 
+    @closes_on_error
     def handle_timeout(self, *, now: float, wall: float) -> None:
         """Time has passed. Early, late or twice is harmless."""
         self._enter(now, wall)
         self._quorum.handle_timeout(now=now, wall=wall)
         self._pump()
-        self._check_strangers()
-        self._redirect_kept(now - self._config.limits.kept_s)
+        for conn, text in self._silence.pop_silent(self._connections, now):
+            self._turn_away(conn, ErrorCode.CANNOT_READ, text)
+        for _, connection, message in self._waiting.take(
+            self._connections, now - self._config.limits.kept_s
+        ):
+            self._redirect(connection.conn, message.seq)
         if self._serving and self._quorum.may_answer(now):
             self._desk.end_due_leases(now=now, wall=wall)
         self._journal.handle_timeout(now, wall)
 
-    def _check_strangers(self) -> None:
-        """Close what never says what it is, or is silent without a session for long."""
-        while self._strangers and self._strangers[0][0] <= self._now:
-            _, conn = self._strangers.popleft()
-            connection = self._connections.get(conn)
-            if connection is None or connection.kind == PEER:
-                continue
-            if connection.kind == NEW:
-                self._turn_away(conn, ErrorCode.CANNOT_READ, "nothing was said")
-            else:
-                idle_s = self._config.limits.idle_s
-                silent_until = connection.quiet_since + idle_s
-                if connection.session is None and silent_until <= self._now:
-                    self._turn_away(conn, ErrorCode.CANNOT_READ, "silent for too long")
-                else:
-                    self._strangers.append((self._now + idle_s, conn))
-
+    @closes_on_error
     def end_turn(self, *, now: float, wall: float) -> None:
         """Close the turn: replicate, persist, and let the answers go that may."""
         self._enter(now, wall)
@@ -468,16 +432,12 @@ class ServerNode:
 
     def _enter(self, now: float, wall: float) -> None:
         if self._closed:
-            raise LocalProtocolError("this server is closed")
+            raise LocalProtocolError("this server is closed: it raised before")
         assert now >= self._now, "time runs forwards"
         self._now, self._wall = now, wall
 
     def _tell(self, event: q.QuorumEvent) -> None:
-        try:
-            self._quorum.receive_event(event, now=self._now, wall=self._wall)
-        except Exception:
-            self._closed = True
-            raise
+        self._quorum.receive_event(event, now=self._now, wall=self._wall)
         self._pump()
 
     def _pump(self) -> None:
@@ -519,7 +479,7 @@ class ServerNode:
         twin.__dict__.update(self.__dict__)
         twin._outbox = self._outbox.copy()
         twin._connections = {conn: each.copy() for conn, each in self._connections.items()}
-        twin._strangers, twin._kept = self._strangers.copy(), self._kept.copy()
+        twin._silence, twin._waiting = self._silence.copy(), self._waiting.copy()
         twin._quorum = self._quorum.copy()
         twin._desk = self._desk.copy(twin._quorum, twin._outbox, twin._connections)
         twin._checkout = twin._desk.checkout
@@ -534,7 +494,7 @@ class ServerNode:
             self._quorum.fingerprint(now),
             self._desk.fingerprint(now),
             tuple(each.fingerprint(now) for _, each in sorted(self._connections.items())),
-            tuple((at - now, conn, message) for at, conn, message in self._kept),
+            self._waiting.fingerprint(now),
             tuple(self._outbox.messages),
             tuple(self._outbox.actions),
         )

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from flexcore.checkout.machine import CheckoutMachine
 from flexcore.checkout.rights import Offer
-from flexcore.wire.messages import FeatureRow, SeatRow, StatusPage, StatusRequest
+from flexcore.identity import NOBODY
+from flexcore.quorum.events import QuorumReport
+from flexcore.wire.messages import FeatureRow, SeatRow, ServerReport, StatusPage, StatusRequest
 
-from .config import STATUS_ROWS_MAX
+from .config import STATUS_BYTES_MAX, STATUS_ROWS_MAX, ServerConfig
 
 if TYPE_CHECKING:
     from flexcore.ledger.state import LedgerState, Seat
@@ -22,6 +24,23 @@ FEATURES, SEATS, REPORT = "features", "seats", "report"
 """What may be asked for (StatusRequest.what)."""
 
 NOT_IN_FILE = "not in the license file"
+NOTES_MAX = 32
+
+
+def make_report(
+    config: ServerConfig, said: QuorumReport, *, commit: int, notes: tuple[str, ...],
+    uptime_s: float,
+) -> ServerReport:  # fmt: skip
+    """Return what a server says of itself, from what its quorum machine says."""
+    return ServerReport(
+        name=config.host, rank=int(config.rank), state=said.state, term=said.term,
+        master_rank=NOBODY if said.master is None else int(said.master),
+        reason=said.reason, until_s=said.until_s, uptime_s=uptime_s,
+        software=config.software, license_path=config.license_path,
+        peers_up=tuple(int(rank) for rank in said.peers_up),
+        notes=(*said.notes, *notes)[:NOTES_MAX], commit=commit,
+        vendor_up=said.master is not None and said.state in ("serving", "follower"),
+    )  # fmt: skip
 
 
 def status_page(
@@ -52,6 +71,10 @@ def _place(cursor: str) -> tuple[int, int] | None:
     return int(place), int(handle)
 
 
+def _size(row: SeatRow | FeatureRow) -> int:
+    return 64 + sum(4 * len(field) for field in row if isinstance(field, str))
+
+
 def _pools(machine: CheckoutMachine, state: LedgerState) -> list[str]:
     """The pools of the file in its order, then those that are no longer in it but have holders."""
     known = [pool.key for pool in machine.rights.pools]
@@ -64,15 +87,19 @@ def _seat_rows(
 ) -> tuple[list[SeatRow], str]:
     pools = _pools(machine, state)
     rows: list[SeatRow] = []
+    size = 0
     for number in range(place, len(pools)):
         first = state.seats_page(pools[number], 0, 1) if feature else ()
         if first and first[0].feature != feature:
             continue
         wanted = STATUS_ROWS_MAX - len(rows)
         seats = state.seats_page(pools[number], after if number == place else 0, wanted)
-        rows += [_seat_row(seat, state) for seat in seats]
-        if len(seats) == wanted:
-            return rows, f"{number}.{seats[-1].handle}"
+        for seat in seats:
+            row = _seat_row(seat, state)
+            rows.append(row)
+            size += _size(row)
+            if len(rows) == STATUS_ROWS_MAX or size >= STATUS_BYTES_MAX:
+                return rows, f"{number}.{seat.handle}"
     return rows, ""
 
 
@@ -94,6 +121,7 @@ def _feature_rows(
         for bad in machine.rights.rejected if bad.is_error
     ]  # fmt: skip
     rows: list[FeatureRow] = []
+    size = 0
     for place in range(after, len(places)):
         what = places[place]
         if isinstance(what, FeatureRow):
@@ -105,7 +133,8 @@ def _feature_rows(
         if feature and row.feature != feature:
             continue
         rows.append(row)
-        if len(rows) == STATUS_ROWS_MAX and place + 1 < len(places):
+        size += _size(row)
+        if len(rows) == STATUS_ROWS_MAX or size >= STATUS_BYTES_MAX:
             return rows, f"{place + 1}.0"
     return rows, ""
 
