@@ -143,7 +143,7 @@ def unmarked_commands(text: str) -> list[str]:
     known: set[int] = set()
     for block in blocks_of(text):
         known.update(range(block.line, block.line + len(block.body)))
-    looks = re.compile(r"^\s+(\$ )?flexcore [a-z]")
+    looks = re.compile(rf"^\s+(\$ )?flexcore ({'|'.join(cli.COMMANDS)})\b")
     return [f"line {at}: {line.strip()}" for at, line in enumerate(lines, 1) if looks.match(line) and at not in known]
 
 
@@ -255,6 +255,7 @@ def play(text: str, folder: Path) -> int:
     """Run a document; the number of commands that were run. AssertionError: it is not true."""
     shell = Shell(folder)
     ran = 0
+    background: list[tuple[int, str]] = []
     try:
         for block in blocks_of(text):
             assert block.kind != "unmarked", f"line {block.line}: say '.. run' or '.. not run: REASON' before it"
@@ -265,6 +266,8 @@ def play(text: str, folder: Path) -> int:
                 steps = steps_of(block)
                 for step, after in zip(steps, [*steps[1:], None], strict=True):
                     ran += 1
+                    if step.command.endswith("&"):
+                        background.append((ran, step.command))
                     status, printed = shell.run(step.command, ran)
                     place = f"line {step.line}: $ {step.command}"
                     if after is None or "$?" not in after.command:
@@ -274,6 +277,10 @@ def play(text: str, folder: Path) -> int:
                         assert matches(step.expected, printed), f"{place}\nprinted:\n{printed}\nnot:\n{wanted}"
             else:
                 assert block.word, f"line {block.line}: 'not run' needs a reason"
+    except (AssertionError, TimeoutError) as error:
+        for number, command in background:
+            error.add_note(f"$ {command}\n{(folder / f'printed-{number}').read_text(errors='replace')}")
+        raise
     finally:
         shell.close()
     return ran

@@ -40,8 +40,8 @@ IMPURE_CALLS = frozenset(
         "date.fromtimestamp",
     }
 )
-IMPURE_BUILTINS = frozenset({"open", "input", "print", "hash", "id", "breakpoint"})
-"""Files and terminals are the transports'; hash() and id() differ from run to run (design.md section 4)."""
+IMPURE_BUILTINS = frozenset({"open", "input", "print", "hash", "breakpoint"})
+"""Files and terminals are the transports'; hash() of a text differs from run to run (design.md section 4)."""
 
 PACKAGES = {
     "flexcore": "flexcore",
