@@ -179,6 +179,8 @@ class Links(Base):
         peer = self.peers[rank]
         peer.dialling = False
         peer.redial_at = now + timing.redial_s(self.config.heartbeat_interval_s)
+        if peer.dial_order < peer.ended_order and not self._links_of(rank):
+            peer.redial_at = now  # the last connection ended meanwhile: only an attempt begun from now on is evidence
         if refused and peer.dial_order > peer.ended_order and not self._links_of(rank):
             peer.gone = True
 
@@ -201,6 +203,10 @@ class Links(Base):
             peer.next = peer.match + 1
             if was_up:
                 self._notice("lost", "the connection ended", link.peer)
+        if not self._links_of(link.peer) and not peer.dialling:
+            # Only now can an attempt be the evidence of rule 6. The first one often comes a moment too early, between
+            # the ends of the two connections; waiting a redial for the next would double the time of a failover.
+            peer.redial_at = now
         if (
             len({each.boot.boot_id for each in self._links_of(link.peer) if each.boot is not None})
             <= 1
