@@ -45,6 +45,7 @@ _CURLY_CHAR = re.compile(f"[{CURLY}]")
 _WINDOW = KEY_LENGTH_MAX + 2 * GAP_MAX + 4
 _BLANK = re.compile(f"[{BLANKS}]")
 _BLANK_RUN = re.compile(f"[{BLANKS}]+")
+_NOT_BLANK = re.compile(f"[^{BLANKS}]")
 _WORD = re.compile(f"[^{BLANKS}]+")
 _FIRST_WORD = re.compile(rf"[{BLANKS}]*([A-Za-z_]+)(?=[{BLANKS}]|\\?$)")
 _KEY_EQUALS = rf"([^{BLANKS}={{{_QUOTES}]{{1,{KEY_LENGTH_MAX}}})[{BLANKS}]{{0,{GAP_MAX}}}=[{BLANKS}]{{0,{GAP_MAX}}}"
@@ -281,10 +282,10 @@ def tokenize(logical: str) -> list[Token]:
     at = 0
     length = len(logical)
     while at < length:
-        found = _WORD.search(logical, at)
-        if found is None:
+        start = _NOT_BLANK.search(logical, at)
+        if start is None:
             break
-        at = found.start()
+        at = start.start()
         key: str | None = None
         body = at
         named = _KEY_OPENING.match(logical, at)
@@ -298,6 +299,8 @@ def tokenize(logical: str) -> list[Token]:
             inner, at_next = _braced(logical, body)
             tokens.append(Token(key, inner, False, at))
         else:
+            found = _WORD.match(logical, at)
+            assert found is not None
             word = found[0]
             before, equals, after = word.partition("=")
             if equals and before:

@@ -156,7 +156,9 @@ class Parser:
             self._note(problem)
             broken = broken or problem.severity is Severity.ERROR
         self._after_signable = statement.keyword in ("FEATURE", "INCREMENT", "PACKAGE", "UPGRADE")
-        try:  # also where it is broken already: what else is wrong is told in the same run
+        try:  # also where a quote is not closed: what else is wrong is told in the same run
+            if any(remark.code == "statement-too-long" for remark in statement.remarks):
+                raise _Broken
             line = self._read(statement, tokenize(statement.logical), text, number)
             if not broken:
                 return line
