@@ -200,7 +200,6 @@ class Application:
         except queue.Empty:
             raise DemoFailed(f"{self.user}'s application said nothing in {timeout_s:g} s") from None
         if answer is None:
-            self._said.flush()
             words = Path(self._said.name).read_text(encoding="utf-8", errors="replace")
             raise DemoFailed(f"{self.user}'s application ended: {words[-1000:]}")
         return answer
