@@ -71,7 +71,6 @@ class Demo:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.started = time.monotonic()
-        self.up_at = self.started
         self.held = 0
         self.failed = 0
 
@@ -123,7 +122,6 @@ class Demo:
             if rank == "primary":
                 self._wait_listening(0)
         took = self.wait_for(lambda: self._serving_rank() == 0 and self._all_up(), "all three up")
-        self.up_at = time.monotonic()
         self.claim(True, f"a quorum formed and the primary is master ({took:.1f} s)")
 
     def hold(self) -> list[SeatRow]:
@@ -154,9 +152,9 @@ class Demo:
         zoe = self.stage.application("zoe")
         # A server that joined without state may not vote before one timeout has passed (protocol
         # rule 8): a master killed in the first seconds of a triad's life is replaced after that.
-        young = self.up_at + timing.timeout_s(INTERVAL_S) - time.monotonic()
+        young = timing.timeout_s(INTERVAL_S) + _POLL_S - self._youngest_s()
         if young > 0:
-            self.say(f"(the servers are {young:.1f} s short of their first timeout: waiting)")
+            self.say(f"(waiting {young:.1f} s until every server is as old as the timeout)")
             time.sleep(young)
         zoe.wait_ready()
         self.stage.servers["primary"].kill()
@@ -194,6 +192,11 @@ class Demo:
         self._refused(self.dan, "the new master refuses an eleventh licence of f1 as well")
         returned = self.handles[self.eve].pop()
         self.eve.order("checkin", handle=returned)
+        self.wait_for(
+            lambda: all(seat.handle != returned for seat in self._seats()),
+            "rid of eve's licences",
+            but="primary",
+        )
         handle = self._granted(self.dan.checkout("f1", 2), self.dan)
         self.claim(
             handle not in {seat.handle for seat in before},
@@ -270,11 +273,11 @@ class Demo:
 
     # --- looking ------------------------------------------------------------------------------------
 
-    def wait_for(self, condition: Callable[[], bool], what: str) -> float:
-        """Wait until *condition* holds and return how long that took."""
+    def wait_for(self, condition: Callable[[], bool], what: str, *, but: str = "") -> float:
+        """Wait until *condition* holds, all servers but one running, and return how long it took."""
         began = time.monotonic()
         while not condition():
-            self.stage.check_servers()
+            self.stage.check_servers(but=but)
             if time.monotonic() - began > START_S:
                 words = "\n".join(self.stage.last_words(rank) for rank in RANKS)
                 raise DemoFailed(f"not {what} after {START_S:g} s; the servers say:\n{words}")
@@ -287,6 +290,11 @@ class Demo:
     def _serving_rank(self) -> int | None:
         with Survey(self.stage.addresses, _ASK_S) as survey:
             return None if survey.master is None else survey.master.report.rank
+
+    def _youngest_s(self) -> float:
+        """How long the server that was started last has been up."""
+        with Survey(self.stage.addresses, _ASK_S) as survey:
+            return min((link.report.uptime_s for link in survey.links.values()), default=0.0)
 
     def _all_up(self) -> bool:
         with Survey(self.stage.addresses, _ASK_S) as survey:
