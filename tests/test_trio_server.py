@@ -309,6 +309,22 @@ async def test_who_does_not_read_is_not_read_from(nursery):
 
 
 @pytest.mark.trio
+async def test_a_link_that_is_closed_before_its_tasks_begin_says_so(nursery):
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.setblocking(False)
+        link = Link(1, ours, accepted=True)
+        link.send(b"x" * PAUSE_BYTES * 4)
+        link.close()
+        link.close()
+        with pytest.raises(trio.ClosedResourceError):
+            await link.receive()
+        assert await link.drain()
+        assert link.send(b"late")
+        await link.linger()
+
+
+@pytest.mark.trio
 async def test_who_never_reads_is_cut_off(running):
     stream = await running.connect()
     await stream.send_all(b"pour 9000000\n")

@@ -140,6 +140,7 @@ class Triad:
         self.key_file = folder / "demo.pub"
         self.key_file.write_text(f"{self.key.verifying_key}\n")
         self.processes: dict[Rank, subprocess.Popen[bytes]] = {}
+        self.sessions: list[Session] = []
         self.license_files = {rank: folder / f"{rank.word}.lic" for rank in Rank}
         self.write_license(features)
 
@@ -190,7 +191,7 @@ class Triad:
             with (self.folder / f"{rank.word}.err").open("ab") as errors:
                 self.processes[rank] = subprocess.Popen(
                     self.arguments(rank, *extra), stdin=subprocess.DEVNULL, stdout=errors,
-                    stderr=errors,
+                    stderr=errors, env={**os.environ, "FLEXCORE_DEBUG": "1"},
                 )  # fmt: skip
             if wait:
                 until(f"{rank.word} listens", functools.partial(self._listens, rank))
@@ -221,6 +222,8 @@ class Triad:
         return self.processes.pop(rank).wait(PATIENCE_S)
 
     def close(self) -> None:
+        for session in self.sessions:
+            session.close()
         for process in self.processes.values():
             with contextlib.suppress(OSError):
                 process.send_signal(signal.SIGCONT)
@@ -332,6 +335,7 @@ class Session:
         self.seq = 0
         self.term = 0
         self.wire: Wire | None = None
+        triad.sessions.append(self)
         self.held: tuple[HeldSeat, ...] = ()
         self._enter(opening=True)
 
@@ -429,12 +433,10 @@ class Session:
 
 @contextlib.contextmanager
 def running(folder: Path, **options: object) -> Iterator[Triad]:
-    """A triad whose processes are gone at the end, and whose logs are shown if the test failed."""
+    """A triad whose processes are gone at the end, and whose logs pytest shows if the test failed."""
     triad = Triad(folder, **options)  # type: ignore[arg-type]
     try:
         yield triad
-    except BaseException:
-        print(triad.everything())
-        raise
     finally:
         triad.close()
+        print(triad.everything())

@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    from flexcore.errors import FlexcoreError
     from flexcore.report import log_line
     from flexcore_host import clock
     from flexcore_host.folder import open_state_folder
@@ -94,8 +95,16 @@ def _serve(args: argparse.Namespace) -> int:
             return _serve_on(setup, store, log_file, log, first_start=args.first_start)
         except Exception as error:
             # The log says why as well: standard error may go nowhere.
-            log([("lmgrd", f"EXITING: {line}") for line in str(error).splitlines()])
+            said = _first_cause(error)
+            words = str(said) if isinstance(said, FlexcoreError) else repr(said)
+            log([("lmgrd", f"EXITING: {line}") for line in words.splitlines()])
             raise
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and error.exceptions:
+        error = error.exceptions[0]
+    return error
 
 
 def _serve_on(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -70,7 +71,7 @@ class Link:
         """Send what is queued as the other end takes it; False if it does not."""
         while self.unsent:
             with trio.move_on_after(STALL_S) as patience:
-                await trio.lowlevel.wait_writable(self.sock)
+                await self._ready(trio.lowlevel.wait_writable)
             if patience.cancelled_caught:
                 return False
             try:
@@ -92,11 +93,17 @@ class Link:
             self._room = trio.Event()
             await self._room.wait()
         while True:
-            await trio.lowlevel.wait_readable(self.sock)
+            await self._ready(trio.lowlevel.wait_readable)
             try:
                 return self.sock.recv(READ_BYTES)
             except (BlockingIOError, InterruptedError):
                 continue
+
+    async def _ready(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
+        """Wait for the socket; raises ClosedResourceError where it is closed, before or meanwhile."""
+        if self.ended:
+            raise trio.ClosedResourceError
+        await wait(self.sock)
 
     async def linger(self) -> None:
         """Flush, say end of stream, and let the other end read the last bytes before closing.
