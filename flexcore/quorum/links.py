@@ -32,7 +32,11 @@ from flexcore.quorum.base import Base, Role
 from flexcore.quorum.events import CloseLink, DialPeer
 from flexcore.wire.messages import Beat, Hello, PeerBody, PeerFrame, Seen
 
+BEAT_MASK = 0x7FFFFFFF
+"""A Beat carries its sender's milliseconds, cut to this, so that the answer measures the round trip."""
 NO_BOOT = Boot(0, b"")
+ROUND_TRIPS_A_TIMEOUT = 20
+"""A round trip is taken for a twentieth of the timeout at most: a candidacy (five of them) then ends well within it."""
 MAX_LINKS_PER_PEER = 8
 """Links of one peer, both directions; further ones are closed: a healthy pair has two."""
 
@@ -48,6 +52,7 @@ class Link:
     """Who speaks on it: by echo of our nonce where we dialled, by its own word where it did."""
     nonce: bytes = b""
     opened_at: float = 0.0
+    heard_at: float = 0.0
     greet_at: float = math.inf
     """When to greet again: no answer came, and without one the link is of no use."""
     greeted: bool = False
@@ -161,9 +166,16 @@ class Links(Base):
         )
 
     def _greetings_due(self, now: float) -> None:
-        """Greet again where no answer came; after the timeout the connection is taken for dead, and dialled anew."""
+        """Greet again where no answer came; after the timeout the connection is taken for dead, and dialled anew.
+
+        So is one on which nothing was heard for the timeout, unless the detector is off (rule 21): the keepalives of the
+        transport then end it.
+        """
         for link in list(self.links.values()):
-            if link.dialled and not link.greeted and now >= link.greet_at:
+            if link.dialled and link.greeted and not self.config.detector_off:
+                if now - link.heard_at >= self.config.timeout_s:
+                    self._drop_link(link.number, now)
+            elif link.dialled and not link.greeted and now >= link.greet_at:
                 if now - link.opened_at >= self.config.timeout_s:
                     self._drop_link(link.number, now)
                 else:
@@ -265,7 +277,8 @@ class Links(Base):
             link.boot = boot
             first = not link.greeted
             link.greeted = True
-            peer.round_trip_s = max(0.0, now - peer.hello_sent_at)
+            link.heard_at = now
+            self._measure(peer, now - peer.hello_sent_at)
             peer.voter_nonce = hello.nonce
             self._fresh_boot(peer, boot)
             self._note_hello(peer, hello, now)
@@ -276,14 +289,15 @@ class Links(Base):
                     "connected", f"boot {boot.counter}, up for {hello.uptime_s:.0f} s", link.peer
                 )
         else:
-            if not self._believable(peer, boot):
-                self._suspect_twice(peer, boot)
-                return
             link.boot = boot
             link.greeted = True
             nonce = self._fresh_nonce()
             link.voter_nonces = (*link.voter_nonces[-1:], nonce)
-            self._note_hello(peer, hello, now)
+            if self._believable(peer, boot):
+                self._note_hello(peer, hello, now)
+            else:
+                self._suspect_twice(peer, boot)
+            # answered in any case: a Hello is never dropped for a boot, and the echo is how its sender learns of us
             self._post(
                 link.number,
                 frame.sender,
@@ -350,14 +364,24 @@ class Links(Base):
             if link.boot is None or link.boot.boot_id != frame.sender.boot.boot_id:
                 return None
         else:
-            if not self._believable(peer, frame.sender.boot):
+            joins = frame.sender.boot.counter == 0  # without state: it can only ask, and is never dropped for its boot
+            if not joins and not self._believable(peer, frame.sender.boot):
                 self._suspect_twice(peer, frame.sender.boot)
                 return None
             link.boot = frame.sender.boot
         if frame.target.boot.boot_id not in (self.boot_id, b""):
             return None  # meant for an earlier boot of ours
-        peer.heard_at = now
+        peer.heard_at = link.heard_at = now
         return peer
+
+    def _measure(self, peer: Peer, sample_s: float) -> None:
+        """Keep the round trip: a smaller sample counts at once, a larger one by an eighth and within reason, so that one
+        message that waited out a stall does not make every later wait long."""
+        sample_s = min(max(sample_s, 0.0), self.config.timeout_s / ROUND_TRIPS_A_TIMEOUT)
+        if peer.round_trip_s == 0.0 or sample_s < peer.round_trip_s:
+            peer.round_trip_s = sample_s
+        else:
+            peer.round_trip_s += (sample_s - peer.round_trip_s) / 8
 
     def _send(self, peer: Peer, body: PeerBody, *, gate: int = 0) -> bool:
         """A request, on the link that we dialled; False where there is none."""
@@ -385,7 +409,7 @@ class Links(Base):
         for peer in self._linked():
             if now >= peer.beat_at:
                 peer.beat_at = now + self.config.interval_s
-                self._send(peer, Beat(int(now * 1000) & 0x7FFFFFFF))
+                self._send(peer, Beat(int(now * 1000) & BEAT_MASK))
 
     # --- evidence ----------------------------------------------------------------------------------------------------
 

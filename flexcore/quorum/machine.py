@@ -29,7 +29,7 @@ from flexcore.quorum.events import (
     QuorumReport,
     StopRequested,
 )
-from flexcore.quorum.links import MAX_LINKS_PER_PEER, Link, Peer
+from flexcore.quorum.links import BEAT_MASK, MAX_LINKS_PER_PEER, Link, Peer
 from flexcore.quorum.recovery import Recovery
 from flexcore.wire.messages import (
     Append,
@@ -239,10 +239,12 @@ class QuorumMachine(Recovery):
                 self._on_recover_reply(peer, frame, body, now)
             case FormReply():
                 self._on_form_reply(peer, frame, body, now)
+            case BeatReply():
+                self._measure(peer, ((int(now * 1000) - body.sent) & BEAT_MASK) / 1000)
             case StopReleaseReply():
                 self._on_stop_release_reply(peer)
             case _:
-                pass  # BeatReply: hearing it was all; a request on a link that we dialled is not answered
+                pass  # a request on a link that we dialled is not answered
 
     def _reply_teaches(self, frame: PeerFrame) -> bool:
         """Rule 1: a reply with a higher term raises one's own."""
@@ -370,6 +372,8 @@ class QuorumMachine(Recovery):
         for link in self.links.values():
             if link.dialled and not link.greeted:
                 yield link.greet_at
+            elif link.dialled and not self.config.detector_off:
+                yield link.heard_at + self.config.timeout_s
         yield from self._role_deadlines()
         if self.pull is not None:
             yield self.pull.asked_at + FORGET_PULL_S

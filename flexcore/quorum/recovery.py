@@ -224,12 +224,34 @@ class Recovery(Handover):
         )
         if hello.serving or (both and self.hard.triad_id not in others):
             self._end_reign("the triad was formed anew without this server", now, None)
+            if self._never_served():
+                self._give_up_triad(peer, now)
+                return False
             self._halt(
                 1,
                 "the triad was formed anew without this server: its state is of the old one and nothing of it is merged; "
                 "delete its state folder and start it again to join",
             )
         return True
+
+    def _never_served(self) -> bool:
+        """No client ever had anything of this triad: giving it up loses nothing."""
+        state = self.ledger.state
+        return not state.sessions and not state.ended and state.next_handle == 1 and self.ledger.base.index == 0
+
+    def _give_up_triad(self, peer: Peer, now: float) -> None:
+        """Rule 9 says so of an uncommitted Formed; a committed one under which nobody was ever served is no different.
+
+        The schedule: P and S form, P stops before S knows it to be committed; S, blank to the letter, forms anew with T;
+        P comes back with a triad of its own that nobody has used.
+        """
+        self._notice("recovering", "the triad it formed was never used; it joins the one that serves", peer.rank)
+        self._candidacy_over(now)
+        self.hard.member = False
+        self.hard.triad_id = self.hard.pending_triad = b""
+        self._forget_log()
+        self._touch_hard()
+        self.recover_at = now
 
     # --- recovering (rule 8), the asking side ------------------------------------------------------------------------
 
@@ -380,6 +402,9 @@ class Recovery(Handover):
         """A serving master answers when the third server has acknowledged a round sent after the question came."""
         third = next(rank for rank in self.peer_ranks if rank is not link.peer)
         if self.may_serve(now):
+            key = (link.number, body.nonce, self.hard.term)
+            if any((ask.link, ask.nonce, ask.term) == key for ask in self.asks):
+                return  # asked again while the third server's answer is on its way: that answer will do
             self.asks = [ask for ask in self.asks if ask.to.rank != frame.sender.rank]
             self.asks.append(
                 RecoverAsk(

@@ -192,6 +192,8 @@ class Rounds(Promises):
         sent_at = self._take_round(peer, body.round)
         peer.acked_round = max(peer.acked_round, body.round)
         peer.acked_at = now
+        if sent_at is not None:
+            self._measure(peer, now - sent_at)
         if body.ok:
             peer.match = max(peer.match, min(body.match, self.ledger.last.index))
             peer.next = max(peer.next, peer.match + 1)
