@@ -60,6 +60,7 @@ class FakeQuorum:
         self.rounds = 0
         self.lease = True
         self.doubt = False
+        self.handing_over = False
         self.terms_seen: list[int] = []
         self.events: list[Any] = []
         self.actions: deque[Any] = deque()
@@ -91,6 +92,10 @@ class FakeQuorum:
     def note_term_seen(self, term: int, now: float) -> None:
         self.terms_seen.append(term)
         self.doubt = True
+
+    @property
+    def accepting(self) -> bool:
+        return not self.handing_over
 
     def may_serve(self, now: float) -> bool:
         return self.lease

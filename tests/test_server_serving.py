@@ -11,6 +11,7 @@ from flexcore.wire.messages import (
     ClientHello,
     Denied,
     Granted,
+    HeartbeatReply,
     NotServing,
     Refusal,
     ServerHello,
@@ -233,6 +234,18 @@ def test_requests_during_a_hand_over_are_kept() -> None:
     (reply,) = kit.said(ann.conn)
     assert isinstance(reply, NotServing)
     assert reply.master is not None
+
+
+def test_nothing_is_decided_while_handing_over() -> None:
+    kit = Kit()
+    ann = kit.client()
+    kit.quorum.handing_over = True
+    assert ann.checkout() is None
+    assert kit.state.seats == {}
+    assert ann.heartbeat() is None  # behind the checkout: a connection's messages keep their order
+    kit.quorum.handing_over = False  # given up
+    replies = kit.said(ann.conn)
+    assert [type(message) for message in replies] == [Granted, HeartbeatReply]
 
 
 def test_held_answers_are_dropped_with_the_lease() -> None:

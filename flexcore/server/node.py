@@ -42,7 +42,6 @@ from flexcore.wire.messages import (
     Goodbye,
     Heartbeat,
     Message,
-    NotServing,
     OpenSession,
     PeerFrame,
     Refusal,
@@ -67,8 +66,9 @@ from .waiting import SilenceWatch, WaitingRoom
 
 _NEEDS_SESSION = frozenset({Checkout, Checkin, Withdraw, Heartbeat, Goodbye})
 _OPENS_SESSION = frozenset({OpenSession, ResumeSession})
+_DECIDES = frozenset({Checkout, Checkin, Withdraw, OpenSession, Goodbye})
+"""What appends entries: during a hand-over the log has to come to rest (rule 10)."""
 _SHOWS_TERM = _NEEDS_SESSION | _OPENS_SESSION
-_KEPT_STATES = frozenset({"candidate", "serving", "stopping"})
 
 
 class ServerNode:
@@ -104,10 +104,10 @@ class ServerNode:
         self._outbox = Outbox()
         self._connections: dict[int, ServerConnection] = {}
         self._silence = SilenceWatch(config.limits)
-        self._waiting = WaitingRoom(config.limits)
         self._checkout = CheckoutMachine(rights)
         self._quorum = quorum
         self._desk = ClientDesk(config, self._quorum, self._checkout, self._outbox, self._connections)
+        self._waiting = WaitingRoom(config, quorum, self._outbox, self._connections)
         self._journal = Journal(config, rights, self._outbox)
         self._journal.started(now, wall)
         self._pump()
@@ -283,17 +283,24 @@ class ServerNode:
             return
         if connection.held >= self._config.limits.held_per_connection:
             self.refuse(connection.conn, ErrorCode.BAD_DATA_FROM_SERVER, "too many questions at once")
-        elif not self._serving or not self._quorum.may_serve(self._now):
-            self._keep_or_redirect(connection, message)  # type: ignore[arg-type]
+        elif self._must_wait(connection, kind):
+            self._waiting.keep_or_redirect(connection, message, self._now)  # type: ignore[arg-type]
         else:
             self._attend(connection, kind, message, self._now)  # type: ignore[arg-type]
+
+    def _must_wait(self, connection: ServerConnection, kind: type) -> bool:
+        """Whether a message cannot be attended to now (rules 5, 10 and 14); order is kept."""
+        quorum = self._quorum
+        if not self._serving or not quorum.may_serve(self._now):
+            return True
+        return connection.kept > 0 or (kind in _DECIDES and not quorum.accepting)
 
     def _attend(
         self, connection: ServerConnection, kind: type, message: DeskMessage, at: float
     ) -> None:
         if connection.session is None and kind in _NEEDS_SESSION:
             # Its session was resumed in another reign, or never: it has to prove it in this one.
-            self._redirect(connection.conn, message.seq, "resume the session first")
+            self._waiting.redirect(connection.conn, message.seq, "resume the session first")
             return
         try:
             self._desk.handle(connection, message, at=at, now=self._now, wall=self._wall)
@@ -302,32 +309,21 @@ class ServerNode:
 
     # --- while this server does not serve (rules 5 and 10) ----------------------------------------
 
-    def _keep_or_redirect(self, connection: ServerConnection, message: DeskMessage) -> None:
-        said = self._quorum.report()
-        elsewhere = said.master is not None and said.master != self._config.rank
-        soon = said.state in _KEPT_STATES and not elsewhere
-        if not soon or not self._waiting.keep(connection, message, self._now):
-            self._redirect(connection.conn, message.seq)
-
-    def _redirect(self, conn: int, seq: int, reason: str = "") -> None:
-        said = self._quorum.report()
-        master = None
-        if said.master is not None and said.master < len(self._config.servers):
-            master = self._config.servers[said.master]
-        self._outbox.send(conn, NotServing(seq, said.term, reason or said.reason, said.until_s, master))
-
-    def _serve_kept(self) -> None:
-        for at, connection, message in self._waiting.take(self._connections, self._now):
-            if connection.conn in self._connections:
-                self._attend(connection, type(message), message, at)
+    def _settle_kept(self) -> None:
+        """Once a turn: what waits is attended to, or goes where somebody else serves by now."""
+        if not self._serving:
+            self._waiting.redirect_if_elsewhere(self._now)
+        elif self._quorum.accepting and self._quorum.may_serve(self._now):
+            for at, connection, message in self._waiting.take(self._now):
+                if connection.conn in self._connections:
+                    self._attend(connection, type(message), message, at)
 
     def _start_serving(self, term: int) -> None:
         self._serving = True
         self._desk.start(term, now=self._now)
         self._journal.serving(self._quorum.ledger.state.rights, self._desk.day(self._wall))
-        self._serve_kept()
 
-    def _stop_serving(self) -> None:
+    def _stop_serving(self, successor: Rank | None = None) -> None:
         if not self._serving:
             return
         self._serving = False
@@ -336,7 +332,7 @@ class ServerNode:
             connection.held = 0
             if connection.session is not None:
                 connection.session = None
-                self._redirect(connection.conn, 0)
+                self._waiting.redirect(connection.conn, 0, successor=successor)
 
     # --- administration ---------------------------------------------------------------------------
 
@@ -401,11 +397,8 @@ class ServerNode:
         self._pump()
         for conn, text in self._silence.pop_silent(self._connections, now):
             self._turn_away(conn, ErrorCode.CANNOT_READ, text)
-        for _, connection, message in self._waiting.take(
-            self._connections, now - self._config.limits.kept_s
-        ):
-            self._redirect(connection.conn, message.seq)
-        if self._serving and self._quorum.may_answer(now):
+        self._waiting.redirect_kept(now - self._config.limits.kept_s)
+        if self._serving and self._quorum.accepting and self._quorum.may_answer(now):
             self._desk.end_due_leases(now=now, wall=wall)
         self._journal.handle_timeout(now, wall)
 
@@ -413,6 +406,8 @@ class ServerNode:
     def end_turn(self, *, now: float, wall: float) -> None:
         """Close the turn: replicate, persist, and let the answers go that may."""
         self._enter(now, wall)
+        if not self._waiting.is_empty:
+            self._settle_kept()
         self._quorum.end_turn(now=now, wall=wall)
         self._pump()
         if self._serving and self._quorum.may_answer(now):
@@ -461,7 +456,7 @@ class ServerNode:
                 self._start_serving(term)
             case q.StopServing():
                 self._journal.stopped_serving(action.reason)
-                self._stop_serving()
+                self._stop_serving(action.successor)
             case q.Notice():
                 self._journal.notice(action)
             case q.Halt(exit_code=exit_code, reason=reason):
@@ -479,9 +474,10 @@ class ServerNode:
         twin.__dict__.update(self.__dict__)
         twin._outbox = self._outbox.copy()
         twin._connections = {conn: each.copy() for conn, each in self._connections.items()}
-        twin._silence, twin._waiting = self._silence.copy(), self._waiting.copy()
+        twin._silence = self._silence.copy()
         twin._quorum = self._quorum.copy()
         twin._desk = self._desk.copy(twin._quorum, twin._outbox, twin._connections)
+        twin._waiting = self._waiting.copy(twin._quorum, twin._outbox, twin._connections)
         twin._checkout = twin._desk.checkout
         twin._journal = self._journal.copy(twin._outbox)
         return twin

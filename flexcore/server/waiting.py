@@ -5,35 +5,85 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Mapping
 
-from .config import Limits
+from flexcore.identity import Rank
+from flexcore.quorum import QuorumMachine
+from flexcore.wire.messages import NotServing
+
+from .config import Limits, ServerConfig
 from .connections import CLIENT, NEW, ServerConnection
 from .desk import DeskMessage
+from .outbox import Outbox
+
+_KEPT_STATES = frozenset({"candidate", "serving", "stopping"})
+"""States of a server that may serve in a moment, or know in a moment who does."""
 
 
 class WaitingRoom:
-    """Messages that came before this server served, or during a hand-over (rules 5 and 10)."""
+    """What came before this server served, or during a hand-over (rules 5 and 10): kept or redirected."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(
+        self, config: ServerConfig, quorum: QuorumMachine, outbox: Outbox,
+        connections: Mapping[int, ServerConnection],
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._quorum = quorum
+        self._outbox = outbox
+        self._connections = connections
         self._kept: deque[tuple[float, int, DeskMessage]] = deque()
 
-    def keep(self, connection: ServerConnection, message: DeskMessage, now: float) -> bool:
-        """Keep *message* if there is room for it."""
-        limits = self._limits
-        if connection.kept >= limits.kept_per_connection or len(self._kept) >= limits.kept:
-            return False
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._kept
+
+    def keep_or_redirect(
+        self, connection: ServerConnection, message: DeskMessage, now: float
+    ) -> None:
+        """Keep *message* where this server may soon serve or know who does, else say who serves."""
+        said = self._quorum.report()
+        limits = self._config.limits
+        if (
+            said.state not in _KEPT_STATES
+            or self._serves_elsewhere(said.master)
+            or connection.kept >= limits.kept_per_connection
+            or len(self._kept) >= limits.kept
+        ):
+            self.redirect(connection.conn, message.seq)
+            return
         connection.kept += 1
         self._kept.append((now, connection.conn, message))
-        return True
 
-    def take(
-        self, connections: Mapping[int, ServerConnection], until: float
-    ) -> list[tuple[float, ServerConnection, DeskMessage]]:
+    def redirect(
+        self, conn: int, seq: int, reason: str = "", successor: Rank | None = None
+    ) -> None:
+        """Say on *conn* that this server does not serve, why, and who does."""
+        said = self._quorum.report()
+        rank = successor if successor is not None else said.master
+        servers = self._config.servers
+        master = servers[rank] if rank is not None and rank < len(servers) else None
+        self._outbox.send(
+            conn, NotServing(seq, said.term, reason or said.reason, said.until_s, master)
+        )
+
+    def redirect_kept(self, until: float) -> None:
+        """Redirect what was kept at *until* or before."""
+        for _, connection, message in self.take(until):
+            self.redirect(connection.conn, message.seq)
+
+    def redirect_if_elsewhere(self, now: float) -> None:
+        """Redirect everything if another server is known to serve."""
+        if self._serves_elsewhere(self._quorum.report().master):
+            self.redirect_kept(now)
+
+    def _serves_elsewhere(self, master: Rank | None) -> bool:
+        return master is not None and master != self._config.rank
+
+    def take(self, until: float) -> list[tuple[float, ServerConnection, DeskMessage]]:
         """Take what was kept at *until* or before, in order, as far as its connections live."""
         taken = []
         while self._kept and self._kept[0][0] <= until:
             at, conn, message = self._kept.popleft()
-            connection = connections.get(conn)
+            connection = self._connections.get(conn)
             if connection is not None:
                 connection.kept -= 1
                 taken.append((at, connection, message))
@@ -41,11 +91,13 @@ class WaitingRoom:
 
     def next_timeout(self) -> float | None:
         """Return when the first has waited long enough."""
-        return self._kept[0][0] + self._limits.kept_s if self._kept else None
+        return self._kept[0][0] + self._config.limits.kept_s if self._kept else None
 
-    def copy(self) -> WaitingRoom:
-        """Return a twin."""
-        twin = WaitingRoom(self._limits)
+    def copy(
+        self, quorum: QuorumMachine, outbox: Outbox, connections: Mapping[int, ServerConnection]
+    ) -> WaitingRoom:
+        """Return a twin that works with the twins of its surroundings."""
+        twin = WaitingRoom(self._config, quorum, outbox, connections)
         twin._kept = self._kept.copy()
         return twin
 
