@@ -159,7 +159,7 @@ def test_a_windows_folder_at_the_end_of_a_line_swallows_nothing():
 
 def test_continuations_with_blanks_comments_and_broken_quotes():
     feature = only_feature(
-        "FEATURE f demo \\ \t\n  1.0 \\  # why not\n\tpermanent 5 NOTICE=\" \\\n\tone  two \\\n\tthree \" \\\n"
+        'FEATURE f demo \\ \t\n  1.0 \\  # why not\n\tpermanent 5 NOTICE=" \\\n\tone  two \\\n\tthree " \\\n'
         '\tSIGN="0123 4567 \\\n\t89AB CDEF" # the end\n'
     )
     assert feature.version == "1.0"
@@ -168,14 +168,19 @@ def test_continuations_with_blanks_comments_and_broken_quotes():
 
 
 def test_a_quote_that_goes_on_without_a_backslash():
-    license = parse(SINGLE + 'FEATURE f demo 1.0 permanent 5 SIGN="0123\n\t4567"\nFEATURE g demo 1 permanent 1\n')
+    license = parse(
+        SINGLE
+        + 'FEATURE f demo 1.0 permanent 5 SIGN="0123\n\t4567"\nFEATURE g demo 1 permanent 1\n'
+    )
     assert license.features[0].sign == "0123 4567"
     assert license.features[1].name == "g"
     assert [problem.code for problem in license.problems] == ["quote-without-backslash"]
 
 
 def test_a_quote_that_is_never_closed_costs_one_line():
-    license = parse(SINGLE + 'FEATURE f demo 1.0 permanent 5 SIGN="0123\nFEATURE g demo 1 permanent 1\n')
+    license = parse(
+        SINGLE + 'FEATURE f demo 1.0 permanent 5 SIGN="0123\nFEATURE g demo 1 permanent 1\n'
+    )
     assert [feature.name for feature in license.features] == ["g"]
     (problem,) = license.problems
     assert (problem.severity, problem.code, problem.line) == (Severity.ERROR, "quote-not-closed", 3)
@@ -194,7 +199,9 @@ def test_comments_and_hash_signs_inside_values():
 
 @pytest.mark.parametrize("key", ["023E2CE466C7", "023E2CE466C7023E2CE4"])
 def test_positional_keys_of_other_systems(key):
-    feature = only_feature(f'FEATURE dTect demo 3.200 permanent uncounted {key} HOSTID="00146c37f273 00167600d558"\n')
+    feature = only_feature(
+        f'FEATURE dTect demo 3.200 permanent uncounted {key} HOSTID="00146c37f273 00167600d558"\n'
+    )
     assert feature.legacy_key == key
     assert feature.is_uncounted
     assert feature.hostid == "00146c37f273 00167600d558"
@@ -275,7 +282,11 @@ def test_packages_before_and_after_their_feature_and_upgrades():
 
 
 def test_prose_is_ignored_and_near_misses_are_named():
-    text = "----- REMOVE LINES ABOVE HERE\nDear customer, this is it \\\n" + SINGLE + "FEATRUE f demo 1 permanent 1\n"
+    text = (
+        "----- REMOVE LINES ABOVE HERE\nDear customer, this is it \\\n"
+        + SINGLE
+        + "FEATRUE f demo 1 permanent 1\n"
+    )
     license = parse(text)
     assert len(license.servers) == 1
     (problem,) = license.problems
@@ -356,7 +367,9 @@ def test_intervals_that_are_legal(interval):
     assert license.heartbeat_interval_s == interval
 
 
-@pytest.mark.parametrize(("port", "legal"), [(0, False), (1, True), (80, True), (65535, True), (65536, False)])
+@pytest.mark.parametrize(
+    ("port", "legal"), [(0, False), (1, True), (80, True), (65535, True), (65536, False)]
+)
 def test_ports_of_a_single_server(port, legal):
     license = parse(f"SERVER pat 17003456 {port}\nVENDOR demo\n")
     assert (not license.errors) == legal
@@ -390,8 +403,12 @@ def test_limits():
     with pytest.raises(LicenseTooLarge):
         parse_license("#" * (LICENSE_SIZE_MAX + 1))
     assert issubclass(LicenseTooLarge, LicenseError)
-    assert "statement-too-long" in codes(SINGLE + "FEATURE f demo 1.0 permanent 1 SN=" + "1" * STATEMENT_SIZE_MAX)
-    assert "statement-too-long" in codes(SINGLE + "FEATURE f demo \\\n" * 1 + "1 \\\n" * STATEMENT_SIZE_MAX)
+    assert "statement-too-long" in codes(
+        SINGLE + "FEATURE f demo 1.0 permanent 1 SN=" + "1" * STATEMENT_SIZE_MAX
+    )
+    assert "statement-too-long" in codes(
+        SINGLE + "FEATURE f demo \\\n" * 1 + "1 \\\n" * STATEMENT_SIZE_MAX
+    )
     many = " ".join(f"K{n}=1" for n in range(ATTRIBUTES_MAX + 1))
     assert "too-many-attributes" in codes(SINGLE + f"FEATURE f demo 1.0 permanent 1 {many}\n")
     assert len(parse("FEATURE x\n" * (PROBLEMS_MAX + 50)).problems) <= PROBLEMS_MAX + 10
