@@ -306,6 +306,9 @@ class Links(Base):
             )
 
     def _note_hello(self, peer: Peer, hello: Hello, now: float) -> None:
+        if hello.member and peer.hello is not None and not peer.hello.member:
+            # It has just recovered or formed: it hears its master now, not at the next heartbeat, which is 20 s away.
+            peer.beat_at = now
         peer.hello = hello
         peer.hello_at = now
         peer.heard_at = now
