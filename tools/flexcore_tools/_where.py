@@ -7,7 +7,6 @@ Search Path" forbids it to applications only).
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from flexcore.errors import SearchPathError
 from flexcore.searchpath import (
@@ -81,5 +80,5 @@ def _any_port(host: str, timeout_s: float) -> Where:
 
 
 def _read(path: str) -> bytes:
-    with Path(path).open("rb") as file:
+    with open(path, "rb") as file:  # lmstat loads no pathlib
         return file.read(_FILE_BYTES_MAX)
