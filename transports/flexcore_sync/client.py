@@ -161,6 +161,11 @@ class Seat:
         return not self._returned and self._lost is None and self._client._believes(self._granted)
 
     @property
+    def lease_left_s(self) -> float:
+        """How much longer it is held if no licence server confirms it any more."""
+        return self._client._lease_left_s(self._granted) if self.held else 0.0
+
+    @property
     def lost(self) -> LicenseLost | None:
         """Why it was lost, None if it was not."""
         return self._lost
@@ -303,18 +308,20 @@ class Client:
     def _run(self) -> None:
         engine = self._engine
         self._loop_thread = threading.get_ident()
-        try:
-            with engine.turn_lock:
+        with engine.turn_lock:
+            try:
                 while not engine.is_shut:
                     engine.turn(SLEEP_MAX_S)
-        except BaseException as error:  # noqa: BLE001 - a bug of ours must not keep the application waiting
-            self._fail(error)
+            except BaseException as error:  # noqa: BLE001 - nobody else would hear of our bug
+                self._fail(error)
+            finally:
+                engine.release(abort=self._failure is not None)
 
     def _fail(self, error: BaseException) -> None:
         """The loop is broken: nothing is confirmed any more, and everybody is told."""
         _log.error("the licence client has failed", exc_info=error)
         self._failure = error
-        self._engine.shut(abort=True)
+        self._engine.shut()
         with self._engine.lock:
             seats, self._seats = list(self._seats.values()), {}
         for seat in seats:
@@ -352,6 +359,8 @@ class Client:
             raise
         finally:
             self._loop_thread = None
+            if engine.is_shut:
+                engine.release(abort=self._failure is not None)
             engine.turn_lock.release()
 
     def _tell(self, action: ApplicationAction) -> None:
@@ -374,7 +383,7 @@ class Client:
                 lost = self._seats.pop((action.seat.site, action.handle), None)
         if isinstance(action, StateChanged):
             self._call(self._on_state, action)
-        elif isinstance(action, SeatLost) and lost is not None:
+        elif lost is not None:
             code = action.code or None
             self._lose(lost, LicenseLost(lost.feature, lost.handle, action.reason, code))
 
@@ -409,6 +418,11 @@ class Client:
             if self._closing or self._engine.is_shut:
                 return False
             return self._engine.machine.believes(granted.handle, clock.now(), granted.site)
+
+    def _lease_left_s(self, granted: Granted) -> float:
+        with self._engine.lock:
+            until = self._engine.machine.believed_until(granted.site)
+        return max(0.0, until - clock.now()) if until is not None else 0.0
 
     def _why_not_held(self) -> str:
         if self._is_forked:
@@ -457,9 +471,13 @@ class Client:
         engine.wake()
         self._await(lambda: self._closed, time.monotonic() + timeout_s)
         engine.shut()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout_s)
+        if self._loop_thread == threading.get_ident():
+            return  # called back from the loop, which ends now
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        elif engine.turn_lock.acquire(timeout=timeout_s):
+            engine.release()
+            engine.turn_lock.release()
 
     def __enter__(self) -> Self:
         return self

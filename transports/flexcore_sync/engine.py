@@ -61,6 +61,7 @@ class Engine:
         self._selector.register(self._wake_out, selectors.EVENT_READ, None)
         self._names = Names(self.wake)
         self.is_shut = False
+        self._released = False
 
     # --- for other threads ---
 
@@ -288,13 +289,22 @@ class Engine:
 
     # --- the end ---
 
-    def shut(self, *, abort: bool = False) -> None:
-        """Let go of everything. The machine has said goodbye, or was told that it holds nothing; if it
-        was not, *abort*."""
+    def shut(self) -> None:
+        """No turn does anything from here on; whoever holds the turn lock then lets go of the sockets with
+        :meth:`release`."""
         with self.lock:
-            if self.is_shut:
-                return
             self.is_shut = True
+            self._told.notify_all()
+        self.wake()
+
+    def release(self, *, abort: bool = False) -> None:
+        """Close everything; the turn lock is held, and the machine has said goodbye or was told that it holds
+        nothing. If it was not, *abort*. Once more is harmless."""
+        with self.lock:
+            self.is_shut = True
+            if self._released:
+                return
+            self._released = True
             for dial in list(self._dials.values()):
                 self._end_dial(dial)
             for stream in list(self._streams.values()):
