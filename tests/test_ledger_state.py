@@ -239,17 +239,22 @@ def test_a_session_is_never_reused() -> None:
 
 
 def test_ended_sessions_are_forgotten_in_time() -> None:
-    """A hundred thousand sessions a day do not stay: the memory is as long as its time, not as the
-    log."""
-    log = Log()
+    """The memory is as long as its time, not as the log; and when it was swept shows nowhere."""
+    swept, never = Log(), Log()
     most = 0
-    for number in range(3000):
-        log.add(opened(number), stamp=float(number))
-        log.add(SessionEnded(session_id(number), "goodbye"))
-        log.ledger.commit_to(log.ledger.last.index)
-        most = max(most, len(log.state.ended))
+    for number in range(600):
+        for log in (swept, never):
+            log.add(opened(number), stamp=float(number))
+            log.add(SessionEnded(session_id(number), "goodbye"))
+        swept.ledger.commit_to(swept.ledger.last.index)
+        most = max(most, len(swept.state.ended))
+        for log in (swept, never):
+            oldest = number - int(2 * stretched_s(LEASE_S))
+            assert all(log.state.was_ended(session_id(n)) for n in range(max(oldest, 0), number))
+            assert not any(log.state.was_ended(session_id(n)) for n in range(max(oldest, 0)))
     assert most < 200
-    assert log.state.was_ended(session_id(2990))
+    assert len(never.state.ended) == 600
+    assert swept.state.fingerprint() == never.state.fingerprint()
 
 
 def test_the_end_of_a_session_frees_everything() -> None:
