@@ -334,7 +334,7 @@ def pages(state: LedgerState, limit: int) -> list[int]:
     return found
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.randoms(use_true_random=False), st.integers(1, 50))
 def test_pages(rng: random.Random, limit: int) -> None:
     """In the order of handles, each once, whatever came back, went, and was overruled."""
