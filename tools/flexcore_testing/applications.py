@@ -55,7 +55,7 @@ class Application:
                 run.withdraw(rng.choice(sorted(run.pending)))
         elif len(run.seats) < SEATS_MAX and (not run.seats or choice < 0.35):
             self.triad.coverage["asked"] += 1
-            run.checkout("f1", rng.choice((1, 1, 1, 2)))
+            run.checkout("f1", min(rng.choice((1, 1, 1, 2)), self.triad.profile.licensed))
         elif run.seats and choice < 0.75:
             run.checkin(rng.choice(sorted(run.seats)))
         elif choice < 0.8:

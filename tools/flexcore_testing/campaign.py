@@ -74,13 +74,15 @@ def make_triad(profile: Profile, level: str) -> SimulatedTriad:
         from flexcore_testing.bare import BareTriad
 
         return BareTriad(profile, only=only)
-    raise NotImplementedError(level)
+    from flexcore_testing.service import ServiceTriad
+
+    return ServiceTriad(profile, only=only)
 
 
 def run_profile(triad: SimulatedTriad) -> None:
     """The whole life of one simulated triad."""
     profile = triad.profile
-    striker = Striker(triad)
+    striker = Striker(triad, triad.strike_client)
     triad.on_exit = lambda run: striker.restart_later(run.rank, 2.0)
     starts = triad.rng
     for rank in Rank:

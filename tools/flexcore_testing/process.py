@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from flexcore_testing.triad import SimulatedTriad
 
 SPINS_MAX = 200
-"""A machine whose timer stays due this many turns in a row without an event is broken."""
+SPIN_S = 1e-4
+"""A machine whose timer is due this many turns in a row, each this soon after the last, is broken."""
 
 TURNS_PER_TURN_MAX = 50
 
@@ -65,6 +66,7 @@ class ServerRun:
         self._turn_at: float | None = None
         self._conn = 0
         self._spins = 0
+        self._spun_at = 0.0
         self._answered: list[int] = []
         self.pending: PersistBatch | None = None
         self.dialling: set[Rank] = set()
@@ -126,7 +128,6 @@ class ServerRun:
         if not self.alive:
             return
         self._inbox.append(item)
-        self._spins = 0
         self._wake(self.world.now + self.triad.turn_delay())
 
     def pause(self) -> None:
@@ -164,7 +165,8 @@ class ServerRun:
                 return
         due = self._next_timeout()
         if due is not None and due <= now:
-            self._spins += 1
+            self._spins = self._spins + 1 if self.world.now - self._spun_at < SPIN_S else 0
+            self._spun_at = self.world.now
             if self._spins > SPINS_MAX:
                 raise AssertionError(f"{self.name}: the timer at {due} stays due for ever (now {now})")
             self._handle_timeout(now, wall)

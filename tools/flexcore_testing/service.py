@@ -174,6 +174,7 @@ class ServiceTriad(SimulatedTriad):
             self.applications.append(application)
             application.begin()
 
+    @override
     def strike_client(self, fault: Fault) -> bool:
         """Carry out a fault that is about clients."""
         application = self.applications[int(fault.draw * len(self.applications))]
@@ -241,6 +242,6 @@ class ServiceTriad(SimulatedTriad):
         wait = self.longest_timeout_s
         for run in self.runs():
             assert isinstance(run, NodeRun)
-            wait = max(wait, getattr(run.node.quorum, "primary_wait_s", 0.0))
+            wait = max(wait, run.node.quorum._primary_wait_s())
         return 1.05 * wait + 2 * self.longest_timeout_s + 10.0 + 4 * self.profile.slack_s
 

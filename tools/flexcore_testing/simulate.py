@@ -14,6 +14,8 @@ from flexcore_testing.profile import CAMPAIGNS, WITHIN
 
 HEADLINES = ("elections", "checkouts", "grants committed", "faults", "messages")
 PROGRESS_S = 10.0
+FAILURES_MAX = 50
+"""With --keep-going: enough is enough."""
 
 
 def replay_command(seed: int, campaign: str, level: str) -> str:
@@ -121,6 +123,8 @@ def _campaign(seeds: Sequence[int], options: argparse.Namespace) -> int:
         if outcome.failure:
             if not options.keep_going:
                 out(failure_text(outcome, options.campaign, options.level) + "\n")
+                break
+            if len(tally.failures) >= FAILURES_MAX:
                 break
             text = outcome.text.strip().splitlines()[-1]
             out(f"seed {outcome.seed}: {outcome.failure}: {text[:300]}\n")

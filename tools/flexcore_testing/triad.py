@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from flexcore import timing
 from flexcore.identity import Rank
@@ -16,6 +17,9 @@ from flexcore_testing.journal import Journal
 from flexcore_testing.network import Network, Party
 from flexcore_testing.process import ServerHost, ServerRun
 from flexcore_testing.profile import Profile
+
+if TYPE_CHECKING:
+    from flexcore_testing.plan import Fault
 
 NAMES = "PST"
 
@@ -76,6 +80,10 @@ class SimulatedTriad:
     def settle(self, absent: Rank | None) -> None:
         """After peace and an election: everything that must come true again does."""
         raise NotImplementedError
+
+    def strike_client(self, fault: Fault) -> bool:
+        """Carry out a fault that is about clients; False where there are none."""
+        return False
 
     def describe(self, run: ServerRun) -> str:
         """How a server sees itself, for a person who reads a failure."""
