@@ -356,7 +356,8 @@ def test_line_and_column_point_at_the_word():
     ],
 )  # fmt: skip
 def test_what_a_triad_is_refused_for(change, code):
-    license = parse(SEED.replace(*change, 1))
+    old, new = change
+    license = parse(SEED.replace(old, new, 1))
     assert code in [problem.code for problem in license.fatal_problems]
 
 

@@ -48,8 +48,11 @@ _BLANK_RUN = re.compile(f"[{BLANKS}]+")
 _NOT_BLANK = re.compile(f"[^{BLANKS}]")
 _WORD = re.compile(f"[^{BLANKS}]+")
 _FIRST_WORD = re.compile(rf"[{BLANKS}]*([A-Za-z_]+)(?=[{BLANKS}]|\\?$)")
-_KEY_EQUALS = rf"([^{BLANKS}={{{_QUOTES}]{{1,{KEY_LENGTH_MAX}}})[{BLANKS}]{{0,{GAP_MAX}}}=[{BLANKS}]{{0,{GAP_MAX}}}"
-_KEY_OPENING = re.compile(rf"{_KEY_EQUALS}(?=[{_QUOTES}{{])")
+_KEY = rf"([^{BLANKS}={{{_QUOTES}]{{1,{KEY_LENGTH_MAX}}})"
+_GAP = rf"[{BLANKS}]{{0,{GAP_MAX}}}"
+# A brace has no blanks round its =, so that it opens on one physical line or not at all.
+_KEY_OPENING = re.compile(rf"{_KEY}(?:{_GAP}={_GAP}(?=[{_QUOTES}])|=(?={{))")
+_KEY_WORD = re.compile(rf"{_KEY}=(.*)", re.DOTALL)
 _LONE_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -162,7 +165,10 @@ class _Scan:
                     self.comments.append(content[at:])
                     return at
             elif char == "{":
-                self.depth = 1 if _is_value(content, at, after_close) else 0
+                is_value = (
+                    at > 0 and content[at - 1] == "=" and _is_value(content, at, after_close, 0)
+                )
+                self.depth = 1 if is_value else 0
             elif char != "}" and (_is_word(content, at, after_close)):
                 self.closers = _closers(char)
                 if char != '"':
@@ -182,15 +188,15 @@ def _is_word(content: str, at: int, after_close: int) -> bool:
     return at == after_close or content[at - 1] in BLANKS or _is_value(content, at, after_close)
 
 
-def _is_value(content: str, at: int, after_close: int) -> bool:
+def _is_value(content: str, at: int, after_close: int, gap_max: int = GAP_MAX) -> bool:
     """Say whether ``KEY=`` stands before ``at``, as _KEY_OPENING has it."""
     # A window, so that a hostile line of nothing but quotes takes linear time.
     before = content[max(after_close, at - _WINDOW) : at]
     head = before.rstrip(BLANKS)
-    if not head.endswith("=") or len(before) - len(head) > GAP_MAX:
+    if not head.endswith("=") or len(before) - len(head) > gap_max:
         return False
     words = head[:-1].rstrip(BLANKS)
-    if len(head) - 1 - len(words) > GAP_MAX:
+    if len(head) - 1 - len(words) > gap_max:
         return False
     key = _BLANK.split(words)[-1]
     return 0 < len(key) <= KEY_LENGTH_MAX and _SPECIAL_OR_EQUALS.search(key) is None
@@ -302,9 +308,9 @@ def tokenize(logical: str) -> list[Token]:
             found = _WORD.match(logical, at)
             assert found is not None
             word = found[0]
-            before, equals, after = word.partition("=")
-            if equals and before:
-                tokens.append(Token(before, after, False, at))
+            parts = _KEY_WORD.fullmatch(word)
+            if parts is not None:
+                tokens.append(Token(parts[1], parts[2], False, at))
             else:
                 tokens.append(Token(None, word, False, at))
             at_next = found.end()
@@ -340,23 +346,35 @@ def _collapse(text: str) -> str:
 
 def _join_lone_equals(tokens: list[Token]) -> list[Token]:
     """Join ``KEY = value`` and ``KEY =value``, which is three or two words by blanks."""
-    if not any(t.key is None and not t.quoted and t.text.startswith("=") for t in tokens):
+    if not any(map(_is_lone_equals, tokens)):
         return tokens
     joined: list[Token] = []
     index = 0
     while index < len(tokens):
         token = tokens[index]
-        is_equals = token.key is None and not token.quoted and token.text.startswith("=")
+        index += 1
         previous = joined[-1] if len(joined) > 1 else None
-        if is_equals and previous is not None and previous.key is None and not previous.quoted:
-            if _LONE_KEY.fullmatch(previous.text) is not None:
-                value = token.text[1:]
-                if not value and index + 1 < len(tokens) and tokens[index + 1].key is None:
-                    index += 1
-                    value = tokens[index].text
+        if previous is not None and _is_lone_equals(token) and _is_lone_key(previous):
+            value = token.text[1:]
+            following = tokens[index] if index < len(tokens) else None
+            takes_next = not value and following is not None and _is_word_alone(following)
+            if takes_next and following is not None:
+                value = following.text
+            if not _SPECIAL_OR_EQUALS.search(value):
                 joined[-1] = Token(previous.text, value, False, previous.at)
-                index += 1
+                index += takes_next
                 continue
         joined.append(token)
-        index += 1
     return joined
+
+
+def _is_word_alone(token: Token) -> bool:
+    return token.key is None and not token.quoted
+
+
+def _is_lone_equals(token: Token) -> bool:
+    return _is_word_alone(token) and token.text.startswith("=")
+
+
+def _is_lone_key(token: Token) -> bool:
+    return _is_word_alone(token) and _LONE_KEY.fullmatch(token.text) is not None

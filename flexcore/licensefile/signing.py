@@ -57,9 +57,12 @@ def sign_license(license: LicenseFile, key: SigningKey, *, wrap: bool = False) -
     read_back = parse_license("".join(texts), name=license.name)
     signed = attrs.evolve(read_back, encoding=license.encoding)
     report = verify_license(signed, (key.verifying_key,))
-    for verdict in report.verdicts:  # an odd line may not read back as it was printed
-        if verdict.line.vendor == key.vendor and not verdict.is_valid:
+    own = [verdict for verdict in report.verdicts if verdict.line.vendor == key.vendor]
+    for verdict in own:  # an odd line may not read back as it was printed
+        if not verdict.is_valid:
             raise LicenseError(f"line {verdict.line.line} cannot be signed: {verdict.message}")
+    if len(own) != len(chosen):
+        raise LicenseError("a line cannot be signed: printed, it reads as something else")
     return signed
 
 
