@@ -63,6 +63,7 @@ def test_interrupted_it_cleans_up(tmp_path, how):
                 break
         assert len(processes_in(tmp_path)) >= 3
         demo.send_signal(how)
+        demo.send_signal(how)  # an impatient second one must not stop the cleaning up
         rest = demo.stdout.read()
         status = demo.wait(PATIENCE_S)
     assert status == 130, rest

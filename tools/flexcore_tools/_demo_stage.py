@@ -50,8 +50,8 @@ class Stage:
     """The folder and the processes. ``end()`` takes down what is left, whatever happened."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="flexcore-demo-"))
         self.addresses = _free_addresses()
+        self.folder = Path(tempfile.mkdtemp(prefix="flexcore-demo-"))
         self.servers: dict[str, subprocess.Popen[bytes]] = {}
         self.applications: list[Application] = []
         self._files: list[Any] = []

@@ -13,6 +13,7 @@ import datetime
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from flexcore import timing
 from flexcore.wire.messages import SeatRow
@@ -54,15 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play the demo; whatever happens, leave no process and no file behind (but see --keep)."""
-    with _terminated_like_interrupted():
-        stage = Stage()
+    with _interrupted_once(), contextlib.ExitStack() as stack:
         try:
+            stage = Stage()
+            stack.callback(stage.end)
             return Demo(stage).play(keep=args.keep)
         except DemoFailed as failed:
             print(f"\nThe demo cannot go on: {failed}", flush=True)
             return 1
-        finally:
-            stage.end()
 
 
 class Demo:
@@ -337,14 +337,17 @@ def _quoted(word: str) -> str:
 
 
 @contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does, so that it cleans up."""
+def _interrupted_once() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does; a second one does not stop the cleaning
+    up, which takes seconds."""
+    before: dict[int, Any] = {}
 
     def interrupt(number: int, frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {}
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None:
             before[number] = signal.signal(number, interrupt)

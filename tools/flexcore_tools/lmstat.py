@@ -58,13 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the status of every alternative of the path; the worst gives the exit status."""
     print_anything()
+    places = find(args.path, args.timeout)
     if not args.json:
         from flexcore.report.lmstat import header_lines
 
         wall = time.time()
         _write(header_lines(wall, _utc_offset_s(wall), detecting=args.path is None))
     worst = 0
-    for number, where in enumerate(find(args.path, args.timeout)):
+    for number, where in enumerate(places):
         if number and not args.json:
             from flexcore.report.lmstat import SEPARATOR
 
