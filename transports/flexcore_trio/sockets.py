@@ -56,16 +56,19 @@ class DialResult:
 
 
 def open_listeners(
-    addresses: Sequence[str], port: int, *, retry_s: float = BIND_RETRY_S,
+    addresses: Sequence[str], port: int, *, retry_s: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[socket.socket]:  # fmt: skip
-    """Listen on every address (literal ones). A port in use is tried for ``retry_s`` seconds.
+    """Listen on every address (literal ones).
+
+    A port in use is tried for ``retry_s`` seconds, BIND_RETRY_S where not given.
 
     Raises ConfigurationError that says which address, why, and who holds the port where the system
     tells. With several addresses, those of a family that the machine lacks are left out.
     """
     listeners: list[socket.socket] = []
-    tries = max(1, round(retry_s / BIND_PAUSE_S) + 1)
+    patience_s = BIND_RETRY_S if retry_s is None else retry_s
+    tries = max(1, round(patience_s / BIND_PAUSE_S) + 1)
     try:
         for address in addresses:
             for attempt in range(tries):
