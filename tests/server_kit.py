@@ -63,6 +63,7 @@ class FakeQuorum:
         self.handing_over = False
         self.terms_seen: list[int] = []
         self.events: list[Any] = []
+        self.links: dict[int, Any] = {}
         self.actions: deque[Any] = deque()
         self.term = 0
         self.state = "waiting"

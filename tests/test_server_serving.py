@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from flexcore.identity import Rank
+from flexcore.identity import Boot, Endpoint, Rank
 from flexcore.wire.messages import (
+    Beat,
     CheckedIn,
     Checkout,
     ClientHello,
@@ -13,6 +14,7 @@ from flexcore.wire.messages import (
     Granted,
     HeartbeatReply,
     NotServing,
+    PeerFrame,
     Refusal,
     ServerHello,
     SessionReply,
@@ -289,6 +291,30 @@ def test_a_higher_term_silences_until_a_round() -> None:
     kit.quorum.confirm()
     (reply,) = kit.said(ann.conn)
     assert isinstance(reply, SessionReply)
+
+
+def test_a_term_of_another_triad_silences_once() -> None:
+    kit = Kit()
+    ann = kit.client(opened=False)
+    ann.term_seen = 50
+    kit.quorum.auto = False
+    ann.open()
+    ann.heartbeat()
+    assert kit.quorum.terms_seen == [50]
+    kit.quorum.auto = True
+    assert [type(message) for message in kit.said(ann.conn)] == [SessionReply, HeartbeatReply]
+    assert isinstance(ann.checkout(), Granted)
+    assert kit.quorum.terms_seen == [50]
+
+
+def test_what_no_quorum_knows_as_a_peer_is_closed() -> None:
+    kit = Kit()
+    conn = kit.connect(hello=False)
+    me = Endpoint(1, Boot(1, b"b" * 16))
+    kit.send(conn, PeerFrame(b"", 0, me, me, Beat(1)))
+    kit.turn()
+    assert len(kit.quorum.events) == 1
+    assert conn in kit.closed
 
 
 def test_report_is_for_anyone_at_any_time() -> None:

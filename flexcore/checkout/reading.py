@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flexcore.licensefile import LicenseFile
 
 SECOND_FEATURE = "another FEATURE line of this name stands above it"
+NOT_YET = "PACKAGE and UPGRADE lines have no effect in this version"
 POOL_NAME_MAX = 200
 COPY = "it is a copy of a line above it"
 
@@ -42,6 +43,11 @@ def read_rights(license: LicenseFile, keys: Iterable[VerifyingKey], *, vendor: s
     ] + [
         _rejected(each.line, COPY if each.reason == "copy" else SECOND_FEATURE, is_error=False)
         for each in selection.ignored
+    ]
+    rejected += [
+        Rejected(feature=line.name, version=line.version, count=0, why=NOT_YET, is_error=False)
+        for line in report.valid_lines
+        if line.vendor.lower() == vendor.lower() and not isinstance(line, FeatureLine)
     ]
     return make_rights(
         (_line(line) for line in selection.lines), vendor=vendor, rejected=rejected,

@@ -11,7 +11,18 @@ NEW, CLIENT, PEER = range(3)
 class ServerConnection:
     """One connection, accepted or dialled. Plain slots: there are ten thousands, and they change."""
 
-    __slots__ = ("conn", "held", "kept", "kind", "local", "nonce", "quiet_since", "remote", "session")
+    __slots__ = (
+        "conn",
+        "held",
+        "kept",
+        "kind",
+        "local",
+        "nonce",
+        "quiet_since",
+        "remote",
+        "session",
+        "shown_term",
+    )  # fmt: skip
 
     def __init__(
         self, conn: int, kind: int, *, nonce: bytes, local: bool, remote: str, now: float
@@ -26,15 +37,18 @@ class ServerConnection:
         self.held = 0
         self.kept = 0
         self.quiet_since = now
+        self.shown_term = 0
+        """The highest term above this reign's that was shown here."""
 
     def copy(self) -> ServerConnection:
         """Return a twin."""
         twin = ServerConnection(self.conn, self.kind, nonce=self.nonce, local=self.local,
                                 remote=self.remote, now=self.quiet_since)  # fmt: skip
         twin.session, twin.held, twin.kept = self.session, self.held, self.kept
+        twin.shown_term = self.shown_term
         return twin
 
     def fingerprint(self, now: float) -> Hashable:
         """Return what decides its future."""
         return (self.conn, self.kind, self.nonce, self.local, self.session, self.held, self.kept,
-                self.quiet_since - now)  # fmt: skip
+                self.quiet_since - now, self.shown_term)  # fmt: skip

@@ -34,7 +34,6 @@ from flexcore.quorum import QuorumMachine, StoredState
 from flexcore.quorum import events as q
 from flexcore.wire.messages import (
     PROTOCOL_VERSION,
-    AdminReply,
     AdminRequest,
     Checkin,
     Checkout,
@@ -54,6 +53,7 @@ from flexcore.wire.messages import (
 )
 
 from .actions import DialPeer, Halt, Persist, ServerAction
+from .administration import answer_admin
 from .config import ServerConfig
 from .connections import CLIENT, NEW, PEER, ServerConnection
 from .desk import ClientDesk, DeskMessage, ProtocolMistake
@@ -236,10 +236,13 @@ class ServerNode:
         if connection.kind == CLIENT:
             self._client(connection, kind, message)
         elif kind is PeerFrame:
-            if connection.kind == NEW:
+            was_new = connection.kind == NEW
+            if was_new:
                 connection.kind = PEER
                 self._silence.strangers -= 1
             self._tell(q.PeerFrameReceived(link=conn, frame=message))  # type: ignore[arg-type]
+            if was_new and conn not in self._quorum.links:
+                self._drop(conn)  # no peer of ours: it shall not stay for ever
         elif connection.kind == NEW and kind is ClientHello:
             self._client_hello(connection, message)  # type: ignore[arg-type]
         else:
@@ -258,20 +261,24 @@ class ServerNode:
         connection.kind = CLIENT
         self._silence.strangers -= 1
         self._silence.is_client(connection.conn, self._now)
-        self._note_term(message.term_seen)
+        self._note_term(connection, message.term_seen)
         self._outbox.send(connection.conn, ServerHello(
             PROTOCOL_VERSION, config.software, connection.nonce, config.served_vendor,
             config.servers, self.report(), config.client_lease_s, self._wall,
             self._quorum.config.membership_digest,
         ))  # fmt: skip
 
-    def _note_term(self, term: int) -> None:
-        if term > self._desk.term and self._serving:
+    def _note_term(self, connection: ServerConnection, term: int) -> None:
+        """Doubt once for each connection and term: a client of a triad that was formed anew, whose terms
+        began again, shows its higher one with every message, and must not silence the master for ever.
+        """
+        if self._serving and term > self._desk.term and term > connection.shown_term:
+            connection.shown_term = term
             self._quorum.note_term_seen(term, self._now)
 
     def _client(self, connection: ServerConnection, kind: type, message: Message) -> None:
         if kind in _SHOWS_TERM:
-            self._note_term(message.term_seen)  # type: ignore[union-attr]
+            self._note_term(connection, message.term_seen)  # type: ignore[union-attr]
         elif kind is StatusRequest and message.what == REPORT:  # type: ignore[union-attr]
             self._outbox.send(connection.conn, StatusReport(message.seq, self.report()))  # type: ignore[union-attr]
             return
@@ -287,6 +294,11 @@ class ServerNode:
             self._waiting.keep_or_redirect(connection, message, self._now)  # type: ignore[arg-type]
         else:
             self._attend(connection, kind, message, self._now)  # type: ignore[arg-type]
+
+    def _may_decide(self) -> bool:
+        """Whether leases may be ended: not in doubt, not while handing over (what ends that wakes us)."""
+        quorum = self._quorum
+        return self._serving and quorum.accepting and quorum.may_answer(self._now)
 
     def _must_wait(self, connection: ServerConnection, kind: type) -> bool:
         """Whether a message cannot be attended to now (rules 5, 10 and 14); order is kept."""
@@ -329,7 +341,7 @@ class ServerNode:
         self._serving = False
         self._desk.stop()
         for connection in self._connections.values():
-            connection.held = 0
+            connection.held = connection.shown_term = 0
             if connection.session is not None:
                 connection.session = None
                 self._waiting.redirect(connection.conn, 0, successor=successor)
@@ -337,20 +349,11 @@ class ServerNode:
     # --- administration ---------------------------------------------------------------------------
 
     def _admin(self, connection: ServerConnection, message: AdminRequest) -> None:
-        """Only from this machine until administrators have keys (design.md section 7)."""
-        send = self._outbox.send
-        scope = message.arguments[0] if message.arguments else ""
-        if not connection.local:
-            hosts = tuple(server.host for server in self._config.servers)
-            code = int(ErrorCode.NOT_ON_SERVER_MACHINE)
-            send(connection.conn, AdminReply(message.seq, code, text_of(code), hosts))
-        elif message.verb == "down" and scope in ("all", "one"):
-            send(connection.conn, AdminReply(message.seq, 0, ""))
+        reply, scope = answer_admin(self._config, connection, message)
+        self._outbox.send(connection.conn, reply)
+        if scope:
             self.stop(scope, f"{message.user[:64]}@{message.host[:64]}", remote=connection.remote,
                       now=self._now, wall=self._wall)  # fmt: skip
-        else:
-            code = int(ErrorCode.REQUEST_NOT_SUPPORTED)
-            send(connection.conn, AdminReply(message.seq, code, text_of(code)))
 
     @closes_on_error
     def stop(
@@ -384,7 +387,7 @@ class ServerNode:
             self._journal.next_timeout(),
             self._silence.next_timeout(),
             self._waiting.next_timeout(),
-            self._desk.next_timeout() if self._serving else None,
+            self._desk.next_timeout() if self._may_decide() else None,
         ]
         due = [at for at in dues if at is not None]
         return min(due) if due else None
@@ -397,8 +400,8 @@ class ServerNode:
         self._pump()
         for conn, text in self._silence.pop_silent(self._connections, now):
             self._turn_away(conn, ErrorCode.CANNOT_READ, text)
-        self._waiting.redirect_kept(now - self._config.limits.kept_s)
-        if self._serving and self._quorum.accepting and self._quorum.may_answer(now):
+        self._waiting.redirect_late(now)
+        if self._may_decide():
             self._desk.end_due_leases(now=now, wall=wall)
         self._journal.handle_timeout(now, wall)
 

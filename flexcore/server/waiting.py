@@ -65,23 +65,29 @@ class WaitingRoom:
             conn, NotServing(seq, said.term, reason or said.reason, said.until_s, master)
         )
 
-    def redirect_kept(self, until: float) -> None:
-        """Redirect what was kept at *until* or before."""
-        for _, connection, message in self.take(until):
+    def redirect_late(self, now: float) -> None:
+        """Redirect what has waited long enough."""
+        for _, connection, message in self._take(now, self._config.limits.kept_s):
             self.redirect(connection.conn, message.seq)
 
     def redirect_if_elsewhere(self, now: float) -> None:
         """Redirect everything if another server is known to serve."""
         if self._serves_elsewhere(self._quorum.report().master):
-            self.redirect_kept(now)
+            for _, connection, message in self.take(now):
+                self.redirect(connection.conn, message.seq)
 
     def _serves_elsewhere(self, master: Rank | None) -> bool:
         return master is not None and master != self._config.rank
 
-    def take(self, until: float) -> list[tuple[float, ServerConnection, DeskMessage]]:
-        """Take what was kept at *until* or before, in order, as far as its connections live."""
+    def take(self, now: float) -> list[tuple[float, ServerConnection, DeskMessage]]:
+        """Take everything, each with the time of its receipt, as far as the connections live."""
+        return self._take(now, 0.0)
+
+    def _take(
+        self, now: float, waited_s: float
+    ) -> list[tuple[float, ServerConnection, DeskMessage]]:
         taken = []
-        while self._kept and self._kept[0][0] <= until:
+        while self._kept and self._kept[0][0] + waited_s <= now:
             at, conn, message = self._kept.popleft()
             connection = self._connections.get(conn)
             if connection is not None:

@@ -1,0 +1,30 @@
+"""What administrators may ask of a server, and who may ask."""
+
+from __future__ import annotations
+
+from flexcore.codes import ErrorCode, text_of
+from flexcore.wire.messages import AdminReply, AdminRequest
+
+from .config import ServerConfig
+from .connections import ServerConnection
+
+
+def answer_admin(
+    config: ServerConfig, connection: ServerConnection, message: AdminRequest
+) -> tuple[AdminReply, str]:
+    """Return the answer and, if this server is to stop, 'one' or 'all', else ''.
+
+    Only from this machine until administrators have keys (design.md section 7); from elsewhere the
+    answer is -119 with the hosts to log in to.
+    """
+    scope = message.arguments[0] if message.arguments else ""
+    if not connection.local:
+        hosts = tuple(server.host for server in config.servers)
+        return _refusal(message.seq, ErrorCode.NOT_ON_SERVER_MACHINE, hosts), ""
+    if message.verb == "down" and scope in ("all", "one"):
+        return AdminReply(message.seq, 0, ""), scope
+    return _refusal(message.seq, ErrorCode.REQUEST_NOT_SUPPORTED, ()), ""
+
+
+def _refusal(seq: int, code: ErrorCode, lines: tuple[str, ...]) -> AdminReply:
+    return AdminReply(seq, int(code), text_of(code), lines)
