@@ -24,7 +24,7 @@ from flexcore.keys import SigningKey
 from flexcore.licensefile import parse_license, sign_license
 from flexcore.wire import messages as wire
 from flexcore.wire.connection import Connection
-from tests.client_fakes import FakeTriad, World
+from tests.client_fakes import FakeServer, FakeTriad, World
 
 # --- rule 23 --------------------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ def drive(chunk: int) -> list[str]:
     world = World(FakeTriad("pat", "lee", "terry", master=1))
     client = LicenseClient(world.config, entropy=bytes(32), now=0.0)
     servers = {s.address: s for s in world.triads[0].servers}
-    ends: dict[int, tuple[object, Connection]] = {}
+    ends: dict[int, tuple[FakeServer, Connection]] = {}
     out: list[str] = []
     client.checkout("f1", now=0.0)
     now = 0.0
@@ -246,7 +246,9 @@ def test_garbage_bytes_abort_and_raise_nothing():
     client.receive_event(DataReceived(conn=connect.conn, data=b"more"), now=0.1)
     client.receive_event(ConnectionEnded(conn=connect.conn), now=0.1)
     client.receive_event(ConnectFailed(conn=999, error="?"), now=0.1)
-    assert client.next_timeout() > 0.1
+    timeout = client.next_timeout()
+    assert timeout is not None
+    assert timeout > 0.1
 
 
 def test_bytes_copied_in_the_middle_of_a_frame():
@@ -254,6 +256,7 @@ def test_bytes_copied_in_the_middle_of_a_frame():
     client = LicenseClient(world.config, entropy=bytes(32), now=0.0)
     client.checkout("f1", now=0.0)
     connect = client.next_action()
+    assert isinstance(connect, Connect)
     client.receive_event(ConnectionMade(conn=connect.conn), now=0.0)
     client.next_action()
     server = world.triads[0].servers[0]

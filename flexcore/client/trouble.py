@@ -63,6 +63,12 @@ def _no_quorum(
     idle.sort(key=lambda link: order.index(link.address) if link.address in order else len(order))
     code = int(ErrorCode.VENDOR_DOWN)
     reasons = [link.report.reason for link in idle if link.report and link.report.reason]
+    if not reasons:
+        reasons = [
+            f"{master.port}@{master.host} is said to be the master, and does not answer"
+            for link in idle
+            if link.report and (master := site.search.address_of(link.report.master_rank))
+        ]
     text = describe(code) + (f" {reasons[0][:SAID_MAX]}" if reasons else "")
     waits = [
         link.report.until_s - (now - link.report_at)
