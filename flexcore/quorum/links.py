@@ -291,6 +291,8 @@ class Links(Base):
         else:
             link.boot = boot
             link.greeted = True
+            if peer.redial_at is not None and not self._dialled(peer):
+                peer.redial_at = min(peer.redial_at, now)  # it is there now: no need to wait for the next try
             nonce = self._fresh_nonce()
             link.voter_nonces = (*link.voter_nonces[-1:], nonce)
             if self._believable(peer, boot):

@@ -16,8 +16,8 @@ An Append of one's own or a higher term replaces the promise at once: its sender
 **Rule 2.** The grantor names the length; the master uses the smaller of that and its own TO.
 
 **Rule 8, waiting.** A server that lost its state may have promised anybody anything: until the longest TO that it heard
-of has passed since its boot it promises nobody but the master it recovered from, or the sender of an Append of a higher
-term. The wait is durable (see ``HardState.no_promise_s``).
+of has passed since its boot it promises nobody but the sender of an Append of a higher term (or is bound to the master it
+recovered from: see :mod:`flexcore.quorum.recovery`). The wait is durable (see ``HardState.no_promise_s``).
 
 Shown by ``tests/test_quorum_rules.py`` and by the simulation's mutants ``restart_forgets_promise``,
 ``vote_for_self_without_being_free``, ``lease_longer_than_promise``, ``recovery_without_wait``.
@@ -38,7 +38,6 @@ class Promises(Links):
         self.promise_until = now
         self.promise_void = False
         self.no_promise_before = now
-        self.recovered_from: Endpoint | None = None
         self.recovered_term = 0
         promised = self.hard.promised_to
         if promised is not None and promised.rank == self.rank:
@@ -104,11 +103,11 @@ class Promises(Links):
             and same_process(release.to, candidate)
         )
 
-    def _may_promise(self, to: Endpoint, term: int, now: float) -> bool:
+    def _may_promise(self, term: int, now: float) -> bool:
         """Rule 8, the wait after recovery."""
         if now >= self.no_promise_before:
             return True
-        return same_process(to, self.recovered_from) or term > self.recovered_term
+        return term > self.recovered_term
 
     def free_in_s(self, now: float) -> float:
         """How long until the promise in force has run out."""

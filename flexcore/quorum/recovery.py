@@ -11,8 +11,14 @@ after the question proves that no other master had been elected by then with tha
 the lost one. Why the copied log then holds every acknowledged entry: each was durable at two of three; if one of these was
 the lost disk, the other is the master of (a), or one of the two asked in (b).
 
-After either, the vote of the highest term heard is SPENT, and no promise is given but to the master of (a) or by an Append
-of a higher term, until the longest TO heard of has passed since boot: the lost state may have promised. That wait is durable.
+After either, the vote of the highest term heard is SPENT. The lost state may have promised. After (b) it may have promised
+anybody: no promise is given, but by an Append of a higher term, until the longest TO heard of has passed since boot; that
+wait is durable. After (a) it is enough to be *bound to the master of (a)* for the longest TO, and here we depart from
+protocol.md, which waits in both cases: only the primary and the secondary can serve. The third server acknowledged the
+master's term after our question, so if it ever served on a promise of ours, that is over (it stepped down), and if it had
+stood in a later term with our lost vote, it could not have acknowledged this one. So the only process that may still count
+on a promise of ours is the master of (a); being bound to it is what the lost state was at most, and rule 6 frees us from it
+by evidence as from any promise. Without this a triad could not fail over in the first TO after its third server had joined.
 
 **Rule 9.** Blank servers form a triad after TO + L (the longest that any licence file may set: the interval is not signed)
 from the later boot, or at once on the administrator's word. The proposal is a vote: it carries a fresh ``triad_id``, which
@@ -338,10 +344,8 @@ class Recovery(Handover):
                 ]
             )
         )
-        self.hard.promised_to = None
-        self.recovered_from = goal[2]
         self.recovered_term = self.hard.term
-        self._wait_after_recovery(now)
+        self._bind_after_recovery(goal[2], now)
         self._become_member(now)
         self._notice(
             "recovered", f"copied {ledger.last.index} entries from {pull.peer.word}", pull.peer
@@ -353,13 +357,20 @@ class Recovery(Handover):
         self.hard.voted_for = SPENT
         self._touch_hard()
 
-    def _wait_after_recovery(self, now: float) -> None:
-        """Rule 8: until the longest TO has passed since boot; durable, so that a restart begins it anew."""
+    def _bind_after_recovery(self, master: Endpoint | None, now: float) -> None:
+        """Rule 8: what the lost state may have promised. (a): bind ourselves to that master; (b): wait."""
         longest = max(self.longest_heard_s, self.ledger.state.longest_timeout_s)
+        self._touch_hard()
+        if master is not None:
+            self.hard.promised_to = master
+            self.hard.promise_len_s = longest
+            self.promise_until = now + longest
+            self.promise_void = False
+            return
+        self.hard.promised_to = None
         self.no_promise_before = max(self.no_promise_before, self.boot_at + longest)
         if self.no_promise_before > now:
             self.hard.no_promise_s = longest
-            self._touch_hard()
 
     def _wait_over(self, now: float) -> None:
         if self.hard.no_promise_s > 0 and now >= self.no_promise_before and self.hard.member:

@@ -331,7 +331,7 @@ class Rounds(Promises):
             slow
             or peer.twice
             or self._deaf(now)
-            or not self._may_promise(frame.sender, frame.term, now)
+            or not self._may_promise(frame.term, now)
         ):
             return 0.0
         return self._promise(frame.sender, now)
