@@ -10,6 +10,7 @@ from flexcore import timing
 from flexcore.hostid import ANY, DEMO, KNOWN_KINDS, OTHER, parse_hostids
 
 from .lines import (
+    AnyLine,
     Attribute,
     FeatureLine,
     LicenseFile,
@@ -288,6 +289,9 @@ def _about_upgrade(line: UpgradeLine, license: LicenseFile) -> Iterator[Problem]
 
 
 def _about_features(license: LicenseFile) -> Iterator[Problem]:
+    if license.servers and not any(_is_feature(line) for line in license.lines):
+        last = license.servers[-1].line
+        yield _warning(last, "no-features", "no feature line: the servers have nothing to serve")
     for ignored in select_features(license.features, license.hostids).ignored:
         if ignored.reason == "copy":
             yield _warning(
@@ -303,6 +307,12 @@ def _about_features(license: LicenseFile) -> Iterator[Problem]:
                 "only the first of a name counts",
                 "the publisher adds licences with INCREMENT lines",
             )  # fmt: skip
+
+
+def _is_feature(line: AnyLine) -> bool:
+    if isinstance(line, OtherLine):
+        return line.kind is OtherKind.BROKEN and line.keyword not in ("SERVER", "VENDOR", "DAEMON")
+    return isinstance(line, FeatureLine)
 
 
 def format_problems(problems: Sequence[Problem], name: str) -> str:
