@@ -260,9 +260,13 @@ class ClientTransportSuite:
     def test_a_callback_may_check_out_again(self, transport, triad):
         """From inside of the callback nobody else drives the client: it must not wait for itself."""
         again: list[Any] = []
-        with transport.open(
-            triad.path, on_loss=lambda seat, why: again.append(client.checkout("f1"))
-        ) as client:
+        clients: list[Any] = []
+
+        def lost(*_: object) -> None:
+            again.append(clients[0].checkout("f1"))
+
+        with transport.open(triad.path, on_loss=lost) as client:
+            clients.append(client)
             seat = client.checkout("f1")
             with triad.lock:
                 triad.sockets[0].push(wire.SeatsLost(1, (seat.handle,), -63, "removed"))

@@ -1,0 +1,163 @@
+"""The blocking client and ``flexcore run`` against a triad of real processes (issue, "done when" 3 and 4)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+import flexcore_sync
+from flexcore.identity import Rank
+from tests.real.triad import FLEXCORE, running, until
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs 127.0.0.2 and .3, and signals"),
+]
+
+P, S, T = Rank
+
+
+@pytest.fixture
+def triad(tmp_path):
+    with running(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def serving(triad):
+    triad.start(P, S, T)
+    triad.until_all_follow(P)
+    return triad
+
+
+def connect(triad, **options):
+    return flexcore_sync.connect(triad.path, keys=[triad.key.verifying_key], **options)
+
+
+def held(triad):
+    return sorted((s.user, s.host, s.display, s.feature, s.handle, s.started) for s in triad.seats())
+
+
+@pytest.mark.parametrize("keep_alive", ["thread", "none"])
+def test_checkout_and_checkin(serving, keep_alive):
+    with connect(serving, keep_alive=keep_alive) as client:
+        with client.checkout("f1", "1.0", count=2) as seat:
+            (row,) = serving.seats()
+            assert (row.handle, row.count, row.started) == (seat.handle, 2, seat.started)
+            with pytest.raises(flexcore_sync.CheckoutDenied) as denied:
+                client.checkout("f1", count=2)
+            assert denied.value.code == -4
+        until("it is back", lambda: serving.seats() == [])
+        client.checkout("f2")
+    assert serving.seats() == []
+
+
+def test_kill_of_the_master(serving):
+    losses = []
+    with connect(serving, on_loss=lambda *what: losses.append(what)) as client:
+        seat = client.checkout("f1")
+        before = held(serving)
+        serving.kill(P)
+        begun = time.monotonic()
+        second = client.checkout("f1", wait_s=30.0)
+        took = time.monotonic() - begun
+        assert seat.held
+        assert second.held
+        assert losses == []
+        assert set(before) < set(held(serving))
+        assert took < 10.0  # promised is a second; asserted with ten times the margin
+
+
+def test_a_frozen_master(serving):
+    with connect(serving) as client:
+        seat = client.checkout("f1")
+        serving.freeze(P)
+        begun = time.monotonic()
+        second = client.checkout("f1", wait_s=60.0)
+        took = time.monotonic() - begun
+        assert seat.held
+        assert second.held
+        assert took < 10.0 * (serving.timeout_s + 1.0)
+        serving.thaw(P)
+        time.sleep(1.0)
+        assert seat.held
+        assert len(serving.seats()) == 2
+
+
+def test_each_server_killed_and_started_again(serving):
+    losses = []
+    with connect(serving, on_loss=lambda *what: losses.append(what)) as client:
+        seats = [client.checkout("f1"), client.checkout("f2")]
+        for rank in (P, S, T):
+            serving.kill(rank)
+            serving.until_master()
+            assert client.checkout("f1", wait_s=30.0).held
+            client.seats[-1].checkin()
+            serving.start(rank, first_start=False)
+            serving.until_all_follow(serving.until_master())
+        assert all(seat.held for seat in seats)
+        assert losses == []
+
+
+def test_restart_of_all_three(serving):
+    with connect(serving) as client:
+        seat = client.checkout("f1")
+        before = held(serving)
+        for rank in Rank:
+            serving.kill(rank)
+        with pytest.raises(flexcore_sync.NoServerReachable):
+            client.checkout("f1", wait_s=0.5)
+        assert seat.held
+        serving.start(P, S, T, first_start=False)
+        serving.until_master()
+        assert client.checkout("f2", wait_s=30.0).held
+        assert seat.held
+        assert set(before) < set(held(serving))
+
+
+def test_no_quorum_is_told(triad):
+    triad.start(P)
+    with connect(triad) as client, pytest.raises(flexcore_sync.NoQuorum) as silence:
+        client.checkout("f1", wait_s=1.5)
+    assert silence.value.code == -97
+
+
+def test_run_rides_out_a_failover(serving):
+    command = [
+        *FLEXCORE, "run", "-c", serving.path, "-f", "f1", "--vendor-key", str(serving.key_file), "--",
+        sys.executable, "-c", "print('up', flush=True); input(); print('done')",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        serving.kill(P)
+        serving.until_master(S)
+        assert len(serving.seats()) == 1
+        process.stdin.write("go on\n")
+        process.stdin.close()
+        assert process.stdout.readline() == "done\n"
+        assert process.wait(30) == 0
+    until("it is back", lambda: serving.seats() == [])
+
+
+def test_a_killed_application_frees_its_licences(serving):
+    process = subprocess.Popen(
+        [sys.executable, "-c",
+         "import sys, flexcore_sync\n"
+         "client = flexcore_sync.connect(sys.argv[1], vendor='demo')\n"
+         "seat = client.checkout('f1')\nprint('up', flush=True)\ninput()", serving.path],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        assert len(serving.seats()) == 1
+        process.kill()
+        process.wait()
+    until("the grace is over", lambda: serving.seats() == [])
