@@ -182,14 +182,16 @@ class Shell:
             "TZ": "UTC",
         }
         (folder / "work").mkdir()
-        self.bash = subprocess.Popen(
-            ["bash", "--norc", "--noprofile"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=folder / "work",
-            env=environment,
-            start_new_session=True,
-        )
+        with (folder / "shell-errors").open("wb") as own_words:  # of jobs that ended
+            self.bash = subprocess.Popen(
+                ["bash", "--norc", "--noprofile"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=own_words,
+                cwd=folder / "work",
+                env=environment,
+                start_new_session=True,
+            )
 
     def run(self, command: str, number: int) -> tuple[int, str]:
         """Status and output (both streams, as a reader sees them) of *command*."""
@@ -223,6 +225,7 @@ class Shell:
 
     def to_reader(self, text: str) -> str:
         """What the machine says, with the documented port and host name."""
+        text = re.sub(r"^bash: line \d+: +\d+ (Killed|Terminated) .*\n", "", text, flags=re.MULTILINE)  # a job's end
         text = re.sub(rf"\b{self.port}\b", DOCUMENTED_PORT, text)
         return re.sub(rf"(?<![\w.-]){re.escape(self.host)}(?![\w-])", DOCUMENTED_HOST, text)
 
