@@ -19,6 +19,15 @@ pytestmark = [
 
 P, S, T = Rank
 
+APPLICATION = """
+import sys
+import flexcore_sync
+client = flexcore_sync.connect(sys.argv[1], vendor="demo")
+seat = client.checkout("f1")
+print("up", flush=True)
+input()
+"""
+
 
 @pytest.fixture
 def triad(tmp_path):
@@ -148,10 +157,7 @@ def test_run_rides_out_a_failover(serving):
 
 def test_a_killed_application_frees_its_licences(serving):
     process = subprocess.Popen(
-        [sys.executable, "-c",
-         "import sys, flexcore_sync\n"
-         "client = flexcore_sync.connect(sys.argv[1], vendor='demo')\n"
-         "seat = client.checkout('f1')\nprint('up', flush=True)\ninput()", serving.path],
+        [sys.executable, "-c", APPLICATION, serving.path],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with process:

@@ -26,7 +26,8 @@ from flexcore.errors import (
     SearchPathError,
 )
 from flexcore.keys import VerifyingKey
-from flexcore_sync.client import Client, Seat, connect
+from flexcore_sync.client import Client, connect
+from flexcore_sync.seat import Seat
 
 __all__ = [
     "CheckoutDenied",

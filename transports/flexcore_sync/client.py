@@ -1,4 +1,4 @@
-"""What an application uses: :func:`connect`, :class:`Client`, :class:`Seat`."""
+"""What an application uses: :func:`connect` and :class:`Client`."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from flexcore.errors import (
     NotOneTriad,
 )
 from flexcore.keys import VerifyingKey
-from flexcore.override import override
 from flexcore_host import clock, whoami
 from flexcore_sync.engine import SLEEP_MAX_S, Engine
 from flexcore_sync.paths import find_servers
+from flexcore_sync.seat import Seat
 
 TIMEOUT_S = 10.0
 """How long a checkout waits for a server, and a server's answer, where the caller says nothing."""
@@ -54,7 +54,7 @@ _BESIDE_S = 0.05
 
 _log = logging.getLogger("flexcore_sync")
 
-OnLoss = Callable[["Seat", LicenseLost], None]
+OnLoss = Callable[[Seat, LicenseLost], None]
 OnState = Callable[[StateChanged], None]
 
 
@@ -120,81 +120,6 @@ def _word(text: str | None) -> str:
     """What lmstat can show: it is split at blanks by everybody who reads it."""
     shown = "".join(c if c.isprintable() and not c.isspace() else "_" for c in (text or "").strip())
     return shown[:128]
-
-
-class Seat:
-    """Licences that were checked out. A context manager: they are given back at its end."""
-
-    def __init__(self, client: Client, granted: Granted) -> None:
-        self._client = client
-        self._granted = granted
-        self._lost: LicenseLost | None = None
-        self._returned = False
-
-    @property
-    def handle(self) -> int:
-        """The handle that lmstat shows."""
-        return self._granted.handle
-
-    @property
-    def feature(self) -> str:
-        return self._granted.feature
-
-    @property
-    def version(self) -> str:
-        """The version that was granted."""
-        return self._granted.version
-
-    @property
-    def count(self) -> int:
-        """How many licences."""
-        return self._granted.count
-
-    @property
-    def started(self) -> float:
-        """When it was granted: epoch seconds, the same after any failover."""
-        return self._granted.started
-
-    @property
-    def held(self) -> bool:
-        """Whether it is held at this very moment: not given back, not lost, and confirmed within the lease."""
-        return not self._returned and self._lost is None and self._client._believes(self._granted)
-
-    @property
-    def lease_left_s(self) -> float:
-        """How much longer it is held if no licence server confirms it any more."""
-        return self._client._lease_left_s(self._granted) if self.held else 0.0
-
-    @property
-    def lost(self) -> LicenseLost | None:
-        """Why it was lost, None if it was not."""
-        return self._lost
-
-    def require(self) -> None:
-        """Raise :class:`~flexcore.errors.LicenseLost` unless it is held."""
-        if self._lost is not None:
-            raise self._lost
-        if self._returned:
-            raise LicenseLost(self.feature, self.handle, "it was given back")
-        if not self.held:
-            raise LicenseLost(self.feature, self.handle, self._client._why_not_held())
-
-    def checkin(self) -> None:
-        """Give it back; once more is harmless. It is not held from here on. Does not wait for the server."""
-        self._client._check_in(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.checkin()
-
-    @override
-    def __repr__(self) -> str:
-        return f"<Seat {self.feature} handle {self.handle} {'held' if self.held else 'not held'}>"
 
 
 class Client:
