@@ -108,6 +108,13 @@ def _least(hint: Any) -> Any:
     return hint(*map(_least, typing.get_type_hints(hint).values()))
 
 
+def test_whatever_kind_of_bytes_is_read() -> None:
+    message = m.ResumeSession(1, b"session", b"proof", 2)
+    kinds: tuple[Any, ...] = (bytes, bytearray, memoryview)
+    for kind in kinds:
+        assert same(decode(kind(encode(message))), message)
+
+
 def test_a_rank_arrives_as_a_number() -> None:
     address = Endpoint(Rank.SECONDARY, Boot(1, b"boot"))
     frame = m.PeerFrame(b"t", 1, address, address, m.Beat(1))

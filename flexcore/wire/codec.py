@@ -143,6 +143,7 @@ class TypeTable:
             raise RemoteProtocolError(
                 f"a {self._what} of {len(data)} bytes; at most {self._max_bytes}"
             )
+        data = bytes(data)  # of a bytearray, fields of type bytes would be bytearrays; else free
         try:
             (number,) = _NUMBER.unpack_from(data)
             cls = self._top.get(number)

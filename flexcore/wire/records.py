@@ -192,7 +192,7 @@ def _decode_value(kind: _Kind, i: int) -> list[str]:
         case "float":
             return [f"v{i} = x{i}", f"if x{i} - x{i} != 0.0: raise bad('a float is not finite')"]
         case "str":
-            return [f"q = p + x{i}", f"v{i} = str(data[p:q], 'utf-8')", "p = q"]
+            return [f"q = p + x{i}", f"v{i} = data[p:q].decode()", "p = q"]
         case "bytes":
             return [f"q = p + x{i}", f"v{i} = data[p:q]", "p = q"]
         case "record":
@@ -211,7 +211,7 @@ def _decode_items(inner: _Kind, i: int) -> list[str]:
         case "str":
             return [
                 f"v{i}, p = chunks(data, p, end, x{i})",
-                f"v{i} = tuple([str(e, 'utf-8') for e in v{i}])",
+                f"v{i} = tuple([e.decode() for e in v{i}])",
             ]
         case "bytes":
             return [f"v{i}, p = chunks(data, p, end, x{i})", f"v{i} = tuple(v{i})"]
