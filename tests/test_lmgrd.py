@@ -38,6 +38,7 @@ def lmgrd(tmp_path, port, capsys):
     class Run:
         folder = tmp_path
         said = ""
+        port = 0
         license_file = tmp_path / "demo.lic"
         state = tmp_path / "state"
 

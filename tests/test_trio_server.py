@@ -17,6 +17,7 @@ import trio.testing
 
 from flexcore.errors import ConfigurationError, StateError
 from flexcore.identity import Rank
+from flexcore.override import override
 from flexcore.quorum import PersistBatch
 from flexcore.server import CloseConnection, DialPeer, Halt, Persist, WriteLog
 from flexcore_trio import MemoryStore, ServerLoop, open_listeners, sockets
@@ -33,7 +34,7 @@ class FakeMachine:
         self.told = []
         self.turns = 0
         self.batches = []
-        self.actions = deque()
+        self.actions: deque[object] = deque()
         self.outgoing = []
         self.due_at = None
         self.received = {}
@@ -130,6 +131,7 @@ class ThreadStore(MemoryStore):
         self.failure = ""
         self.thread = None
 
+    @override
     def write(self, batch):
         self.thread = threading.current_thread()
         self.begun.set()
@@ -527,7 +529,7 @@ async def test_halt_sends_what_is_queued_closes_the_port_and_returns(running):
 
 def test_a_port_in_use_is_told_with_its_holder():
     (first,) = open_listeners(["127.0.0.2"], 0)
-    slept = []
+    slept: list[float] = []
     with first:
         port = first.getsockname()[1]
         with pytest.raises(ConfigurationError, match=rf"127\.0\.0\.2 port {port}.*in use"):

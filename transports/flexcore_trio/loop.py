@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol, assert_never
+from typing import NamedTuple, Protocol, TypeAlias, assert_never
 
 import trio
 
@@ -77,10 +77,8 @@ class Machine(Protocol):
     def next_action(self) -> ServerAction | None: ...
 
 
-class LogSink(Protocol):
-    """Where log lines go, a batch a turn: (daemon, text) pairs without a time."""
-
-    def __call__(self, lines: Sequence[tuple[str, str]]) -> None: ...
+LogSink: TypeAlias = Callable[[Sequence[tuple[str, str]]], None]
+"""Where log lines go, a batch a turn: (daemon, text) pairs without a time."""
 
 
 class Outcome(NamedTuple):

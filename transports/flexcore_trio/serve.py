@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from flexcore.errors import StateDamaged
+from flexcore.quorum import StateError as BadState
 from flexcore.server import LicenseServer, ServerConfig
 from flexcore_host import clock, entropy
 
@@ -32,12 +34,23 @@ async def serve(
 
     The listeners are open before the first message leaves (protocol.md section 2), and are closed
     here. ``task_status`` yields the loop, whose ``stop`` stops in order. Raises StateError when the
-    stored state cannot be used.
+    stored state cannot be used, with its place and what to do.
     """
-    machine = LicenseServer(
-        config, stored=store.load(), boot_id=draw(_ID_BYTES), triad_id=draw(_ID_BYTES),
-        now=now(), wall=wall(),
-    )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        stack.callback(_close_all, listeners)
+        stack.callback(store.close)
+        stored = store.load()
+        try:
+            machine = LicenseServer(
+                config, stored=stored, boot_id=draw(_ID_BYTES), triad_id=draw(_ID_BYTES),
+                now=now(), wall=wall(),
+            )  # fmt: skip
+        except (BadState, StateDamaged) as error:
+            raise StateDamaged(
+                f"{error} ({store.place}): start the version that wrote it, or delete the folder and"
+                " let the server recover from its peers"
+            ) from error
+        stack.pop_all()
     loop = ServerLoop(
         machine, store=store, listeners=listeners, log=log, timeout_s=config.timeout_s,
         now=now, wall=wall, draw=draw,

@@ -43,6 +43,10 @@ class Store(Protocol):
     def blocking(self) -> bool:
         """True if ``write`` may take time: it is then called off the loop's thread."""
 
+    @property
+    def place(self) -> str:
+        """Where the state is, for messages."""
+
     def load(self) -> StoredState | None:
         """Return what was stored, None where nothing was. Raises StateError."""
 
@@ -57,6 +61,7 @@ class MemoryStore:
     """``--state-dir none``: nothing survives the process; the triad's other two remember."""
 
     blocking = False
+    place = "memory"
 
     def load(self) -> StoredState | None:
         """Return None: a server without a disk starts blank and recovers from its peers."""
@@ -77,6 +82,11 @@ class SqliteStore:
     """
 
     blocking = True
+
+    @property
+    def place(self) -> str:
+        """The file."""
+        return self.path
 
     def __init__(self, path: str) -> None:
         self.path = path
