@@ -150,12 +150,7 @@ class Demo:
         self.act("The master is killed: kill -9 of the primary server")
         # A new application, which asks for the first time when the master is already dead.
         zoe = self.stage.application("zoe")
-        # A server that joined without state may not vote before one timeout has passed (protocol
-        # rule 8): a master killed in the first seconds of a triad's life is replaced after that.
-        young = timing.timeout_s(INTERVAL_S) + _POLL_S - self._youngest_s()
-        if young > 0:
-            self.say(f"(waiting {young:.1f} s until every server is as old as the timeout)")
-            time.sleep(young)
+        self.wait_for(self._all_members, "three members of one triad")
         zoe.wait_ready()
         self.stage.servers["primary"].kill()
         killed = time.monotonic()
@@ -291,10 +286,11 @@ class Demo:
         with Survey(self.stage.addresses, _ASK_S) as survey:
             return None if survey.master is None else survey.master.report.rank
 
-    def _youngest_s(self) -> float:
-        """How long the server that was started last has been up."""
+    def _all_members(self) -> bool:
+        """Whether all three hold the ledger: one that is still recovering it could not vote."""
         with Survey(self.stage.addresses, _ASK_S) as survey:
-            return min((link.report.uptime_s for link in survey.links.values()), default=0.0)
+            states = [link.report.state for link in survey.links.values()]
+            return len(states) == 3 and set(states) <= {"serving", "follower"}
 
     def _all_up(self) -> bool:
         with Survey(self.stage.addresses, _ASK_S) as survey:
