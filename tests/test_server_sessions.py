@@ -222,8 +222,9 @@ def test_freed_only_after_both_waits() -> None:
     kit.turn()
     won = kit.now
     bob.resume()  # heard right after the winning: L' after that is earlier than L' + TO after the winning
+    cat = kit.client("cat")
     kit.pass_time(won + TO + L_STRETCHED - 0.01 - kit.now)
-    assert sorted(kit.state.sessions) == [ann.session, bob.session]
+    assert sorted(kit.state.sessions) == [ann.session, bob.session, cat.session]
     kit.pass_time(0.02)
     assert kit.state.sessions == {}
 

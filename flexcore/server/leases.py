@@ -6,7 +6,7 @@ error, and *winning* the moment this master's reign began. A new master does not
 predecessor last renewed whom, so everybody gets a full lease from the winning, and TO more because a
 predecessor's last renewal may have been confirmed as late as that. Without the maximum the belt is
 off for whoever was heard once: a message that was under way for long would shorten the wait.
-Shown by ``tests/test_server_leases.py::test_freed_only_after_both_waits``.
+Shown by ``tests/test_server_sessions.py::test_freed_only_after_both_waits``.
 
 Rule 16: *a closed connection is not a dead client.* An orderly end of stream frees after a grace of
 two seconds, only of sessions whose end of stream is trusted, and only if the session spoke to this

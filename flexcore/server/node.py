@@ -494,6 +494,7 @@ class ServerNode:
             self._desk.fingerprint(now),
             tuple(each.fingerprint(now) for _, each in sorted(self._connections.items())),
             self._waiting.fingerprint(now),
+            self._silence.fingerprint(now),
             tuple(self._outbox.messages),
             tuple(self._outbox.actions),
         )

@@ -161,3 +161,7 @@ class SilenceWatch:
         twin = SilenceWatch(self._limits)
         twin._due, twin._idle, twin.strangers = self._due.copy(), self._idle.copy(), self.strangers
         return twin
+
+    def fingerprint(self, now: float) -> Hashable:
+        """Return what decides its future."""
+        return tuple(tuple((due - now, conn) for due, conn in line) for line in (self._due, self._idle))
