@@ -190,6 +190,32 @@ def test_without_a_path_the_log_is_standard_output(capfd):
     assert capfd.readouterr().out == "hello\n"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs poll")
+def test_a_pipe_that_nobody_reads_does_not_hold_up_the_server(monkeypatch):
+    monkeypatch.setattr("flexcore_host.logfile.WAITING_LINES_MAX", 5)
+    reader, writer = os.pipe()
+    log = LogFile(fallback=writer)
+    lines = [f"{number:04d} {'x' * 1000}" for number in range(100)]  # a pipe holds about 64
+    for line in lines:
+        log.write([line])
+    received = os.read(reader, 1 << 20).decode()
+    log.write(["the last " + "y" * 10_000])
+    log.close()
+    os.close(writer)
+    with open(reader, encoding="utf-8") as rest:
+        received += rest.read()
+    assert received.startswith(lines[0] + "\n" + lines[1] + "\n")
+    shown = received.splitlines()
+    lost = next(line for line in shown if line.startswith("("))
+    number = int(lost[1:].split()[0])
+    assert "lines were lost" in lost
+    assert [line for line in shown if line in lines] == [
+        *lines[: 100 - 5 - number],
+        *lines[-5:],
+    ]
+    assert shown[-1] == "the last " + "y" * 10_000
+
+
 # --- file systems and ports -----------------------------------------------------------------------
 
 MOUNTS = """\

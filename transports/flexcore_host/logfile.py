@@ -11,13 +11,21 @@ as lost, and the first line that fits again says how many.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
+import select
+import stat
 import sys
+from collections import deque
 from collections.abc import Iterable
 
 __all__ = ["LogFile"]
+
+WAITING_LINES_MAX = 10_000
+"""So many lines wait for a pipe or terminal that takes none."""
+PIECE_BYTES = 4096
+"""What a pipe that is ready takes whole (PIPE_BUF, and no less room than a page)."""
+CLOSE_PATIENCE_S = 0.2
 
 # All control characters but the tab, which the manual's own lines hold, and line separators.
 _UNFIT = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
@@ -26,38 +34,47 @@ _UNFIT = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 class LogFile:
     """Where the lines go: the file that ``-l`` names, or standard output where it names none.
 
-    Raises OSError when the file cannot be opened; later failures are survived.
+    Raises OSError when the file cannot be opened; later failures are survived. A pipe or terminal
+    that takes nothing for a while (``^S``) does not hold up the server: lines wait, up to
+    ``WAITING_LINES_MAX``, and the oldest are then lost and counted.
     """
 
     def __init__(self, target: str = "", *, fallback: int = 1) -> None:
         self._append = target.startswith("+")
         self.path = target[1:] if self._append else target
         self._fallback = fallback
-        self._descriptor = self._open()
         self._failed = False
         self._lost = 0
         self._partial = False
+        self._waiting: deque[bytes] = deque()
+        self._rest = b""  # of the line that is being written
+        self._descriptor = self._open()
+        self._may_block = _may_block(self._descriptor)
 
     def begin(self) -> None:
         """Empty the log, unless it is to be appended to. Never raises for a failing disk."""
-        if self._append or not self.path:
+        if self._append or not self.path or self._may_block:
             return
         try:
             os.truncate(self._descriptor, 0)
-        except OSError as error:  # a pipe or a terminal
-            if error.errno != errno.EINVAL:
-                self._complain(error)
+        except OSError as error:
+            self._complain(error)
 
     def write(self, lines: Iterable[str]) -> None:
         """Write each text as one line. Never raises for a full or failing disk."""
-        texts = [_UNFIT.sub("?", line) for line in lines]
-        if not texts:
+        added = [
+            _UNFIT.sub("?", line).encode("utf-8", "surrogateescape") + b"\n" for line in lines
+        ]
+        if not added:
             return
-        if self._lost and self._put([f"({self._lost} lines were lost: the log could not be written)"]):
+        if self._may_block:
+            self._wait_with(added)
+            return
+        if self._lost and self._put(_lost_line(self._lost)):
             self._lost = 0
             self._failed = False
-        if not self._put(texts):
-            self._lost += len(texts)
+        if not self._put(b"".join(added)):
+            self._lost += len(added)
 
     def reopen(self) -> None:
         """Open the path again (after log rotation). The old file stays in use if that fails."""
@@ -68,23 +85,46 @@ class LogFile:
         except OSError as error:
             self._complain(error)
             return
-        old, self._descriptor = self._descriptor, descriptor
+        old = self._descriptor
+        self._descriptor = descriptor
+        self._may_block = _may_block(descriptor)
         self._partial = False
         os.close(old)
 
     def close(self) -> None:
         """Close the file; standard output stays open. Twice is harmless."""
+        if self._waiting or self._rest:
+            self._wait_with([], patience_s=CLOSE_PATIENCE_S)
         if self.path and self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
+        self._may_block = False
 
     def _open(self) -> int:
         if not self.path:
             return self._fallback
         return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
-    def _put(self, texts: list[str]) -> bool:
-        data = "".join(f"{text}\n" for text in texts).encode("utf-8", "surrogateescape")
+    def _wait_with(self, added: list[bytes], *, patience_s: float = 0.0) -> None:
+        """Write what a pipe or terminal takes now, in pieces that it takes whole; keep the rest."""
+        waiting = self._waiting
+        waiting.extend(added)
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        while (self._rest or waiting) and poll.poll(patience_s * 1000):
+            if not self._rest and self._lost:
+                self._rest, self._lost = _lost_line(self._lost), 0
+            line = self._rest or waiting.popleft()
+            self._rest = line[PIECE_BYTES:]
+            if not self._put(line[:PIECE_BYTES]):
+                self._rest = b""
+                self._lost += 1
+                return
+        while len(waiting) > WAITING_LINES_MAX:
+            waiting.popleft()
+            self._lost += 1
+
+    def _put(self, data: bytes) -> bool:
         if self._partial:
             data = b"\n" + data  # what a full disk cut short stays a line of its own
         try:
@@ -108,3 +148,16 @@ class LogFile:
                 " the server goes on without it\n"
             )
             sys.stderr.flush()
+
+
+def _lost_line(number: int) -> bytes:
+    return b"(%d lines were lost: the log could not be written)\n" % number
+
+
+def _may_block(descriptor: int) -> bool:
+    """True for a pipe, terminal or socket where the system lets us ask whether it takes bytes."""
+    try:
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
+    return hasattr(select, "poll") and not regular
