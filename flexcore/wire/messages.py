@@ -1,12 +1,15 @@
-"""Everything that is said on a connection: clients, utilities and peers share one port and one framing.
+"""Everything that is said on a connection: clients, utilities and peers share one port and one
+framing.
 
-A message is a NamedTuple; :mod:`flexcore.wire.codec` turns it into bytes by its annotations (bool, int, float, str, bytes,
-``X | None``, ``tuple[X, ...]``, another of these). Fields may be added at the end with a default: an older reader ignores
-them, a newer one takes the default. Type numbers stand in the codec's table and are never used again for something else.
+A message is a NamedTuple; :mod:`flexcore.wire.codec` turns it into bytes by its annotations (bool,
+int, float, str, bytes, ``X | None``, ``tuple[X, ...]``, another of these). Fields may be added at
+the end with a default: an older reader ignores them, a newer one takes the default. Type numbers
+stand in the codec's table and are never used again for something else.
 
-*seq* numbers a client's messages on one session (or connection, for utilities) so that answers find their question;
-*request* numbers what must happen exactly once (protocol.md rule 17); *answered* says up to which request the client has
-its answers. *term* in an answer is the master's; *renews* says whether the question renews the client's lease (rule 15).
+*seq* numbers a client's messages on one session (or connection, for utilities) so that answers find
+their question; *request* numbers what must happen exactly once (protocol.md rule 17); *answered*
+says up to which request the client has its answers. *term* in an answer is the master's; *renews*
+says whether the question renews the client's lease (rule 15).
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from flexcore.identity import Boot, Endpoint, Last
 
 PROTOCOL_VERSION = 1
 
-# --- peers -----------------------------------------------------------------------------------------------------------
+# --- peers ----------------------------------------
 
 
 class EntryRow(NamedTuple):
@@ -29,14 +32,16 @@ class EntryRow(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a server remembers that another showed: its boot, and its last entry as that server said it durable."""
+    """What a server remembers that another showed: its boot, and its last entry as that server said
+    it durable."""
 
     boot: Boot
     last: Last
 
 
 class Release(NamedTuple):
-    """The master's word that its lease in *term* is over, for *to* (rule 10), or for nobody in particular (rule 22)."""
+    """The master's word that its lease in *term* is over, for *to* (rule 10), or for nobody in
+    particular (rule 22)."""
 
     term: int
     giver: Endpoint
@@ -44,7 +49,8 @@ class Release(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """First message on a link, both ways: the dialler's carries a fresh nonce, the answer echoes it (rules 6, 7, 8, 19)."""
+    """First message on a link, both ways: the dialler's carries a fresh nonce, the answer echoes it
+    (rules 6, 7, 8, 19)."""
 
     nonce: bytes
     echo: bytes
@@ -91,7 +97,8 @@ class PreVoteReply(NamedTuple):
 
 
 class Pull(NamedTuple):
-    """Catch-up: send me what you have from *from_index* on (rule 3); *offset* continues a snapshot."""
+    """Catch-up: send me what you have from *from_index* on (rule 3); *offset* continues a
+    snapshot."""
 
     from_index: int
     nonce: bytes
@@ -142,7 +149,8 @@ class Append(NamedTuple):
 
 
 class AppendReply(NamedTuple):
-    """ok: *match* is durable here up to that index. promise_s is 0 where nothing is promised (rule 12)."""
+    """ok: *match* is durable here up to that index. promise_s is 0 where nothing is promised (rule
+    12)."""
 
     ok: bool
     round: int
@@ -152,7 +160,8 @@ class AppendReply(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """The plain heartbeat of a server that is not master: it promises nothing (protocol.md section 2)."""
+    """The plain heartbeat of a server that is not master: it promises nothing (protocol.md section
+    2)."""
 
     sent: int
 
@@ -219,13 +228,31 @@ class StopAll(NamedTuple):
 
 
 PeerBody: TypeAlias = (
-    Hello | PreVote | PreVoteReply | Pull | PullReply | Vote | VoteReply | Append | AppendReply | Beat | BeatReply
-    | TimeoutNow | Recover | RecoverReply | FormPropose | FormReply | StopRelease | StopReleaseReply | StopAll
+    Hello
+    | PreVote
+    | PreVoteReply
+    | Pull
+    | PullReply
+    | Vote
+    | VoteReply
+    | Append
+    | AppendReply
+    | Beat
+    | BeatReply
+    | TimeoutNow
+    | Recover
+    | RecoverReply
+    | FormPropose
+    | FormReply
+    | StopRelease
+    | StopReleaseReply
+    | StopAll
 )
 
 
 class PeerFrame(NamedTuple):
-    """Envelope of everything between servers (protocol.md section 2). *target.boot* is (0, b"") where it is not known."""
+    """Envelope of everything between servers (protocol.md section 2). *target.boot* is (0, b"")
+    where it is not known."""
 
     triad_id: bytes
     term: int
@@ -234,7 +261,7 @@ class PeerFrame(NamedTuple):
     body: PeerBody
 
 
-# --- clients ---------------------------------------------------------------------------------------------------------
+# --- clients ----------------------------------------
 
 
 class ServerAddress(NamedTuple):
@@ -245,8 +272,9 @@ class ServerAddress(NamedTuple):
 class ServerReport(NamedTuple):
     """What a server says of itself to anyone: the raw material of lmstat, JSON and metrics.
 
-    state: 'serving', 'follower', 'candidate', 'waiting' (no quorum), 'recovering', 'forming', 'stopping'.
-    reason: one sentence why it does not serve, empty when it does. until_s: seconds until that ends, None if unknown.
+    state: 'serving', 'follower', 'candidate', 'waiting' (no quorum), 'recovering', 'forming',
+    'stopping'. reason: one sentence why it does not serve, empty when it does. until_s: seconds
+    until that ends, None if unknown.
     """
 
     name: str
@@ -300,7 +328,8 @@ class OpenSession(NamedTuple):
 
 
 class ResumeSession(NamedTuple):
-    """*proof* = session_proof(secret, ServerHello.nonce, session): the secret itself never travels again."""
+    """*proof* = session_proof(secret, ServerHello.nonce, session): the secret itself never travels
+    again."""
 
     seq: int
     session: bytes
@@ -347,7 +376,8 @@ class Checkout(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """*line* is the signed feature line, *hostids* those of the SERVER lines in order: enough to verify the signature."""
+    """*line* is the signed feature line, *hostids* those of the SERVER lines in order: enough to
+    verify the signature."""
 
     seq: int
     request: int
@@ -363,7 +393,8 @@ class Granted(NamedTuple):
 
 
 class Denied(NamedTuple):
-    """A request was refused: the manual's code, a minor, the text, and what a person needs to know in *detail*."""
+    """A request was refused: the manual's code, a minor, the text, and what a person needs to know
+    in *detail*."""
 
     seq: int
     request: int
@@ -420,7 +451,8 @@ class HeartbeatReply(NamedTuple):
 
 
 class Goodbye(NamedTuple):
-    """Authenticated by the connection, which proved the session's secret: frees at once (rule 16)."""
+    """Authenticated by the connection, which proved the session's secret: frees at once (rule
+    16)."""
 
     seq: int
     term_seen: int
@@ -441,7 +473,8 @@ class SeatsLost(NamedTuple):
 
 
 class NotServing(NamedTuple):
-    """The answer to any session message at a server that does not serve; also pushed when serving ends."""
+    """The answer to any session message at a server that does not serve; also pushed when serving
+    ends."""
 
     seq: int
     term: int
@@ -450,11 +483,12 @@ class NotServing(NamedTuple):
     master: ServerAddress | None
 
 
-# --- status and administration ---------------------------------------------------------------------------------------
+# --- status and administration ----------------------------------------
 
 
 class StatusRequest(NamedTuple):
-    """*what*: 'report' (any server), 'features' or 'seats' (the master). *feature* '' = all. *cursor* '' = from the start."""
+    """*what*: 'report' (any server), 'features' or 'seats' (the master). *feature* '' = all.
+    *cursor* '' = from the start."""
 
     seq: int
     what: str
@@ -463,7 +497,8 @@ class StatusRequest(NamedTuple):
 
 
 class FeatureRow(NamedTuple):
-    """One pool. count 0 = uncounted. expiry as in the file ('permanent' or d-mmm-yyyy); lock '' or its hostid text."""
+    """One pool. count 0 = uncounted. expiry as in the file ('permanent' or d-mmm-yyyy); lock '' or
+    its hostid text."""
 
     feature: str
     pool: str
@@ -530,17 +565,39 @@ class AdminReply(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """The last message before the server closes: a protocol error, too many connections, wrong vendor ... and why."""
+    """The last message before the server closes: a protocol error, too many connections, wrong
+    vendor ... and why."""
 
     code: int
     text: str
 
 
 ClientMessage: TypeAlias = (
-    ClientHello | OpenSession | ResumeSession | Checkout | Checkin | Withdraw | Heartbeat | Goodbye | StatusRequest | AdminRequest
+    ClientHello
+    | OpenSession
+    | ResumeSession
+    | Checkout
+    | Checkin
+    | Withdraw
+    | Heartbeat
+    | Goodbye
+    | StatusRequest
+    | AdminRequest
 )
 ServerMessage: TypeAlias = (
-    ServerHello | SessionReply | Granted | Denied | CheckedIn | Withdrawn | HeartbeatReply | GoodbyeReply | SeatsLost
-    | NotServing | StatusPage | StatusReport | AdminReply | Refusal
+    ServerHello
+    | SessionReply
+    | Granted
+    | Denied
+    | CheckedIn
+    | Withdrawn
+    | HeartbeatReply
+    | GoodbyeReply
+    | SeatsLost
+    | NotServing
+    | StatusPage
+    | StatusReport
+    | AdminReply
+    | Refusal
 )
 Message: TypeAlias = PeerFrame | ClientMessage | ServerMessage
