@@ -183,6 +183,19 @@ def test_a_second_process_on_one_state_folder_is_refused(triad):
     assert triad.master() is P
 
 
+def test_the_check_of_a_server_that_is_down_sees_its_peers(triad):
+    triad.kill(T)
+    done = triad.flexcore(*triad.arguments(T, "--check")[len(FLEXCORE) :])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "a server of this triad is there (serving)" in done.stdout
+    assert "a server of this triad is there (follower)" in done.stdout
+    assert f"state folder {triad.state_dir(T)} (with state)" in done.stdout
+    triad.write_license(["f1 1.0 permanent 9"], [T])
+    text = triad.license_files[T].read_text()
+    triad.license_files[T].write_text(text.replace("permanent 9", "permanent 99"))
+    assert triad.flexcore(*triad.arguments(T, "--check")[len(FLEXCORE) :]).returncode == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_signals_stop_a_server_in_order(triad, number):
     assert triad.end(T, number) == 0

@@ -97,6 +97,34 @@ def test_primary_is_master_takes_over_and_nobody_notices(tmp_path):
         ann.goodbye()
 
 
+def test_the_seeds_own_example_is_served_and_shown(tmp_path):
+    """Issue, "done when" 6: the seed's file, with dates and hosts of today."""
+    with running(
+        tmp_path, interval=None, primary_is_master=True,
+        hostids=("17003456", "17004355", "17007ea8"),
+        features=("f1 1.0 1-jan-2038 10", "f2 1.0 1-jan-2038 10"),
+    ) as triad:  # fmt: skip
+        triad.start(P, S, T)
+        triad.until_all_follow(P)
+        ann = Session(triad)
+        grant = ann.checkout("f1")
+        assert isinstance(grant, Granted)
+        shown = triad.flexcore("lmstat", "-a", "-c", triad.path)
+        assert shown.returncode == 0
+        for line in (
+            f"License server status: {triad.path}",
+            " 127.0.0.1: license server UP (MASTER) v",
+            "Users of f1:  (Total of 10 licenses issued;  Total of 1 license in use)",
+            '  "f1" v1.0, vendor: demo, expiry: 1-jan-2038',
+            f"    ann elm :0 (v1.0) (127.0.0.1/{triad.port} {grant.handle}), start ",
+            "Users of f2:  (Total of 10 licenses issued;  Total of 0 licenses in use)",
+        ):
+            assert line in shown.stdout, shown.stdout
+        ann.goodbye()
+        done = triad.flexcore("lmdown", "-q", "-c", triad.path)
+        assert done.returncode == 0, done.stdout
+
+
 # --- the master dies or hangs (3) -----------------------------------------------------------------
 
 

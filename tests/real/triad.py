@@ -128,9 +128,11 @@ class Triad:
     """A signed licence file and its three servers."""
 
     def __init__(
-        self, folder: Path, *, interval: int = 1, primary_is_master: bool = False,
+        self, folder: Path, *, interval: int | None = 1, primary_is_master: bool = False,
         features: Sequence[str] = ("f1 1.0 permanent 3", "f2 1.0 permanent 2"), first_start: bool = True,
+        hostids: Sequence[str] = HOSTIDS,
     ) -> None:  # fmt: skip
+        self.hostids = hostids
         self.folder = folder
         self.port = free_port()
         self.interval = interval
@@ -150,15 +152,15 @@ class Triad:
 
     @property
     def timeout_s(self) -> float:
-        return 4.0 * self.interval - 1.0
+        return 4.0 * (20 if self.interval is None else self.interval) - 1.0
 
     def license_text(self, features: Sequence[str]) -> str:
-        words = f" HEARTBEAT_INTERVAL={self.interval}"
+        words = "" if self.interval is None else f" HEARTBEAT_INTERVAL={self.interval}"
         if self.primary_is_master:
             words += " PRIMARY_IS_MASTER"
         lines = [
             f"SERVER {host} {hostid} {self.port}{words if rank == 0 else ''}"
-            for rank, (host, hostid) in enumerate(zip(HOSTS, HOSTIDS, strict=True))
+            for rank, (host, hostid) in enumerate(zip(HOSTS, self.hostids, strict=True))
         ]
         lines.append(f"VENDOR {VENDOR}")
         for feature in features:
@@ -179,7 +181,7 @@ class Triad:
     def arguments(self, rank: Rank, *extra: str) -> list[str]:
         return [
             *FLEXCORE, "lmgrd", "-c", str(self.license_files[rank]), "--vendor-key", str(self.key_file),
-            "--server", rank.word, "--hostid", HOSTIDS[rank], "--state-dir", str(self.state_dir(rank)),
+            "--server", rank.word, "--hostid", self.hostids[rank], "--state-dir", str(self.state_dir(rank)),
             "-l", f"+{self.log_file(rank)}", *extra,
         ]  # fmt: skip
 

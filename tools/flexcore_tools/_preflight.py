@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from flexcore.errors import FlexcoreError
+from flexcore.licensefile import membership_digest
+from flexcore.wire.messages import ServerAddress
 from flexcore_host import clock, filesystem, folder, resolver
 
 from . import _setup
@@ -128,10 +130,33 @@ def _check_peers(setup: Setup) -> Iterator[Verdict]:
         except OSError as error:
             yield Verdict(FAIL, f"{where}: the name cannot be resolved: {error.strerror or error}")
             continue
-        yield _try_peer(where, addresses)
+        verdict = _try_peer(where, addresses)
+        if verdict is None:
+            verdict = _ask_peer(setup, where, ServerAddress(host, port))
+        yield verdict
 
 
-def _try_peer(where: str, addresses: tuple[resolver.Address, ...]) -> Verdict:
+def _ask_peer(setup: Setup, where: str, address: ServerAddress) -> Verdict:
+    """Something listens: is it a server of this triad?"""
+    from ._link import LinkFailed, open_link
+
+    try:
+        link = open_link(address, CONNECT_TIMEOUT_S, vendor=setup.vendor)
+    except LinkFailed as error:
+        return Verdict(FAIL, f"{where}: something listens there, but not a server of this: {error}")
+    hello = link.hello
+    link.close()
+    if hello.membership_digest != membership_digest(setup.license):
+        return Verdict(
+            FAIL,
+            f"{where}: the server there has a licence file for other servers"
+            f" ({hello.report.license_path}): put the same file on all three",
+        )
+    return Verdict(OK, f"{where}: a server of this triad is there ({hello.report.state})")
+
+
+def _try_peer(where: str, addresses: tuple[resolver.Address, ...]) -> Verdict | None:
+    """Connect; None if something listens."""
     error: OSError | None = None
     for address in addresses:
         try:
@@ -143,7 +168,7 @@ def _try_peer(where: str, addresses: tuple[resolver.Address, ...]) -> Verdict:
         except OSError as failure:
             error = failure
         else:
-            return Verdict(OK, f"{where}: something listens there")
+            return None
     if isinstance(error, TimeoutError):
         why = "no answer: is the machine up, and does a firewall let the port through?"
     else:
