@@ -21,6 +21,7 @@ from flexcore.client import (
     ConnectionEnded,
     ConnectionMade,
     MessageReceived,
+    NodeEvent,
     Seat,
     SeatLost,
     SendMessage,
@@ -66,11 +67,12 @@ class ClientRun:
         self.told: list[str] = []
         self.closed = False
         self.on_tell: Callable[[str], None] | None = None
-        self._inbox: deque[tuple[Any, ...]] = deque()
+        self._inbox: deque[NodeEvent] = deque()
         self._dials: dict[int, bool] = {}
         self._turn_at: float | None = None
         self._spins = 0
         self._spun_at = 0.0
+        self._due: float | None = None
         self._conn = CONNS_MAX
 
     def now(self) -> float:
@@ -152,7 +154,7 @@ class ClientRun:
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
-    def _post(self, event: Any) -> None:
+    def _post(self, event: NodeEvent) -> None:
         if self.alive:
             self._inbox.append(event)
             self._wake(self.world.now + self.triad.turn_delay())
@@ -172,21 +174,22 @@ class ClientRun:
         now = self.now()
         while self._inbox:
             self.node.receive_event(self._inbox.popleft(), now=now, wall=self.wall())
-        due = self.node.next_timeout()
+        due = self._due
         if due is not None and due <= now:
             self._spins = self._spins + 1 if self.world.now - self._spun_at < SPIN_S else 0
             self._spun_at = self.world.now
             assert self._spins < SPINS_MAX, f"{self.name}: the timer at {due} stays due for ever (now {now})"
             self.node.handle_timeout(now=now, wall=self.wall())
-        self._perform()
+        lives = self._perform()
         self.triad.after_client_turn(self)
-        if not self.alive or self.closed:
+        if not lives:
             return
-        due = self.node.next_timeout()
+        due = self._due = self.node.next_timeout()
         if due is not None:
             self._wake(max(self.clock.true(due), self.world.now) + 1e-6 + self.triad.timer_delay())
 
-    def _perform(self) -> None:
+    def _perform(self) -> bool:
+        """Do what the node asks for; False once that ended the process."""
         while (action := self.node.next_action()) is not None:
             if isinstance(action, SendMessage):
                 self.network.send(self, action.conn, action.message)
@@ -198,8 +201,13 @@ class ClientRun:
             elif isinstance(action, Close):
                 self._dials.pop(action.conn, None)
                 self.network.close(self, action.conn)
+            elif isinstance(action, Closed):
+                self.closed = True
+                self.triad.client_closed(self)
+                return False
             else:
                 self._tell(action)
+        return True
 
     def _tell(self, action: Any) -> None:
         if isinstance(action, CheckoutGranted):
@@ -221,9 +229,6 @@ class ClientRun:
             self.triad.client_returned(self, action)
         elif isinstance(action, StateChanged):
             self.triad.coverage["client ready" if action.ready else "client searching"] += 1
-        elif isinstance(action, Closed):
-            self.closed = True
-            self.triad.client_closed(self)
 
     def _say(self, text: str) -> None:
         self.told.append(text)

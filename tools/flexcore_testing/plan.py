@@ -91,10 +91,10 @@ class Striker:
             return Rank(int(fault.draw * 3))
         return Rank(fault.target)
 
-    def _later(self, seconds: float, action: Callable[..., None], *arguments: object) -> None:
+    def _later(self, seconds: float, action: Callable[..., object], *arguments: object) -> None:
         self.triad.world.after(seconds, self._if_active, action, *arguments)
 
-    def _if_active(self, action: Callable[..., None], *arguments: object) -> None:
+    def _if_active(self, action: Callable[..., object], *arguments: object) -> None:
         if self.active:
             action(*arguments)
 

@@ -67,6 +67,8 @@ class ServerRun:
         self._conn = 0
         self._spins = 0
         self._spun_at = 0.0
+        self._due: float | None = None
+        """What the machine said at the end of the last turn: an adapter asks once a turn."""
         self._answered: list[int] = []
         self.pending: PersistBatch | None = None
         self.dialling: set[Rank] = set()
@@ -99,7 +101,8 @@ class ServerRun:
     def _finish_turn(self, now: float, wall: float) -> None:
         raise NotImplementedError
 
-    def _perform(self) -> None:
+    def _perform(self) -> bool:
+        """Do what the machine asks for; False once that ended the process."""
         raise NotImplementedError
 
     # --- Party ---------------------------------------------------------------------------------------------------
@@ -163,7 +166,7 @@ class ServerRun:
             self._handle(self._inbox.popleft(), now, wall)
             if not self.alive:
                 return
-        due = self._next_timeout()
+        due = self._due
         if due is not None and due <= now:
             self._spins = self._spins + 1 if self.world.now - self._spun_at < SPIN_S else 0
             self._spun_at = self.world.now
@@ -172,8 +175,8 @@ class ServerRun:
             self._handle_timeout(now, wall)
         for _ in range(TURNS_PER_TURN_MAX):
             self._finish_turn(now, wall)
-            self._perform()
-            if not self.alive or not self._answered:
+            lives = self._perform()
+            if not lives or not self._answered:
                 break
             answered, self._answered = self._answered, []
             for ticket in answered:
@@ -181,13 +184,13 @@ class ServerRun:
         else:
             raise AssertionError(f"{self.name}: a turn that never ends")
         self.triad.after_turn(self)
-        if self.alive:
+        if lives:
             self._sleep()
 
     def _sleep(self) -> None:
         if self._inbox:
             self._wake(self.world.now + self.triad.turn_delay())
-        due = self._next_timeout()
+        due = self._due = self._next_timeout()
         if due is not None:
             late = self.triad.timer_delay()
             self._wake(max(self.clock.true(due), self.world.now) + 1e-6 + late)

@@ -103,7 +103,7 @@ def draw_profile(seed: int, campaign: str = WITHIN, *, bare: bool = False) -> Pr
         start_spread_s=rng.choice((0.0, 1.0, 10.0)),
         faults=_draw_faults(rng, campaign),
         faults_per_timeout=rng.choice((0.15, 0.4, 1.0, 2.0)),
-        safety_timeouts=rng.uniform(15, 45) if interval <= 5 and interval else rng.uniform(10, 20),
+        safety_timeouts=rng.uniform(10, 30) if interval <= 5 and interval else rng.uniform(8, 15),
         clients=rng.randint(2, 5),
         licensed=rng.choice((1, 2, 3, 5)),
         traffic_s=timeout * rng.choice((0.05, 0.2, 0.5)) if bare else timeout * rng.choice((0.1, 0.3, 0.6)),

@@ -107,7 +107,7 @@ class QuorumRun(ServerRun):
             self.machine.propose(command, now=now, wall=wall)
 
     @override
-    def _perform(self) -> None:
+    def _perform(self) -> bool:
         machine = self.machine
         while (action := machine.next_action()) is not None:
             if isinstance(action, SendFrame):
@@ -132,4 +132,5 @@ class QuorumRun(ServerRun):
                 self.triad.note(self, f"HALT {action.exit_code} {action.reason}")
                 self.halted = (action.exit_code, action.reason)
                 self.triad.exited(self)
-                return
+                return False
+        return True

@@ -203,7 +203,7 @@ class Stage:
             seat = state.seats[handle]
             since = seat.started - self.triad.profile.epoch
             user = state.sessions[seat.session].user
-            self._told.append(f"       {seat.feature} x{seat.count} handle {handle} {user} since {since:.0f}")
+            self._told.append(f"       {seat.feature} x{seat.seats} handle {handle} {user} since {since:.0f}")
         if not state.seats:
             self._told.append("no seat is held")
 

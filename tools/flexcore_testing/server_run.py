@@ -88,7 +88,7 @@ class NodeRun(ServerRun):
             node.stop(item[1], item[2], now=now, wall=wall)
 
     @override
-    def _perform(self) -> None:
+    def _perform(self) -> bool:
         node, network = self.node, self.triad.network
         for conn, message in node.messages_to_send():
             network.send(self, conn, message)
@@ -106,4 +106,5 @@ class NodeRun(ServerRun):
                 self.triad.note(self, f"HALT {action.exit_code} {action.reason}")
                 self.halted = (action.exit_code, action.reason)
                 self.triad.exited(self)
-                return
+                return False
+        return True
