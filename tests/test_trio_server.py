@@ -355,6 +355,26 @@ async def test_without_file_descriptors_accepting_pauses_and_goes_on(running, mo
     assert running.lines == [("lmgrd", "Cannot accept connections: Too many open files")]
 
 
+@pytest.mark.trio
+async def test_beyond_the_limit_clients_are_turned_away_and_peers_get_in(running):
+    running.loop._links_max = 1
+    first = await running.connect()
+    await running.machine.until("opened", 1)
+    second = await running.connect()
+    with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE_S):
+        await second.receive_some()
+    assert "Too many connections (1)" in running.lines[0][1]
+    await first.send_all(b"still served\n")
+    assert await read_line(first) == b"still served\n"
+    (listener,) = open_listeners(["127.0.0.1"], 0)
+    with listener:  # a peer at 127.0.0.1 was reached
+        running.ask(DialPeer(peer=Rank.SECONDARY, host="127.0.0.1", port=listener.getsockname()[1]))
+        await running.machine.until("peer", Rank.SECONDARY)
+        third = await running.connect()
+        await third.send_all(b"peer\n")
+        assert await read_line(third) == b"peer\n"
+
+
 # --- dialling -------------------------------------------------------------------------------------
 
 

@@ -43,6 +43,8 @@ MAX_SLEEP_S = 10.0
 """The loop wakes up this often at least: trio's own clock stands still while the machine sleeps."""
 RESOLVERS_MAX = 4
 """Threads that may hang in the resolver at once."""
+LINKS_MAX = 25_000
+"""Connections that are open at once, where the system allows as many; more than the server takes."""
 ACCEPT_BATCH = 64
 ACCEPT_PAUSE_S = 0.1
 """Without free file descriptors accepting pauses; who waits in the backlog is served afterwards."""
@@ -93,14 +95,15 @@ class ServerLoop:
 
     def __init__(
         self, machine: Machine, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
-        timeout_s: float, now: Callable[[], float] = clock.now, wall: Callable[[], float] = clock.wall,
-        draw: Callable[[int], bytes] = entropy.draw,
+        timeout_s: float, links_max: int = LINKS_MAX, now: Callable[[], float] = clock.now,
+        wall: Callable[[], float] = clock.wall, draw: Callable[[int], bytes] = entropy.draw,
     ) -> None:  # fmt: skip
         self._machine = machine
         self._store = store
         self._listeners = list(listeners)
         self._log = log
         self._timeout_s = timeout_s
+        self._links_max = links_max
         self._now = now
         self._wall = wall
         self._draw = draw
@@ -269,8 +272,12 @@ class ServerLoop:
 
     def _accepted(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        sockets.tune(sock, self._timeout_s, peer=False)
         local, remote = sockets.is_local(sock)
+        if len(self._links) >= self._links_max and not self._is_peers(remote):
+            sockets.abort(sock)
+            self._complain(f"Too many connections ({self._links_max}): turning clients away")
+            return
+        sockets.tune(sock, self._timeout_s, peer=False)
         link = self._add_link(sock, accepted=True)
         self._machine.connection_opened(
             link.conn, nonce=self._draw(NONCE_BYTES), local=local, remote=remote,
@@ -278,6 +285,10 @@ class ServerLoop:
         )  # fmt: skip
         self._start(self._read, link)
         self._ask_for_turn()
+
+    def _is_peers(self, remote: str) -> bool:
+        """Peers always get in: file descriptors are kept for them."""
+        return any(str(address.sockaddr[0]) == remote for address in self._known.values())
 
     def _complain(self, text: str) -> None:
         now = self._now()

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 
+import attrs
 import trio
 
 from flexcore.errors import StateDamaged
@@ -14,12 +15,14 @@ from flexcore.quorum import StateError as BadState
 from flexcore.server import LicenseServer, ServerConfig
 from flexcore_host import clock, entropy
 
-from .loop import LogSink, Outcome, ServerLoop
+from .loop import LINKS_MAX, LogSink, Outcome, ServerLoop
 from .store import Store
 
 __all__ = ["run_server", "serve"]
 
 _ID_BYTES = 16
+DESCRIPTORS_KEPT = 64
+"""File descriptors for peers, disk, log and dials."""
 SIGNALLED = 1
 """Exit status after a second signal: stopped at once, without a hand-over."""
 
@@ -36,6 +39,11 @@ async def serve(
     here. ``task_status`` yields the loop, whose ``stop`` stops in order. Raises StateError when the
     stored state cannot be used, with its place and what to do.
     """
+    links_max = _links_max()
+    limits = config.limits
+    if limits.connections > links_max - DESCRIPTORS_KEPT:  # a refusal with a reason needs one, too
+        limits = attrs.evolve(limits, connections=max(1, links_max - DESCRIPTORS_KEPT))
+        config = attrs.evolve(config, limits=limits)
     with contextlib.ExitStack() as stack:
         stack.callback(_close_all, listeners)
         stack.callback(store.close)
@@ -53,7 +61,7 @@ async def serve(
         stack.pop_all()
     loop = ServerLoop(
         machine, store=store, listeners=listeners, log=log, timeout_s=config.timeout_s,
-        now=now, wall=wall, draw=draw,
+        links_max=links_max, now=now, wall=wall, draw=draw,
     )  # fmt: skip
     try:
         task_status.started(loop)
@@ -105,6 +113,18 @@ async def _run(
                     nursery.cancel_scope.cancel()
                     break
     return ended[-1]
+
+
+def _links_max() -> int:
+    """As many connections as file descriptors allow, less those that the server itself needs."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return LINKS_MAX
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return LINKS_MAX
+    return max(1, min(LINKS_MAX, soft - DESCRIPTORS_KEPT))
 
 
 def _signals(on_hangup: Callable[[], None] | None) -> list[signal.Signals]:
