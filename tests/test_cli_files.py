@@ -359,7 +359,7 @@ def test_a_file_with_errors_is_not_signed(run, signed):
     )
     status, _, err = run("sign", "bad.lic", "--key", "demo.key")
     assert status != 0
-    assert "bad.lic:2: error: 2 SERVER lines" in err
+    assert "bad.lic:2:1: error: 2 SERVER lines" in err
     twice = "SERVER pat ANY 2837\nVENDOR demo\n" + "INCREMENT f1 demo 1.0 permanent 1\n" * 2
     write("bad.lic", twice)
     status, _, err = run("sign", "bad.lic", "--key", "demo.key")
@@ -392,6 +392,17 @@ def test_standard_input(signed, tmp_path):
     assert pipe("verify", "-", "--key", "demo.pub").returncode == 0
     assert pipe("sign", "-", "--key", "demo.key").stdout == signed.encode()
     assert pipe("lint", "-").stdout == b"<stdin>: 0 errors, 0 warnings, 0 to know\n"
+
+
+def test_names_that_the_terminal_cannot_show(signed, tmp_path):
+    write("odd.lic", "SERVER pat ANY 2837\nVENDOR demo\nFEATURE größe demo 1.0 permanent 1\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "flexcore_tools", "verify", "odd.lic", "--key", "demo.pub"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert "gr\\xf6\\xdfe" in done.stdout
 
 
 # --- lmhostid -----------------------------------------------------------------------------------------

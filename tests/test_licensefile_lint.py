@@ -31,7 +31,13 @@ def problems_of(text: str, *, signed: bool = True):
 
 def found(text: str, code: str):
     """The one problem of this code."""
-    (problem,) = [problem for problem in problems_of(text) if problem.code == code]
+    problems = problems_of(text)
+    for each in problems:  # every problem says where it is and what to do
+        assert each.line > 0
+        assert each.column > 0
+        assert each.message
+        assert each.advice or each.severity == "info"
+    (problem,) = [problem for problem in problems if problem.code == code]
     return problem
 
 

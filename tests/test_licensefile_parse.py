@@ -323,7 +323,7 @@ def test_all_problems_of_a_line_and_of_a_file_at_once():
         (4, "missing-field"),
         (5, "upgrade-order"),
     }
-    assert all(problem.advice or problem.message for problem in license.errors)
+    assert all(problem.advice and problem.column > 0 for problem in license.errors)
     assert not license.features
 
 
@@ -359,6 +359,7 @@ def test_what_a_triad_is_refused_for(change, code):
     old, new = change
     license = parse(SEED.replace(old, new, 1))
     assert code in [problem.code for problem in license.fatal_problems]
+    assert all(problem.advice and problem.line > 0 for problem in license.fatal_problems)
 
 
 @pytest.mark.parametrize("interval", [0, 1, 120])

@@ -44,6 +44,7 @@ _BRACE_CHAR = re.compile("[{}]")
 _CURLY_CHAR = re.compile(f"[{CURLY}]")
 _WINDOW = KEY_LENGTH_MAX + 2 * GAP_MAX + 4
 _BLANK = re.compile(f"[{BLANKS}]")
+_UNEVEN_BLANKS = re.compile(f"[{BLANKS.strip(' ')}]|  |^ | $")
 _BLANK_RUN = re.compile(f"[{BLANKS}]+")
 _NOT_BLANK = re.compile(f"[^{BLANKS}]")
 _WORD = re.compile(f"[^{BLANKS}]+")
@@ -52,6 +53,7 @@ _KEY = rf"([^{BLANKS}={{{_QUOTES}]{{1,{KEY_LENGTH_MAX}}})"
 _GAP = rf"[{BLANKS}]{{0,{GAP_MAX}}}"
 # A brace has no blanks round its =, so that it opens on one physical line or not at all.
 _KEY_OPENING = re.compile(rf"{_KEY}(?:{_GAP}={_GAP}(?=[{_QUOTES}])|=(?={{))")
+_EQUALS_WORD = re.compile(f"[{BLANKS}]=")
 _KEY_WORD = re.compile(rf"{_KEY}=(.*)", re.DOTALL)
 _LONE_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -315,7 +317,12 @@ def tokenize(logical: str) -> list[Token]:
                 tokens.append(Token(None, word, False, at))
             at_next = found.end()
         at = at_next
-    return _join_lone_equals(tokens)
+    return _join_lone_equals(tokens) if _EQUALS_WORD.search(logical) is not None else tokens
+
+
+def has_curly(text: str) -> bool:
+    """Say whether a curly quote stands in a text."""
+    return _CURLY_CHAR.search(text) is not None
 
 
 def _quoted(logical: str, at: int) -> tuple[str, int]:
@@ -341,13 +348,13 @@ def _braced(logical: str, at: int) -> tuple[str, int]:
 
 
 def _collapse(text: str) -> str:
+    if _UNEVEN_BLANKS.search(text) is None:
+        return text
     return _BLANK_RUN.sub(" ", text).strip(" ")
 
 
 def _join_lone_equals(tokens: list[Token]) -> list[Token]:
     """Join ``KEY = value`` and ``KEY =value``, which is three or two words by blanks."""
-    if not any(map(_is_lone_equals, tokens)):
-        return tokens
     joined: list[Token] = []
     index = 0
     while index < len(tokens):

@@ -59,17 +59,17 @@ def lint_license(license: LicenseFile, today: datetime.date | None = None) -> tu
 
 
 def _warning(at: int | Attribute, code: str, message: str, advice: str = "") -> Problem:
-    line, column = (at, 0) if isinstance(at, int) else (at.line, at.column)
+    line, column = (at, 1) if isinstance(at, int) else (at.line, at.column)
     return Problem(Severity.WARNING, line, column, code, message, advice)
 
 
 def _info(at: int | Attribute, code: str, message: str, advice: str = "") -> Problem:
-    line, column = (at, 0) if isinstance(at, int) else (at.line, at.column)
+    line, column = (at, 1) if isinstance(at, int) else (at.line, at.column)
     return Problem(Severity.INFO, line, column, code, message, advice)
 
 
 def _error(at: int | Attribute, code: str, message: str, advice: str = "") -> Problem:
-    line, column = (at, 0) if isinstance(at, int) else (at.line, at.column)
+    line, column = (at, 1) if isinstance(at, int) else (at.line, at.column)
     return Problem(Severity.ERROR, line, column, code, message, advice)
 
 
@@ -164,7 +164,12 @@ def _about_order(license: LicenseFile) -> Iterator[Problem]:
                            f"a SERVER line below the feature line {seen_feature}",
                            "SERVER lines come first; are these two files in one?")  # fmt: skip
         elif isinstance(line, UseServerLine) and not license.servers:
-            yield _warning(line.line, "use-server-alone", "USE_SERVER without a SERVER line")
+            yield _warning(
+                line.line,
+                "use-server-alone",
+                "USE_SERVER without a SERVER line",
+                "take it out, or add the SERVER lines",
+            )
         elif isinstance(line, OtherLine) and line.kind is OtherKind.TEXT:
             yield _info(line.line, "prose", "no keyword begins this line, so it is ignored",
                         "begin it with # to say that it is a comment")  # fmt: skip
@@ -224,7 +229,9 @@ def _about_attributes(line: SignableLine) -> Iterator[Problem]:
         elif key in NOT_YET:
             yield _info(attribute, "not-yet", f"{key} is read and signed; no effect so far")
         elif key in PACKAGE_KEYS and not isinstance(line, PackageLine):
-            yield _warning(attribute, "package-keyword", f"{key} belongs on PACKAGE lines")
+            yield _warning(
+                attribute, "package-keyword", f"{key} belongs on PACKAGE lines", "take it out"
+            )
         elif key not in IN_EFFECT | PACKAGE_KEYS | FOREIGN_SIGNATURES:
             known = key.upper() in IN_EFFECT | NOT_YET | PACKAGE_KEYS
             advice = f"write {key.upper()}" if known else "it is signed and kept, without effect"
@@ -258,12 +265,17 @@ def _about_hostid(line: FeatureLine) -> Iterator[Problem]:
         return
     hostids = parse_hostids(found.value or "")
     if any(hostid.kind == DEMO for hostid in hostids) and not line.is_uncounted:
-        yield _error(found, "hostid-demo", "HOSTID=DEMO is for uncounted lines only")
+        yield _error(found, "hostid-demo", "HOSTID=DEMO is for uncounted lines only", "take it out")
 
 
 def _about_dates(line: FeatureLine, today: datetime.date | None) -> Iterator[Problem]:
     if line.start is not None and line.expiry is not None and line.start > line.expiry:
-        yield _error(line.line, "start-after-expiry", f"{line.name} starts after it has expired")
+        yield _error(
+            line.line,
+            "start-after-expiry",
+            f"{line.name} starts after it has expired",
+            "correct START= or the expiry date",
+        )
     if today is None or line.expiry is None:
         return
     days = (line.expiry - today).days
@@ -291,7 +303,12 @@ def _about_upgrade(line: UpgradeLine, license: LicenseFile) -> Iterator[Problem]
 def _about_features(license: LicenseFile) -> Iterator[Problem]:
     if license.servers and not any(_is_feature(line) for line in license.lines):
         last = license.servers[-1].line
-        yield _warning(last, "no-features", "no feature line: the servers have nothing to serve")
+        yield _warning(
+            last,
+            "no-features",
+            "no feature line: the servers have nothing to serve",
+            "add the lines",
+        )
     for ignored in select_features(license.features, license.hostids).ignored:
         if ignored.reason == "copy":
             yield _warning(

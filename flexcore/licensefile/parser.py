@@ -12,10 +12,10 @@ from flexcore.keys import is_vendor_name
 
 from .lexer import (
     BLANKS,
-    CURLY,
     LICENSE_SIZE_MAX,
     Statement,
     Token,
+    has_curly,
     keyword_of,
     read_statement,
     split_physical,
@@ -56,6 +56,7 @@ T = TypeVar("T")
 _NAME = re.compile(r'[^\x00-\x20"=#\\\x7f\xa0][^\x00-\x20"=\\\x7f\xa0]*')
 _LEGACY_KEY = re.compile(r"[0-9A-Fa-f]{12,20}")
 _LOST_CONTINUATION = re.compile(rf"[{BLANKS}]*(?:SIGN2?|AUTH|[A-Z][A-Z_0-9]+)=\S")
+_HOSTID_ADVICE = "write what flexcore lmhostid prints on the server"
 _LOOK_ALIKES_MAX = 100  # a near miss of a keyword is looked for in so many lines of prose
 
 
@@ -116,7 +117,14 @@ class Parser:
             self._problems.append(problem)
         elif len(self._problems) == PROBLEMS_MAX:
             self._problems.append(
-                Problem(Severity.INFO, 0, 0, "more-problems", "there are more problems than shown")
+                Problem(
+                    Severity.INFO,
+                    0,
+                    0,
+                    "more-problems",
+                    "there are more problems than shown",
+                    "correct these first",
+                )
             )
 
     def error(
@@ -235,7 +243,7 @@ class Parser:
                 if key != "PLAT":
                     self._warn(
                         statement.position(token.at), "server-word",
-                        f"{key[:40]!r} means nothing on a SERVER line, and is ignored",
+                        f"{key[:40]!r} means nothing on a SERVER line, and is ignored", "take it out",
                     )  # fmt: skip
         return ServerLine(
             text=text, line=number, host=host, hostid=words[1].whole, hostids=hostids, port=port,
@@ -316,7 +324,12 @@ class Parser:
         count = sound.check(words[5], parse_count)
         if old is not None and new is not None and old >= new:
             at = statement.position(words[2].at)
-            self.error(at, "upgrade-order", "an UPGRADE goes from an older to a newer version")
+            self.error(
+                at,
+                "upgrade-order",
+                "an UPGRADE goes from an older to a newer version",
+                "swap the two",
+            )
             raise _Broken
         if not sound.all or count is None:
             raise _Broken
@@ -376,13 +389,10 @@ class Parser:
         self, statement: Statement, token: Token, role: str, *, fatal: bool = False
     ) -> str:
         text = token.whole if role == "host" else token.text
-        if (
-            len(text) > NAME_LENGTH_MAX
-            or not _NAME.fullmatch(text)
-            or any(c in text for c in CURLY)
-        ):
+        if len(text) > NAME_LENGTH_MAX or not _NAME.fullmatch(text) or has_curly(text):
             at = statement.position(token.at)
-            self.error(at, f"bad-{role}", f"{text[:40]!r} is no {role}", fatal=fatal)
+            advice = "write a word without blanks, quotes, # and ="
+            self.error(at, f"bad-{role}", f"{text[:40]!r} is no {role}", advice, fatal=fatal)
             raise _Broken
         return text
 
@@ -401,7 +411,8 @@ class Parser:
         try:
             return parse_hostids(token.whole)
         except HostidError as error:
-            self.error(statement.position(token.at), "bad-hostid", str(error), fatal=True)
+            at = statement.position(token.at)
+            self.error(at, "bad-hostid", str(error), _HOSTID_ADVICE, fatal=True)
             raise _Broken from None
 
     @staticmethod
@@ -413,7 +424,7 @@ class Parser:
 
     def _attribute(self, statement: Statement, token: Token) -> Attribute:
         at = statement.position(token.at)
-        if token.quoted and any(char in token.text for char in CURLY):
+        if token.quoted and has_curly(token.text):
             self._warn(
                 at, "mixed-quotes", "a curly quote inside a quoted value", "use straight ones"
             )
@@ -425,7 +436,8 @@ class Parser:
         attributes = tuple([self._attribute(statement, token) for token in words])
         if len(attributes) > ATTRIBUTES_MAX:
             message = f"more than {ATTRIBUTES_MAX} attributes on a line"
-            self.error(attributes[ATTRIBUTES_MAX][3:5], "too-many-attributes", message)
+            at = attributes[ATTRIBUTES_MAX][3:5]
+            self.error(at, "too-many-attributes", message, "split the line")
             raise _Broken
         return attributes
 
@@ -435,7 +447,9 @@ class Parser:
         words = token.text.split()
         at = statement.position(token.at)
         if len(words) > COMPONENTS_MAX:
-            self.error(at, "components", f"more than {COMPONENTS_MAX} components")
+            self.error(
+                at, "components", f"more than {COMPONENTS_MAX} components", "split the package"
+            )
             raise _Broken
         components = []
         for word in words:
@@ -473,5 +487,7 @@ class _Checks:
         except LicenseError as error:
             self.all = False
             at = self._statement.position(token.at)
-            self._parser.error(at, f"bad-{read.__name__.removeprefix('parse_')}", str(error))
+            message, _, advice = str(error).partition(": ")
+            code = f"bad-{read.__name__.removeprefix('parse_')}"
+            self._parser.error(at, code, message, advice or "correct it")
             return None

@@ -44,5 +44,11 @@ def remark_problem(remark: Remark, keyword: str) -> Problem:
     severity, message, advice = _WORDS[remark.code]
     whole_file = severity is Severity.ERROR and keyword in ("SERVER", "VENDOR", "DAEMON")
     return Problem(
-        severity, remark.line, remark.column, remark.code, message, advice, whole_file=whole_file
+        severity,
+        remark.line,
+        max(1, remark.column),
+        remark.code,
+        message,
+        advice,
+        whole_file=whole_file,
     )

@@ -55,7 +55,8 @@ def check_structure(lines: Sequence[AnyLine]) -> Iterator[Problem]:
 
 
 def _error(line: int, code: str, message: str, advice: str = "", *, fatal: bool = True) -> Problem:
-    return Problem(Severity.ERROR, line, 0, code, message, advice, whole_file=fatal)
+    column = 1 if line else 0
+    return Problem(Severity.ERROR, line, column, code, message, advice, whole_file=fatal)
 
 
 def _check_trusted_storage(lines: Sequence[AnyLine]) -> Iterator[Problem]:

@@ -61,7 +61,7 @@ def parse_version(text: str) -> Version:
     found = _VERSION.fullmatch(text) if len(text) <= VERSION_LENGTH_MAX else None
     if found is None:
         shown = text if len(text) <= VERSION_LENGTH_MAX else text[:VERSION_LENGTH_MAX] + "..."
-        raise VersionError(f"{shown!r} is no version: a number such as 1.0 or 2026.1124 is")
+        raise VersionError(f"{shown!r} is no version: write a number such as 1.0 or 2026.1124")
     fraction = found[2] or found[3] or ""
     return Version(int(found[1] or 0), fraction.rstrip("0"))
 
@@ -86,16 +86,16 @@ def parse_date(text: str) -> datetime.date | None:
         return None
     found = _DATE.fullmatch(text)
     if found is None or found[2].lower() not in MONTHS:
-        raise DateError(f"{text[:40]!r} is no date: 31-dec-2026 is, and permanent")
+        raise DateError(f"{text[:40]!r} is no date: write one such as 31-dec-2026, or permanent")
     year = int(found[3])
     if year == 0:
         return None
     if len(found[3]) < 4:
-        raise DateError(f"{text!r} has no full year: write the year with four digits")
+        raise DateError(f"{text!r} has no full year: write four digits")
     try:
         return datetime.date(year, MONTHS.index(found[2].lower()) + 1, int(found[1]))
     except ValueError:
-        raise DateError(f"{text!r} is in no calendar") from None
+        raise DateError(f"{text!r} is in no calendar: write a day that exists") from None
 
 
 def format_date(date: datetime.date | None) -> str:
@@ -114,4 +114,6 @@ def parse_count(text: str) -> int:
         return 0
     if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= COUNT_MAX:
         return int(text)
-    raise LicenseError(f"{text[:40]!r} is no number of licences: 10 is, and uncounted")
+    raise LicenseError(
+        f"{text[:40]!r} is no number of licences: write one such as 10, or uncounted"
+    )

@@ -43,6 +43,10 @@ _USAGE = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return its exit status (the entry point of ``flexcore``)."""
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no failure
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview())
@@ -75,7 +79,7 @@ def _run(name: str, arguments: list[str]) -> int:
         if isinstance(stop.code, str):
             return _complain(name, stop.code, errors, 1)
         return _status(stop.code)
-    except BaseException as error:  # the outermost place: no tracebacks
+    except BaseException as error:  # noqa: BLE001 - the outermost place: no tracebacks
         return _explain(name, error, errors)
 
 
