@@ -33,7 +33,7 @@ ROW_OVERHEAD_BYTES = 26
 
 _new = tuple.__new__  # half the time of a NamedTuple's own constructor
 
-_FACTS = struct.Struct("<qqqqd")
+_FACTS = struct.Struct("<qqqqq")
 
 
 class Ledger:
@@ -50,7 +50,6 @@ class Ledger:
         """The last entry inside the snapshot; NO_LAST: there is none."""
         self.last = NO_LAST
         self.commit = 0
-        self._base_stamp = 0.0
         self._rows: list[EntryRow] = []
         self._undos: deque[Undo] = deque()
         """Of the entries after commit."""
@@ -162,11 +161,7 @@ class Ledger:
             undos.popleft()
         self.commit = index
         self.state.settle(index)
-        self.state.forget_ended(self._stamp_at(index))
-
-    def _stamp_at(self, index: int) -> float:
-        at = index - self.base.index
-        return self._rows[at - 1].stamp if at > 0 else self._base_stamp
+        self.state.forget_ended(self._rows[index - self.base.index - 1].stamp)
 
     # --- snapshots ----------------------------------------
 
@@ -203,7 +198,6 @@ class Ledger:
             return
         term = self.term_at(up_to)
         assert term is not None
-        self._base_stamp = self._stamp_at(up_to)
         del self._rows[: up_to - self.base.index]
         self.base = Last(term, up_to)
 
@@ -220,7 +214,6 @@ class Ledger:
         self.state = decode_state(snapshot)
         self.base = self.last = snapshot.last
         self.commit = snapshot.last.index
-        self._base_stamp = snapshot.stamp
 
     # --- for simulation and exploration ----------------------------------------
 
@@ -239,8 +232,7 @@ class Ledger:
         Two ledgers with one log, base and commit have one fingerprint. ``state.fingerprint()`` is
         about the log's meaning alone, wherever base and commit stand.
         """
-        digest = hashlib.sha256(_FACTS.pack(*self.base, *self.last, self._base_stamp))
-        digest.update(self.commit.to_bytes(8, "little"))
+        digest = hashlib.sha256(_FACTS.pack(*self.base, *self.last, self.commit))
         for row in self._rows:
             digest.update(struct.pack("<qdI", row.term, row.stamp, len(row.payload)))
             digest.update(row.payload)
