@@ -39,7 +39,8 @@ def drain(connection: Connection) -> list[Message | str]:
 
 @given(st.lists(MESSAGE, max_size=6), st.binary(max_size=12), st.data())
 def test_byte_at_a_time(messages: list[Message], tail: bytes, data: st.DataObject) -> None:
-    """In one piece, byte by byte, or cut anywhere: the same messages, then the same error or none."""
+    """In one piece, byte by byte, or cut anywhere: the same messages, then the same error or
+    none."""
     sender = Connection()
     stream = b"".join(map(sender.send, messages)) + tail
     whole, single, cut = Connection(), Connection(), Connection()

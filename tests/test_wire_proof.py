@@ -12,7 +12,8 @@ from flexcore.wire.proof import PROOF_BYTES, proofs_equal, session_proof
 
 
 def test_the_bytes_are_documented() -> None:
-    """Another implementation gets the same: HMAC-SHA256 of a domain, the nonce behind its length, the session."""
+    """Another implementation gets the same: HMAC-SHA256 of a domain, the nonce behind its length,
+    the session."""
     said = b"flexcore session proof 1\0" + b"\0\0\0\x05" + b"nonce" + b"session"
     expected = hmac.new(b"secret", said, hashlib.sha256).digest()
     assert session_proof(b"secret", b"nonce", b"session") == expected
