@@ -358,6 +358,17 @@ def test_a_client_checks_the_line_that_came_with_a_grant():
             verify_line(line, license.hostids, vendor, (PUB,))
 
 
+def test_a_server_cannot_hide_a_keyword_in_a_hostid():
+    license = parse_license(
+        "SERVER pat 17003456 2837\nVENDOR demo\nFEATURE f demo 1.0 permanent 5 USER_BASED\n"
+    )
+    signed = sign_license(license, KEY)
+    text = signed.features[0].signed_text.replace(" USER_BASED", "")
+    with pytest.raises(SignatureError, match="hostids"):
+        verify_line(text, ("17003456\nkeyword USER_BASED",), "demo", (PUB,))
+    assert not verify_line(text, ("17003456",), "demo", (PUB,)).is_valid
+
+
 # --- digests ------------------------------------------------------------------------------------------
 
 

@@ -135,6 +135,10 @@ def verify_line(
     """
     if len(text) > LINE_LENGTH_MAX:
         raise SignatureError(f"the licence line has {len(text)} characters")
+    if any("\n" in hostid or "\r" in hostid for hostid in hostids):
+        # In the signed text a line feed ends a hostid: with one inside, a server could hand over
+        # as a hostid what it has taken off the line.
+        raise SignatureError("the server sent hostids that are none")
     lines = list(parse_license(text).signable_lines)
     if len(lines) != 1:
         raise SignatureError("the server sent something else than one licence line")
