@@ -36,10 +36,9 @@ PUBKEY = "PUBKEY"
 USER = "USER"
 
 KNOWN_KINDS = frozenset(
-    {ANY, COMPOSITE, DEMO, DISK_SERIAL_NUM, DISPLAY, ETHERNET, FLEXID, HOSTNAME, ID, INTERNET, LONG}
-    | {PUBKEY, USER}
+    {ANY, DEMO, DISK_SERIAL_NUM, DISPLAY, ETHERNET, HOSTNAME, ID, INTERNET, LONG, USER}
 )
-"""Kinds that flexcore can find out about a machine, or that need nothing found out."""
+"""Kinds that a machine can show, or (ID, ANY, DEMO) that nothing has to be found out for."""
 
 _ETHERNET = re.compile(
     r"[0-9a-f]{12}|[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}|[0-9a-f]{4}(?:\.[0-9a-f]{4}){2}"

@@ -67,6 +67,8 @@ def test_an_unsigned_line_is_an_info():
         ("17004355", "ANY", "hostid-any", "info"),
         ("17004355", "DEMO", "hostid-demo", "error"),
         ("17004355", "MATLAB_HOSTID=1", "hostid-kind", "warning"),
+        ("17004355", "PUBKEY=00ff", "hostid-kind", "warning"),
+        ("17004355", "12345-abcde", "hostid-kind", "warning"),
         ("17004355", "17003456", "same-hostid", "warning"),
         ("VENDOR demo", "VENDOR demo /opt/demo port=4000", "vendor-parts", "info"),
         ("VENDOR demo", "VENDOR demo\nThis licence was made for you.", "prose", "info"),

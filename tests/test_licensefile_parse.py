@@ -349,6 +349,8 @@ def test_line_and_column_point_at_the_word():
         (("VENDOR demo", "VENDOR demo\nVENDOR other"), "vendor-count"),
         (("VENDOR demo", "VENDOR demo\nVENDOR demo"), "vendor-twice"),
         (("VENDOR demo\n", ""), "vendor-missing"),
+        (("VENDOR demo\n", "VENDOR\n"), "vendor-name"),
+        (("VENDOR demo\n", "VENDOR de/mo\n"), "vendor-name"),
         (("FEATURE f2 demo", "FEATURE f2 other"), "vendor-unknown"),
         (("SERVER lee", "SERVER pat"), "same-address"),
         (("SERVER lee 17004355 2837", "SERVER lee"), "server-short"),
@@ -360,6 +362,7 @@ def test_what_a_triad_is_refused_for(change, code):
     license = parse(SEED.replace(old, new, 1))
     assert code in [problem.code for problem in license.fatal_problems]
     assert all(problem.advice and problem.line > 0 for problem in license.fatal_problems)
+    assert len(license.errors) == 1  # no error that only follows from another
 
 
 @pytest.mark.parametrize("interval", [0, 1, 120])

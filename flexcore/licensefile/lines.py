@@ -349,7 +349,7 @@ class LicenseFile:
     name: str
     """What the caller calls it, for messages; usually its path."""
     encoding: str
-    """What its bytes were: ``utf-8``, ``utf-8-sig``, ``latin-1`` or ``utf-16``."""
+    """What its bytes were: ``utf-8``, ``latin-1``, ``utf-16-le`` or ``utf-16-be``."""
     lines: tuple[AnyLine, ...] = attrs.field(repr=False)
     """All of them, in order."""
     problems: tuple[Problem, ...]

@@ -144,6 +144,8 @@ def _check_vendors(
         if first is not vendor:
             message = f"vendor {vendor.name} has a line already, line {first.line}"
             yield _error(vendor.line, "vendor-twice", message, "take one of them out")
+    if any(_is_broken_vendor(line) for line in lines):
+        return  # its own error says what to correct first
     if not vendors:
         message = "no VENDOR line, so nobody serves the features"
         yield _error(servers[-1].line if servers else _FILE_LINE, "vendor-missing", message,
@@ -160,3 +162,7 @@ def _check_vendors(
             advice = "add the VENDOR line, or take the feature out"
             fatal = len(servers) == 3
             yield _error(feature.line, "vendor-unknown", message, advice, fatal=fatal)
+
+
+def _is_broken_vendor(line: AnyLine) -> bool:
+    return isinstance(line, OtherLine) and line.keyword in ("VENDOR", "DAEMON")
