@@ -261,6 +261,25 @@ def test_hand_over_pushes_clients_to_the_successor(triad: Triad) -> None:
     assert triad.connect(1, C + 1, resume(C + 1, pushed.term))[-1].state == "open"
 
 
+def test_primary_takes_over_and_the_client_is_sent_there() -> None:
+    triad = Triad("PRIMARY_IS_MASTER ")
+    for rank in (1, 2):
+        triad.start(rank)
+    triad.pass_time(5.0)
+    assert triad.master() == 1
+    triad.connect(1, C, OPEN)
+    triad.start(0)
+    for _ in range(600):
+        triad.pass_time(0.1)
+        if triad.master() != 1:
+            break
+    assert triad.master() == 0  # no instant without a master but the turn in which it changed hands
+    (pushed,) = [message for message in triad.inbox.pop(C) if isinstance(message, NotServing)]
+    assert pushed.master is not None
+    assert pushed.master.host == "elm"
+    assert triad.connect(0, C + 1, resume(C + 1, pushed.term))[-1].state == "open"
+
+
 def test_down_of_all_three_from_any_of_them(triad: Triad) -> None:
     triad.connect(2, C, local=True)
     (reply,) = triad.say(2, C, AdminRequest(1, "down", ("all",), "ann", "pc"))

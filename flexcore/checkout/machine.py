@@ -21,7 +21,7 @@ between the choice of candidates and the choice of the pool; queueing is a furth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from flexcore.codes import ErrorCode
@@ -111,6 +111,10 @@ class CheckoutMachine:
         twin = CheckoutMachine(self._rights)
         twin._day, twin._offers, twin._holders = self._day, self._offers, self._holders.copy()
         return twin
+
+    def fingerprint(self, now: float) -> Hashable:
+        """Return what its verdicts depend on beside the ledger and the day."""
+        return self._rights.digest
 
     def offers(self, day: int) -> dict[str, tuple[Offer, ...]]:
         """Return what is on offer on *day*, by feature."""
