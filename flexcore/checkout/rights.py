@@ -35,6 +35,9 @@ def version_key(text: str) -> Version | None:
         return None
 
 
+_FOR_EVER = 1 << 40
+
+
 class Line(NamedTuple):
     """One verified FEATURE or INCREMENT line, as far as checkouts need it.
 
@@ -57,6 +60,10 @@ class Line(NamedTuple):
     def is_good_on(self, day: int) -> bool:
         """Whether the line counts on *day*."""
         return not self.is_over_on(day) and not self.is_early_on(day)
+
+    def lasts_until(self) -> int:
+        """The last day as a number that sorts; permanent lines come last."""
+        return self.expiry_day if self.expiry_day is not None else _FOR_EVER
 
     def is_over_on(self, day: int) -> bool:
         """Whether the line expired before *day*."""
@@ -163,20 +170,16 @@ def offer_on(pool: Pool, day: int) -> Offer:
     """Return what *pool* offers on *day*; the line that goes out is the one that lasts longest."""
     good = [line for line in pool.lines if line.is_good_on(day)]
     if good:
-        line = max(good, key=_lasts)
+        line = max(good, key=Line.lasts_until)
         uncounted = any(entry.seats == 0 for entry in good)
         count, refusal = sum(entry.seats for entry in good), 0
     else:
-        line = max(pool.lines, key=_lasts)
+        line = max(pool.lines, key=Line.lasts_until)
         uncounted, count = False, 0
         early = any(entry.is_early_on(day) for entry in pool.lines)
         refusal = ErrorCode.NOT_STARTED_YET if early else ErrorCode.EXPIRED
     return Offer(pool.key, pool.feature, pool.version, pool.version_key, uncounted, count,
                  pool.first.lock, int(refusal), line)  # fmt: skip
-
-
-def _lasts(line: Line) -> int:
-    return line.expiry_day if line.expiry_day is not None else 1 << 40
 
 
 def offers_on(rights: Rights, day: int) -> dict[str, tuple[Offer, ...]]:

@@ -7,7 +7,7 @@ Lines of licences (OUT, IN, DENIED) are the desk's. Shapes are those of :mod:`fl
 from __future__ import annotations
 
 from flexcore import timing
-from flexcore.checkout.rights import Rights
+from flexcore.checkout.rights import Line, Rights
 from flexcore.identity import Rank
 from flexcore.quorum.events import Notice
 from flexcore.report import logline
@@ -17,6 +17,7 @@ from .config import TIMESTAMP_EVERY_S, ServerConfig
 from .outbox import Outbox
 
 EXPIRIES_LOGGED_MAX = 100
+REJECTED_LOGGED_MAX = 200
 
 
 class Journal:
@@ -48,9 +49,10 @@ class Journal:
         self._stamp_at = now + TIMESTAMP_EVERY_S
         self._stamp(wall)
         errors = 0
-        for bad in self._rights.rejected:
+        for number, bad in enumerate(self._rights.rejected):
             errors += bad.is_error
-            self._daemon(f'Feature "{bad.feature}" v{bad.version} is not served: {bad.why}')
+            if number < REJECTED_LOGGED_MAX:
+                self._daemon(f'Feature "{bad.feature}" v{bad.version} is not served: {bad.why}')
         if errors:
             self.notes = (f"{errors} lines of the license file are not served: the log says why",)
         if not self._rights.pools:
@@ -65,15 +67,16 @@ class Journal:
             self._lmgrd("The licence lines in force are not those of this server's own file: "
                         "put the same file on all three servers and restart them")  # fmt: skip
         for pool in self._rights.pools[:EXPIRIES_LOGGED_MAX]:
-            last = max((line.expiry_day or 1 << 40) for line in pool.lines)
-            left = last - day
+            line = max(pool.lines, key=Line.lasts_until)
+            if line.expiry_day is None:
+                continue
+            left = line.expiry_day - day
+            name = f'Feature "{pool.feature}" v{pool.version}'
+            advice = f"ask {self._vendor} for a new licence file"
             if left < 0:
-                self._daemon(f'Feature "{pool.feature}" v{pool.version} expired on '
-                             f"{pool.first.expiry_text}: ask {self._vendor} for a new licence file")  # fmt: skip
+                self._daemon(f"{name} expired on {line.expiry_text}: {advice}")
             elif left <= timing.EXPIRY_WARNING_DAYS:
-                self._daemon(f'Feature "{pool.feature}" v{pool.version} expires on '
-                             f"{pool.first.expiry_text}, in {left} days: ask {self._vendor} for a new "
-                             "licence file")  # fmt: skip
+                self._daemon(f"{name} expires on {line.expiry_text}, in {left} days: {advice}")
 
     def stopped_serving(self, reason: str) -> None:
         """This server serves no more."""
