@@ -120,7 +120,13 @@ class FakeServer:
                 return [wire.SessionReply(message.seq, term, False, state, 0.0, (), f"session {state}")]
             assert message.proof == session_proof(secret, b"nonce%d" % conn, message.session)
             return [self.session_reply(conn, message.seq, message.session)]
-        session = self.links[conn]
+        session = self.links.get(conn)
+        if session is None:
+            return [
+                wire.NotServing(message.seq, term, "resume the session first", None, self.address)
+            ]
+        if session not in ledger.sessions:
+            return [wire.SessionReply(message.seq, term, False, "ended", 0.0, (), "session ended")]
         if isinstance(message, wire.Heartbeat):
             return [wire.HeartbeatReply(message.seq, term, self.renews)]
         if isinstance(message, wire.Goodbye):
