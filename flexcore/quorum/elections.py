@@ -27,54 +27,28 @@ from __future__ import annotations
 
 import math
 
-import attrs
-
 from flexcore import timing
 from flexcore.identity import NOBODY, Endpoint, Last, Rank
-from flexcore.ledger import Ledger, Snapshot
 from flexcore.ledger.commands import Rights, TermStarted
 from flexcore.override import override
 from flexcore.quorum.base import Role
+from flexcore.quorum.catchup import CatchUp
 from flexcore.quorum.links import Link, Peer, same_process
-from flexcore.quorum.rounds import Rounds
 from flexcore.wire.messages import (
-    EntryRow,
     PeerFrame,
     PreVote,
     PreVoteReply,
-    Pull,
-    PullReply,
     Release,
     Vote,
     VoteReply,
 )
 
-PULL_BYTES = 512 * 1024
-MAX_SNAPSHOT_BYTES = 1 << 30
 RETRY_MIN_S = 0.01
 """A refused candidate asks again no sooner than this."""
 FAILURES_BEFORE_YIELD = 3
 
 
-@attrs.define(kw_only=True)
-class PullState:
-    """A catch-up in progress: for standing ('stand'), behind a master ('follow'), or for recovery ('recover')."""
-
-    peer: Rank
-    purpose: str
-    nonce: bytes
-    from_index: int
-    until_index: int
-    term: int
-    asked_at: float
-    prev: Last | None = None
-    rows: list[EntryRow] = attrs.Factory(list)
-    snapshot: bytearray = attrs.Factory(bytearray)
-    snapshot_last: Last | None = None
-    snapshot_stamp: float = 0.0
-
-
-class Elections(Rounds):
+class Elections(CatchUp):
     """Standing, voting, winning."""
 
     def _init_elections(self) -> None:
@@ -85,7 +59,6 @@ class Elections(Rounds):
         self.vote_sent_at = 0.0
         self.denied: set[int] = set()
         self.failures = 0
-        self.pull: PullState | None = None
         self._refused: dict[int, tuple[int, Endpoint, PreVote]] = {}
 
     # --- standing (rule 3) -------------------------------------------------------------------------------------------
@@ -385,142 +358,7 @@ class Elections(Rounds):
         if self.ledger.state.rights != config.rights_digest:
             self.started_index = self.propose(Rights(config.rights_digest), now=now, wall=self.wall)
 
-    # --- catching up -------------------------------------------------------------------------------------------------
-
-    def _start_pull(
-        self, peer: Peer, purpose: str, from_index: int, until_index: int, now: float
-    ) -> None:
-        self.pull = PullState(
-            peer=peer.rank,
-            purpose=purpose,
-            nonce=self._fresh_nonce(),
-            from_index=from_index,
-            until_index=until_index,
-            term=self.hard.term,
-            asked_at=now,
-        )
-        if purpose == "stand":
-            self.role = Role.FOLLOWER
-        self._ask_pull(now)
-
-    def _ask_pull(self, now: float) -> None:
-        pull = self.pull
-        assert pull is not None
-        pull.asked_at = now
-        offset = len(pull.snapshot) if pull.snapshot_last is None else 0
-        if not self._send(
-            self.peers[pull.peer], Pull(pull.from_index, pull.nonce, offset), gate=self._hard_gate
-        ):
-            self.pull = None
-
-    def _on_pull(self, link: Link, frame: PeerFrame, body: Pull) -> None:
-        """Serve entries from the log, or a piece of the snapshot where the log does not reach back."""
-        ledger, snapshot = self.ledger, self.snapshot
-        start = max(1, body.from_index)
-        if start <= ledger.base.index:
-            assert snapshot is not None and snapshot.last == ledger.base
-            piece = snapshot.state[body.offset : body.offset + PULL_BYTES]
-            reply = PullReply(
-                body.nonce,
-                snapshot.last,
-                (),
-                ledger.last,
-                piece,
-                body.offset,
-                len(snapshot.state),
-                snapshot.stamp,
-            )
-        else:
-            start = min(start, ledger.last.index + 1)
-            prev = ledger.prev_of(start)
-            assert prev is not None
-            rows = ledger.rows(start, PULL_BYTES) if start <= ledger.last.index else ()
-            reply = PullReply(body.nonce, prev, rows, ledger.last)
-        self._post(link.number, frame.sender, reply, gate=self._hard_gate)
-
-    def _on_pull_reply(self, peer: Peer, body: PullReply, now: float) -> None:
-        pull = self.pull
-        if pull is None or pull.nonce != body.nonce or pull.peer is not peer.rank:
-            return
-        if body.snapshot is not None:
-            if not self._take_piece(pull, body):
-                self.pull = None
-                return
-        else:
-            if pull.prev is None:
-                pull.prev = body.prev
-            at = pull.prev.index + len(pull.rows)
-            if body.prev.index != at:
-                return  # a repeat
-            pull.rows.extend(body.entries)
-            pull.from_index = at + len(body.entries) + 1
-            pull.until_index = min(max(pull.until_index, 0), body.last.index)
-            if pull.from_index > pull.until_index:
-                self.pull = None
-                self._pulled(pull, now)
-                return
-        self._ask_pull(now)
-
-    def _take_piece(self, pull: PullState, body: PullReply) -> bool:
-        """Add a piece of a snapshot; False: it makes no sense."""
-        assert body.snapshot is not None
-        if body.offset != len(pull.snapshot) or pull.snapshot_last is not None:
-            return True  # a repeat
-        if body.snapshot_size > MAX_SNAPSHOT_BYTES or not body.snapshot:
-            return False
-        pull.snapshot += body.snapshot
-        if len(pull.snapshot) >= body.snapshot_size:
-            pull.snapshot_last = pull.prev = body.prev
-            pull.snapshot_stamp = body.snapshot_stamp
-            pull.from_index = body.prev.index + 1
-        return True
-
-    def _pulled(self, pull: PullState, now: float) -> None:
-        """Everything asked for is here: put it in place, if it is still wanted."""
-        if pull.purpose in ("recover", "form"):
-            self._recovery_pulled(pull, now)
-            return
-        assert pull.prev is not None
-        last_term = pull.rows[-1].term if pull.rows else pull.prev.term
-        newest = Last(last_term, pull.prev.index + len(pull.rows))
-        if pull.purpose == "stand":
-            wanted = (
-                newest > self.ledger.last and self.master is None and self.role is Role.FOLLOWER
-            )
-        else:
-            wanted = (
-                self.master is not None
-                and self.hard.term == pull.term
-                and newest.index > self.ledger.commit
-            )
-        if not wanted or (newest.term > self.hard.term and not self._learn_term(newest.term)):
-            return
-        if pull.snapshot_last is not None:
-            self._install(pull)
-        elif self.ledger.term_at(pull.prev.index) == pull.prev.term:
-            self._merge_rows(pull.prev.index, tuple(pull.rows))
-        self.stand_not_before = now
-
-    def _learn_term(self, term: int) -> bool:
-        """An entry of a term proves that the term was: take it over as from a reply."""
-        self._raise_term(term)
-        return True
-
-    def _install(self, pull: PullState) -> None:
-        assert pull.snapshot_last is not None
-        snapshot = Snapshot(pull.snapshot_last, pull.snapshot_stamp, bytes(pull.snapshot))
-        self._replace_log(Ledger(snapshot, pull.rows), snapshot)
-
-    @override
-    def _follow_pull(self, peer: Peer, now: float) -> None:
-        """A lagging follower: the master says that what we lack is in its snapshot."""
-        if self.pull is None or self.pull.purpose == "stand":
-            self._start_pull(
-                peer, "follow", self.ledger.commit + 1, self.ledger.last.index + (1 << 60), now
-            )
-
-    def _recovery_pulled(self, pull: PullState, now: float) -> None:
-        raise NotImplementedError
+    # --- terms -------------------------------------------------------------------------------------------------------
 
     def _higher_term_in_reply(self, peer: Peer, term: int, now: float) -> None:
         """Rules 1 and 13: a reply teaches a higher term; a master steps down and stands above it."""

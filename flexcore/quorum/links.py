@@ -148,7 +148,9 @@ class Links(Base):
     def _peer_connected(self, number: int, rank: Rank, now: float) -> None:
         peer = self.peers[rank]
         peer.dialling = False
-        link = Link(number=number, peer=rank, dialled=True, nonce=self._fresh_nonce(), opened_at=now)
+        link = Link(
+            number=number, peer=rank, dialled=True, nonce=self._fresh_nonce(), opened_at=now
+        )
         self.links[number] = link
         self._greet(link, now)
 
@@ -292,7 +294,9 @@ class Links(Base):
             link.boot = boot
             link.greeted = True
             if peer.redial_at is not None and not self._dialled(peer):
-                peer.redial_at = min(peer.redial_at, now)  # it is there now: no need to wait for the next try
+                peer.redial_at = min(
+                    peer.redial_at, now
+                )  # it is there now: no need to wait for the next try
             nonce = self._fresh_nonce()
             link.voter_nonces = (*link.voter_nonces[-1:], nonce)
             if self._believable(peer, boot):
@@ -369,7 +373,9 @@ class Links(Base):
             if link.boot is None or link.boot.boot_id != frame.sender.boot.boot_id:
                 return None
         else:
-            joins = frame.sender.boot.counter == 0  # without state: it can only ask, and is never dropped for its boot
+            joins = (
+                frame.sender.boot.counter == 0
+            )  # without state: it can only ask, and is never dropped for its boot
             if not joins and not self._believable(peer, frame.sender.boot):
                 self._suspect_twice(peer, frame.sender.boot)
                 return None

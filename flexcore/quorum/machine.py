@@ -16,7 +16,9 @@ from typing import assert_never
 
 from flexcore import timing
 from flexcore.identity import Rank
+from flexcore.ledger import LedgerCorrupt
 from flexcore.quorum.base import Role
+from flexcore.quorum.catchup import FORGET_PULL_S
 from flexcore.quorum.config import QuorumConfig, StoredState
 from flexcore.quorum.events import (
     DialFailed,
@@ -54,8 +56,6 @@ from flexcore.wire.messages import (
     VoteReply,
 )
 
-FORGET_PULL_S = 5.0
-"""A catch-up that got no answer for so long is given up and begun anew."""
 _FOR_ANY_TRIAD = (
     Hello,
     Recover,
@@ -95,6 +95,7 @@ class QuorumMachine(Recovery):
         self._init_links()
         self._init_promises(now)
         self._init_rounds()
+        self._init_catchup()
         self._init_elections()
         self._init_handover()
         if self.has_state:
@@ -135,7 +136,7 @@ class QuorumMachine(Recovery):
             case DialFailed(peer=rank, refused=refused):
                 self._dial_failed(rank, refused, now)
             case PeerFrameReceived(link=number, frame=frame):
-                self._frame_received(number, frame, now)
+                self._take_frame(number, frame, now)
             case LinkEnded(link=number):
                 self._link_ended(number, now)
             case Persisted(ticket=ticket):
@@ -177,6 +178,13 @@ class QuorumMachine(Recovery):
         self.wall = wall
         if suspended and self.config.triad:
             self.distrust(now)
+
+    def _take_frame(self, number: int, frame: PeerFrame, now: float) -> None:
+        try:
+            self._frame_received(number, frame, now)
+        except LedgerCorrupt as error:
+            self._end_reign("its ledger makes no sense", now, None)
+            self._halt(1, f"what another server sent does not fit this one's ledger: {error}")
 
     # --- frames ------------------------------------------------------------------------------------------------------
 

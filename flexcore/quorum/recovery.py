@@ -41,12 +41,12 @@ import attrs
 
 from flexcore import timing
 from flexcore.identity import Endpoint, Rank
-from flexcore.ledger import Ledger, Snapshot
+from flexcore.ledger import Ledger
 from flexcore.ledger.commands import Formed
 from flexcore.override import override
 from flexcore.quorum.base import Role
+from flexcore.quorum.catchup import PullState
 from flexcore.quorum.config import SPENT
-from flexcore.quorum.elections import PullState
 from flexcore.quorum.handover import Handover
 from flexcore.quorum.links import Link, Peer
 from flexcore.wire.messages import (
@@ -243,7 +243,12 @@ class Recovery(Handover):
     def _never_served(self) -> bool:
         """No client ever had anything of this triad: giving it up loses nothing."""
         state = self.ledger.state
-        return not state.sessions and not state.ended and state.next_handle == 1 and self.ledger.base.index == 0
+        return (
+            not state.sessions
+            and not state.ended
+            and state.next_handle == 1
+            and self.ledger.base.index == 0
+        )
 
     def _give_up_triad(self, peer: Peer, now: float) -> None:
         """Rule 9 says so of an uncommitted Formed; a committed one under which nobody was ever served is no different.
@@ -251,7 +256,11 @@ class Recovery(Handover):
         The schedule: P and S form, P stops before S knows it to be committed; S, blank to the letter, forms anew with T;
         P comes back with a triad of its own that nobody has used.
         """
-        self._notice("recovering", "the triad it formed was never used; it joins the one that serves", peer.rank)
+        self._notice(
+            "recovering",
+            "the triad it formed was never used; it joins the one that serves",
+            peer.rank,
+        )
         self._candidacy_over(now)
         self.hard.member = False
         self.hard.triad_id = self.hard.pending_triad = b""
@@ -312,9 +321,7 @@ class Recovery(Handover):
         goal = self.recover_goal
         if not self.recovering or (goal is None and pull.purpose == "recover"):
             return
-        snapshot = None
-        if pull.snapshot_last is not None:
-            snapshot = Snapshot(pull.snapshot_last, pull.snapshot_stamp, bytes(pull.snapshot))
+        snapshot = pull.snapshot
         ledger = Ledger(snapshot, pull.rows)
         if pull.purpose == "form":
             self._replace_log(ledger, snapshot)

@@ -327,12 +327,7 @@ class Rounds(Promises):
         """The promise that goes with this acknowledgement: its length, or 0 where none is made."""
         peer = self.peers[Rank(frame.sender.rank)]
         slow = self._disk_slow(now, timing.persist_slow_s(self.config.heartbeat_interval_s))
-        if (
-            slow
-            or peer.twice
-            or self._deaf(now)
-            or not self._may_promise(frame.term, now)
-        ):
+        if slow or peer.twice or self._deaf(now) or not self._may_promise(frame.term, now):
             return 0.0
         return self._promise(frame.sender, now)
 
