@@ -61,8 +61,10 @@ def test_after_a_cold_start_the_one_that_is_longer_up_is_master(triad):
         assert triad.exited(rank) == 0
     triad.start(S, first_start=False)
     until("the secondary is up for long", lambda: triad.report(S).uptime_s > 3.0)
-    triad.start(P, T, first_start=False, wait=False)
+    triad.start(P, first_start=False)
     assert triad.until_master() is S
+    triad.start(T, first_start=False)
+    triad.until_all_follow(S)
 
 
 @pytest.mark.parametrize("alone", list(Rank), ids=lambda rank: rank.word)
