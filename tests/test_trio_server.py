@@ -517,6 +517,27 @@ async def test_the_machine_is_woken_when_it_asked_to_be(running):
 
 
 @pytest.mark.trio
+async def test_after_a_stop_of_the_process_time_comes_before_questions(start):
+    """A thawed master must not answer by a lease that is over; its disk was not slow, though."""
+    store = ThreadStore()
+    running = await start(store)
+    running.machine.due_at = running.loop._now() + 1000
+    running.ask(Persist(ticket=5, batch=BATCH))
+    await trio.to_thread.run_sync(store.begun.wait)
+    stream = await running.connect()
+    await running.machine.until("opened", 1)
+    real = running.loop._now
+    stream.socket._sock.send(b"question\n")
+    store.let_go.set()
+    while running.loop._written is None:  # without a checkpoint: the loop is stopped
+        pass
+    running.loop._now = lambda: real() + 2000
+    await running.machine.until("data", 1)
+    told = [what[0] for what in running.machine.told[1:]]
+    assert told == ["persisted", "timeout", "data"]
+
+
+@pytest.mark.trio
 async def test_nothing_to_do_means_no_turns(running):
     running.ask()
     await trio.testing.wait_all_tasks_blocked()

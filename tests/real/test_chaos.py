@@ -109,7 +109,7 @@ def hurt(triad, draw, how, rank):
         triad.freeze(rank)
         time.sleep(draw.uniform(0.0, 2.0 * triad.timeout_s))
         triad.thaw(rank)
-    triad.until_all_follow(triad.until_master())
+    triad.until_all_follow()
 
 
 def test_nothing_is_lost_and_nothing_is_given_twice(tmp_path):
@@ -118,7 +118,7 @@ def test_nothing_is_lost_and_nothing_is_given_twice(tmp_path):
     features = (f"f1 1.0 permanent {LICENSED}", f"kept 1.0 permanent {CLIENTS}")
     with running(tmp_path, features=features) as triad:
         triad.start(*Rank)
-        triad.until_all_follow(triad.until_master())
+        triad.until_all_follow()
         pool = Pool()
         workers = [Worker(triad, number, pool) for number in range(CLIENTS)]
         handles = {worker.kept.handle for worker in workers}

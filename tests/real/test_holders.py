@@ -77,7 +77,7 @@ def test_commands_keep_running_through_the_death_of_each_master(triad):
             triad.until_master()
             assert table(triad) == before
             triad.start(victim, first_start=False)
-            triad.until_all_follow(triad.until_master())
+            triad.until_all_follow()
         for process in (one, two):
             assert process.poll() is None
             output, _ = process.communicate(b"still here\n", timeout=PATIENCE_S)

@@ -155,7 +155,7 @@ def test_kill_9_of_any_server_loses_nothing(triad, victim):
         assert f" {handle})" in shown
     # The victim comes back with its disk and follows.
     triad.start(victim, first_start=False)
-    triad.until_all_follow(triad.until_master())
+    triad.until_all_follow()
     assert [seat for seat in held(triad) if seat[4] != third.handle] == before
     ann.goodbye()
     bob.goodbye()
@@ -295,7 +295,7 @@ def test_a_new_licence_file_put_on_one_after_the_other_is_served(triad):
         assert triad.end(rank) == 0
         triad.write_license(MORE, [rank])
         triad.start(rank, first_start=False)
-        triad.until_all_follow(triad.until_master())
+        triad.until_all_follow()
         ann.resume()
         assert held(triad) == before
     until("the new lines are in force", lambda: isinstance(ann.checkout("f3"), Granted))

@@ -9,6 +9,7 @@ Entries thus leave for the peers before their own commit begins (protocol.md rul
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -113,9 +114,11 @@ class ServerLoop:
         self._known: dict[Rank, resolver.Address] = {}
         self._resolved: dict[tuple[str, int], tuple[resolver.Address, ...]] = {}
         self._writes_under_way = 0
+        self._written: tuple[int, str | None] | None = None
         self._disk = trio.CapacityLimiter(1)
         self._names = trio.CapacityLimiter(RESOLVERS_MAX)
         self._complain_at = 0.0
+        self._due_at = math.inf  # the first turn asks
         self._due = True
         self._idle = trio.lowlevel.ParkingLot()
         self._outcome: Outcome | None = None
@@ -146,7 +149,8 @@ class ServerLoop:
 
     def stop(self, scope: str, requested_by: str) -> None:
         """Stop in order: this server after a hand-over ('one'), or the triad ('all')."""
-        self._machine.stop(scope, requested_by, now=self._now(), wall=self._wall())
+        now, wall = self._moment()
+        self._machine.stop(scope, requested_by, now=now, wall=wall)
         self._ask_for_turn()
 
     @property
@@ -171,15 +175,29 @@ class ServerLoop:
             self._turn()
 
     def _pause_s(self) -> float:
+        return min(MAX_SLEEP_S, max(0.0, self._due_at - self._now()))
+
+    def _moment(self) -> tuple[float, float]:
+        """Return now and wall, and tell the machine of what is due before it hears of anything else.
+
+        A process that was stopped or starved must not answer by what was true before: its lease
+        may be over (protocol.md rule 12). What its disk finished meanwhile is not late, though.
+        """
+        now, wall = self._now(), self._wall()
+        if now >= self._due_at:
+            self._hand_over_written(now, wall)
+            self._machine.handle_timeout(now=now, wall=wall)
+            self._note_due()
+            self._ask_for_turn()
+        return now, wall
+
+    def _note_due(self) -> None:
         due_at = self._machine.next_timeout()
-        return MAX_SLEEP_S if due_at is None else min(MAX_SLEEP_S, max(0.0, due_at - self._now()))
+        self._due_at = math.inf if due_at is None else due_at
 
     def _turn(self) -> None:
         machine = self._machine
-        now, wall = self._now(), self._wall()
-        due_at = machine.next_timeout()
-        if due_at is not None and due_at <= now:
-            machine.handle_timeout(now=now, wall=wall)
+        now, wall = self._moment()
         machine.end_turn(now=now, wall=wall)
         links = self._links
         for conn, data in machine.data_to_send():
@@ -188,6 +206,7 @@ class ServerLoop:
                 self._send(link, data)
         while (action := machine.next_action()) is not None:
             self._carry_out(action)
+        self._note_due()
         if self._lines:
             self._write_log()
 
@@ -221,28 +240,31 @@ class ServerLoop:
         if self._store.blocking:
             self._start(self._persist_in_thread, ticket, batch)
             return
+        self._write(ticket, batch)
+        self._hand_over_written(self._now(), self._wall())
+
+    def _write(self, ticket: int, batch: PersistBatch) -> None:
         try:
             self._store.write(batch)
         except StateError as error:
-            self._answer_persist(ticket, str(error))
+            self._written = (ticket, str(error))
         else:
-            self._answer_persist(ticket, None)
+            self._written = (ticket, None)
 
     async def _persist_in_thread(self, ticket: int, batch: PersistBatch) -> None:
         """Write off the loop's thread. A disk that hangs is abandoned when the process ends."""
         self._writes_under_way += 1
-        failure: str | None = None
-        try:
-            await trio.to_thread.run_sync(
-                self._store.write, batch, abandon_on_cancel=True, limiter=self._disk
-            )
-        except StateError as error:
-            failure = str(error)
+        await trio.to_thread.run_sync(
+            self._write, ticket, batch, abandon_on_cancel=True, limiter=self._disk
+        )
         self._writes_under_way -= 1
-        self._answer_persist(ticket, failure)
+        self._hand_over_written(self._now(), self._wall())
 
-    def _answer_persist(self, ticket: int, failure: str | None) -> None:
-        now, wall = self._now(), self._wall()
+    def _hand_over_written(self, now: float, wall: float) -> None:
+        """Tell the machine what the store has done, unless it knows."""
+        if self._written is None:
+            return
+        (ticket, failure), self._written = self._written, None
         if failure is None:
             self._machine.persisted(ticket, now=now, wall=wall)
         else:
@@ -279,10 +301,10 @@ class ServerLoop:
             return
         sockets.tune(sock, self._timeout_s, peer=False)
         link = self._add_link(sock, accepted=True)
+        now, wall = self._moment()
         self._machine.connection_opened(
-            link.conn, nonce=self._draw(NONCE_BYTES), local=local, remote=remote,
-            now=self._now(), wall=self._wall(),
-        )  # fmt: skip
+            link.conn, nonce=self._draw(NONCE_BYTES), local=local, remote=remote, now=now, wall=wall
+        )
         self._start(self._read, link)
         self._ask_for_turn()
 
@@ -308,7 +330,8 @@ class ServerLoop:
         try:
             while data := await link.receive():
                 if not link.closing:
-                    machine.receive_data(link.conn, data, now=self._now(), wall=self._wall())
+                    now, wall = self._moment()
+                    machine.receive_data(link.conn, data, now=now, wall=wall)
                     self._ask_for_turn()
         except OSError:
             self._end(link, orderly=False)
@@ -336,9 +359,8 @@ class ServerLoop:
     def _end(self, link: Link, *, orderly: bool) -> None:
         """The other end is gone, or is given up: tell the machine, unless it knows."""
         if self._links.pop(link.conn, None) is not None and not link.closing:
-            self._machine.connection_ended(
-                link.conn, orderly=orderly, now=self._now(), wall=self._wall()
-            )
+            now, wall = self._moment()
+            self._machine.connection_ended(link.conn, orderly=orderly, now=now, wall=wall)
             self._ask_for_turn()
         link.close(abort=not orderly)
 
@@ -366,7 +388,7 @@ class ServerLoop:
             result = sockets.DialResult(None, error=f"{host}: {error.strerror or error}")
         else:
             result = await sockets.connect_any(addresses, DIAL_TIMEOUT_S, self._known.get(peer))
-        now, wall = self._now(), self._wall()
+        now, wall = self._moment()
         if result.sock is None:
             self._machine.dial_failed(
                 peer, refused=result.refused, error=result.error, now=now, wall=wall
