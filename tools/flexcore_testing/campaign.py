@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -12,7 +14,7 @@ from flexcore import timing
 from flexcore.identity import Rank
 from flexcore_testing.checks import Violation
 from flexcore_testing.plan import Striker, draw_plan
-from flexcore_testing.profile import BEYOND, Profile, draw_profile
+from flexcore_testing.profile import BEYOND, Profile, draw_profile, refocused
 from flexcore_testing.triad import SimulatedTriad
 
 CHART_LINES = 120
@@ -35,11 +37,19 @@ class Outcome:
 
 
 def run_seed(
-    seed: int, campaign: str = "within", *, level: str = "full", verbose: bool = False, chart_lines: int = CHART_LINES
+    seed: int,
+    campaign: str = "within",
+    *,
+    level: str = "full",
+    verbose: bool = False,
+    chart_lines: int = CHART_LINES,
+    focus: Mapping[str, Any] | None = None,
 ) -> Outcome:
-    """Run one seed to its end, or to its first violation."""
+    """Run one seed to its end, or to its first violation. *focus* replaces parts of what the seed draws."""
     began = time.perf_counter()
     profile = draw_profile(seed, campaign, bare=level == "quorum")
+    if focus:
+        profile = refocused(profile, focus)
     triad = make_triad(profile, level)
     if verbose:
         triad.verbose = print

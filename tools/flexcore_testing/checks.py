@@ -33,13 +33,15 @@ class Violation(AssertionError):
 class RunBooks:
     """What the checkers remember of one run of a server."""
 
-    __slots__ = ("commit", "heard", "last", "serving")
+    __slots__ = ("commit", "heard", "last", "lease_until", "serving")
 
     def __init__(self) -> None:
         self.last: Last | None = None
         self.commit = 0
         self.serving = 0
         """The term in which it serves, 0 if it does not."""
+        self.lease_until = -1.0
+        """In true time, while it serves."""
         self.heard: dict[str, float] = {}
 
 
@@ -101,6 +103,11 @@ class ServerChecks:
                 self.fail(
                     "one vote", f"{source.name} voted for {given} and {message.target.rank} in term {message.term}"
                 )
+            books = self.of_serial(source.serial)
+            if books.serving and self.triad.world.now < books.lease_until:
+                run = self.triad.run_of(Rank(message.sender.rank))
+                if run is not None and run.quorum.released_term < books.serving:
+                    self.fail("sticky", f"{source.name} serves in term {books.serving} and votes itself away")
 
     # --- what a server did ---------------------------------------------------------------------------------------
 
@@ -139,6 +146,7 @@ class ServerChecks:
                 self.started_serving(run, term)
             self._check_serving(run, ledger)
             books.serving = term
+            books.lease_until = run.clock.true(run.quorum.lease_until)
         elif books.serving:
             books.serving = 0
             self.triad.tell(run.rank.word, "serves no longer")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcore.identity import Rank
 from flexcore.ledger import Ledger
-from flexcore.quorum import PersistBatch
+from flexcore.quorum import PersistBatch, QuorumMachine
 from flexcore_testing.clockwork import DriftingClock, WallClock
 from flexcore_testing.disk import Disk
 
@@ -76,18 +76,23 @@ class ServerRun:
     # --- what the subclass provides ------------------------------------------------------------------------------
 
     @property
+    def quorum(self) -> QuorumMachine:
+        """The quorum machine inside: to look at, not to drive."""
+        raise NotImplementedError
+
+    @property
     def ledger(self) -> Ledger:
         """The machine's ledger."""
-        raise NotImplementedError
+        return self.quorum.ledger
 
     @property
     def term(self) -> int:
         """The machine's term."""
-        raise NotImplementedError
+        return self.quorum.hard.term
 
     def may_serve(self, now: float) -> bool:
         """What the machine itself believes at its own *now*."""
-        raise NotImplementedError
+        return self.quorum.may_serve(now)
 
     def _handle(self, item: tuple[Any, ...], now: float, wall: float) -> None:
         raise NotImplementedError

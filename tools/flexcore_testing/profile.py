@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -108,6 +109,17 @@ def draw_profile(seed: int, campaign: str = WITHIN, *, bare: bool = False) -> Pr
         licensed=rng.choice((1, 2, 3, 5)),
         traffic_s=timeout * rng.choice((0.05, 0.2, 0.5)) if bare else timeout * rng.choice((0.1, 0.3, 0.6)),
     )
+
+
+def refocused(profile: Profile, focus: Mapping[str, Any]) -> Profile:
+    """*profile* with some of its parts replaced; a network drawn for another timeout is fitted to the new one."""
+    changed = attrs.evolve(profile, **focus)
+    if changed.timeout_s != profile.timeout_s:
+        rng = random.Random(f"network {changed.campaign} {changed.seed}")
+        changed = attrs.evolve(changed, network=_draw_network(rng, changed.timeout_s), safety_timeouts=30.0)
+        if "traffic_s" not in focus:
+            changed = attrs.evolve(changed, traffic_s=changed.timeout_s * 0.3)
+    return changed
 
 
 def _draw_rates(rng: random.Random) -> tuple[float, float, float]:

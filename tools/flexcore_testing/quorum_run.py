@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flexcore.identity import Rank
-from flexcore.ledger import Ledger
 from flexcore.ledger.commands import Command
 from flexcore.override import override
 from flexcore.quorum import (
@@ -53,17 +52,8 @@ class QuorumRun(ServerRun):
 
     @property
     @override
-    def ledger(self) -> Ledger:
-        return self.machine.ledger
-
-    @property
-    @override
-    def term(self) -> int:
-        return self.machine.hard.term
-
-    @override
-    def may_serve(self, now: float) -> bool:
-        return self.machine.may_serve(now)
+    def quorum(self) -> QuorumMachine:
+        return self.machine
 
     @override
     def _next_timeout(self) -> float | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flexcore.identity import Rank
-from flexcore.ledger import Ledger
 from flexcore.override import override
+from flexcore.quorum import QuorumMachine
 from flexcore.server import (
     CloseConnection,
     DialPeer,
@@ -41,17 +41,8 @@ class NodeRun(ServerRun):
 
     @property
     @override
-    def ledger(self) -> Ledger:
-        return self.node.quorum.ledger
-
-    @property
-    @override
-    def term(self) -> int:
-        return self.node.quorum.hard.term
-
-    @override
-    def may_serve(self, now: float) -> bool:
-        return self.node.quorum.may_serve(now)
+    def quorum(self) -> QuorumMachine:
+        return self.node.quorum
 
     @override
     def _next_timeout(self) -> float | None:

@@ -242,6 +242,6 @@ class ServiceTriad(SimulatedTriad):
         wait = self.longest_timeout_s
         for run in self.runs():
             assert isinstance(run, NodeRun)
-            wait = max(wait, run.node.quorum._primary_wait_s())
+            wait = max(wait, run.quorum._primary_wait_s())
         return 1.05 * wait + 2 * self.longest_timeout_s + 10.0 + 4 * self.profile.slack_s
 
