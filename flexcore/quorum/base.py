@@ -78,6 +78,8 @@ class Base:
         self._outstanding_covers = 0
         self._hard_gate = 0
         self._dirty_hard = False
+        self._dirty_seen = False
+        """peer_seen changed: written with the next rows, none of its own (rule 7)."""
         self._dirty_from: int | None = None
         self._dirty_truncate: int | None = None
         self._dirty_snapshot = False
@@ -204,13 +206,13 @@ class Base:
             assert len(rows) == last - start + 1
             entries = tuple(zip(range(start, last + 1), rows, strict=True))
         batch = PersistBatch(
-            hard=self.hard.encode() if self._dirty_hard else None,
+            hard=self.hard.encode() if self._dirty_hard or self._dirty_seen else None,
             replace_log=self._dirty_replace,
             truncate_from=self._dirty_truncate,
             snapshot=self.snapshot if self._dirty_snapshot else None,
             entries=entries,
         )
-        self._dirty_hard = self._dirty_snapshot = self._dirty_replace = False
+        self._dirty_hard = self._dirty_seen = self._dirty_snapshot = self._dirty_replace = False
         self._dirty_from = self._dirty_truncate = None
         self._outstanding_since = self.now
         self._outstanding_covers = last

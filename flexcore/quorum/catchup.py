@@ -173,9 +173,11 @@ class CatchUp(Rounds):
         """Add entries; False: there are none where there should be; None: a repeat."""
         if pull.prev is None:
             pull.prev = body.prev
-        at = pull.prev.index + len(pull.rows)
+        at = pull.newest.index
         if body.prev.index != at:
             return None
+        if body.prev.term != pull.newest.term:
+            return False  # its log was overruled meanwhile: two logs must not be glued into one
         pull.rows.extend(body.entries)
         pull.from_index = at + len(body.entries) + 1
         pull.until_index = self._pull_end(pull, body)

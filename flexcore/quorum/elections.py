@@ -134,6 +134,7 @@ class Elections(CatchUp):
     def _consider_standing(self, now: float) -> None:
         at = self._stand_at(now)
         if at is not None and now >= at and self.pull is None:
+            self._drop_forming()
             self.role = Role.PREVOTE
             self.master = None
             self.candidacy_until = now + self._patience()
@@ -143,6 +144,13 @@ class Elections(CatchUp):
                     PreVote(self.hard.term + 1, self.ledger.last, self._fresh_nonce()),
                     gate=self._hard_gate,
                 )
+
+    def _drop_forming(self) -> None:
+        """A member that is free again stands in the triad that it is a member of: the forming that it agreed to came to
+        nothing (its proposer holds no promise of ours any more), and two members must understand each other."""
+        if self.hard.pending_triad:
+            self.hard.pending_triad = b""
+            self._touch_hard()
 
     @override
     def _forget_refusals(self) -> None:

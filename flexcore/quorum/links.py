@@ -76,6 +76,8 @@ class Peer:
     dialling: bool = False
     dial_order: int = 0
     redial_at: float | None = 0.0
+    dial_failed: bool = False
+    """A dial has failed since our start."""
     ended_order: int = 0
     gone: bool = False
     """Evidence of rule 6: the process behind ``boot`` is gone."""
@@ -192,6 +194,7 @@ class Links(Base):
     def _dial_failed(self, rank: Rank, refused: bool, now: float) -> None:
         peer = self.peers[rank]
         peer.dialling = False
+        peer.dial_failed = True
         peer.redial_at = now + timing.redial_s(self.config.heartbeat_interval_s)
         if peer.dial_order < peer.ended_order and not self._links_of(rank):
             peer.redial_at = now  # the last connection ended meanwhile: only an attempt begun from now on is evidence
@@ -277,19 +280,12 @@ class Links(Base):
             if hello.echo != link.nonce:
                 return  # of another time or another link: says nothing
             link.boot = boot
-            first = not link.greeted
             link.greeted = True
             link.heard_at = now
             self._measure(peer, now - peer.hello_sent_at)
             peer.voter_nonce = hello.nonce
             self._fresh_boot(peer, boot)
             self._note_hello(peer, hello, now)
-            if first and peer.out is None and not peer.foreign:
-                peer.out = link.number
-                peer.beat_at = now
-                self._notice(
-                    "connected", f"boot {boot.counter}, up for {hello.uptime_s:.0f} s", link.peer
-                )
         else:
             link.boot = boot
             link.greeted = True
@@ -319,6 +315,16 @@ class Links(Base):
         peer.hello_at = now
         peer.heard_at = now
         self._judge_hello(peer, hello, now)
+        if peer.out is None and not peer.foreign:
+            self._open_out(peer, now)
+
+    def _open_out(self, peer: Peer, now: float) -> None:
+        """From here on requests go to it, on the link that we dialled (it may have been no peer until now)."""
+        for link in self._links_of(peer.rank):
+            if link.dialled and link.greeted and link.boot is not None:
+                peer.out = link.number
+                peer.beat_at = now
+                self._notice("connected", f"boot {link.boot.counter}", peer.rank)
 
     def _judge_hello(self, peer: Peer, hello: Hello, now: float) -> None:
         raise NotImplementedError
@@ -382,17 +388,24 @@ class Links(Base):
             link.boot = frame.sender.boot
         if frame.target.boot.boot_id not in (self.boot_id, b""):
             return None  # meant for an earlier boot of ours
+        if (
+            peer.boot is not None
+            and peer.boot.boot_id == frame.sender.boot.boot_id
+            and frame.sender.boot.counter > peer.boot.counter
+        ):
+            peer.boot = frame.sender.boot  # it has become a member: its counter is no longer 0 (rule 7)
         peer.heard_at = link.heard_at = now
         return peer
 
     def _measure(self, peer: Peer, sample_s: float) -> None:
-        """Keep the round trip: a smaller sample counts at once, a larger one by an eighth and within reason, so that one
-        message that waited out a stall does not make every later wait long."""
+        """Keep the round trip: a smaller sample counts by half, a larger one by an eighth and within reason, so that one
+        message that waited out a stall does not make every later wait long, nor one lucky message every later one short."""
         sample_s = min(max(sample_s, 0.0), self.config.timeout_s / ROUND_TRIPS_A_TIMEOUT)
-        if peer.round_trip_s == 0.0 or sample_s < peer.round_trip_s:
+        if peer.round_trip_s == 0.0:
             peer.round_trip_s = sample_s
         else:
-            peer.round_trip_s += (sample_s - peer.round_trip_s) / 8
+            share = 2 if sample_s < peer.round_trip_s else 8
+            peer.round_trip_s += (sample_s - peer.round_trip_s) / share
 
     def _send(self, peer: Peer, body: PeerBody, *, gate: int = 0) -> bool:
         """A request, on the link that we dialled; False where there is none."""
@@ -445,4 +458,7 @@ class Links(Base):
     def _remember(self, peer: Peer, last: Last) -> None:
         """Keep what the peer itself said to be durable; written with the next commit, none of its own (rule 7)."""
         if peer.boot is not None and peer.boot.counter > 0:
-            self.hard.peer_seen[int(peer.rank)] = Seen(peer.boot, last)
+            seen = Seen(peer.boot, last)
+            if self.hard.peer_seen.get(int(peer.rank)) != seen:
+                self.hard.peer_seen[int(peer.rank)] = seen
+                self._dirty_seen = True

@@ -230,7 +230,7 @@ class QuorumMachine(Recovery):
 
     def _reply_received(self, link: Link, peer: Peer, frame: PeerFrame, now: float) -> None:
         body = frame.body
-        teaches = isinstance(body, PreVoteReply | VoteReply | AppendReply)
+        teaches = isinstance(body, PreVoteReply | VoteReply | AppendReply | FormReply)
         if teaches and self._reply_teaches(frame):
             self._higher_term_in_reply(peer, frame.term, now)
             return
@@ -299,12 +299,14 @@ class QuorumMachine(Recovery):
         if not Rank(frame.sender.rank).may_be_master:
             return
         if self.role is Role.MASTER and frame.term == self.hard.term:
-            self._disk_dead(f"two masters of term {frame.term}: this cannot be", now)
+            self._end_reign(f"two masters of term {frame.term}", now, None)
+            self._halt(1, f"two masters of term {frame.term}: a state folder was copied or restored")
             return
         self._step_down(f"{link.peer.word} is master of a newer term", now)
         self._candidacy_over(now)
         if frame.term > self.hard.term:
             self._raise_term(frame.term)
+            self.master = None  # what we agreed on with the master of an older term, even the same process, is void
         self._on_append(link, frame, body, now)
 
     # --- time --------------------------------------------------------------------------------------------------------

@@ -123,8 +123,8 @@ class Promises(Links):
                 self.promise_until = now
                 self.hard.promise_len_s = 0.0
             self.hard.promised_to = to
-            self.promise_void = False
             self._touch_hard()
+        self.promise_void = False  # a new promise, even to a process that was wrongly thought gone
         if length > self.hard.promise_len_s:
             self.hard.promise_len_s = length
             self._touch_hard()

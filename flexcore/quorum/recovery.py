@@ -63,6 +63,9 @@ LONGEST_TIMEOUT_S = timing.timeout_s(timing.INTERVAL_MAX_S)
 """The longest TO that a licence file may set: HEARTBEAT_INTERVAL=120, which is not signed."""
 RECOVER_EVERY_S = 1.0
 FORM_EVERY_S = 0.5
+FORM_PATIENCE_S = 1.0
+"""How long after its start a server lets a third one answer before it forms a triad without it."""
+LOOK_AGAIN_S = 0.05
 
 
 @attrs.define(kw_only=True)
@@ -150,16 +153,20 @@ class Recovery(Handover):
                 f"{peer.rank.word}'s licence file has other signed lines than this server's",
                 peer.rank,
             )
+        if self.first_start and hello.member:
+            self.first_start = False
+            self._notice(
+                "first_start_ignored",
+                f"--first-start is ignored: {peer.rank.word} is a member; this server joins its triad",
+                peer.rank,
+            )
         seen = hello.seen_of_you
         if (
             seen is not None
+            and self.hard.member
             and self._shows_less_than(seen)
-            and (self.hard.member or not self.has_state)
         ):
-            if self.hard.member:
-                self._become_recovering(peer, now)
-            else:
-                self.hard.counter = max(self.hard.counter, 0)
+            self._become_recovering(peer, now)
         if not self.hard.member and hello.member and not self.hard.pending_triad:
             self.recover_at = min(self.recover_at, now)
 
@@ -311,8 +318,11 @@ class Recovery(Handover):
         return body.confirmed
 
     def _both_members_answered(self) -> bool:
-        return len(self.recover_answers) == 2 and all(
-            body.member and not body.serving for body, _ in self.recover_answers.values()
+        answers = [body for body, _ in self.recover_answers.values()]
+        return (
+            len(answers) == 2
+            and all(body.member and not body.serving for body in answers)
+            and len({body.committed_triad for body in answers}) == 1
         )
 
     @override
@@ -374,7 +384,7 @@ class Recovery(Handover):
             self.promise_until = now + longest
             self.promise_void = False
             return
-        self.hard.promised_to = None
+        # A promise that we do know of stays: it may be of a moment ago, and the wait counts from boot.
         self.no_promise_before = max(self.no_promise_before, self.boot_at + longest)
         if self.no_promise_before > now:
             self.hard.no_promise_s = longest
@@ -498,7 +508,25 @@ class Recovery(Handover):
             return True
         if self._member_in_sight(besides=peer.rank):
             return False
-        return max(mine, theirs - (now - peer.hello_at)) <= 0.0 and not self.config.borrow_allowed
+        if self.config.borrow_allowed and not self._all_present():
+            return False  # who has borrowed may be known to the third server only
+        return max(mine, theirs - (now - peer.hello_at)) <= 0.0
+
+    def _all_present(self) -> bool:
+        return all(
+            peer.out is not None and peer.hello is not None and not peer.foreign
+            for peer in self.peers.values()
+        )
+
+    def _third_had_its_chance(self, partner: Peer, now: float) -> bool:
+        """--first-start acts where no peer *that answers* is a member: let the third server answer, if it can."""
+        third = next(peer for peer in self.peers.values() if peer.rank is not partner.rank)
+        return (
+            third.out is not None
+            or third.foreign
+            or third.dial_failed
+            or now - self.boot_at >= FORM_PATIENCE_S
+        )
 
     def _member_in_sight(self, besides: Rank | None = None) -> bool:
         return any(
@@ -516,6 +544,9 @@ class Recovery(Handover):
         self.form_at = now + FORM_EVERY_S
         partner = self._form_partner(now)
         if partner is None or not self.free_for_self(now):
+            return
+        if not self._third_had_its_chance(partner, now):
+            self.form_at = now + LOOK_AGAIN_S
             return
         primary = self.peers.get(Rank.PRIMARY)
         if (

@@ -44,6 +44,8 @@ MAX_UNACKED_ENTRIES = 65_536
 """Entries sent to a peer and not acknowledged; beyond it the master waits for answers."""
 MAX_ROUNDS_IN_FLIGHT = 4096
 """Rounds whose answers may still extend the lease; the oldest is forgotten, which can only shorten it."""
+DEAF_INTERVALS = 1.5
+"""After so many s without its echo an acknowledgement counts as not heard: the second heartbeat after it shows that."""
 HURRY_S = 0.05
 """At most one Append at once to a peer that answered without a promise in this time (rule 12)."""
 SNAPSHOT_ENTRIES = 32_768
@@ -291,7 +293,7 @@ class Rounds(Promises):
         promise_s = self._renewal(frame, now)
         if ok:
             self._agreed = max(self._agreed, match)
-            self._remember(peer, self._peer_durable(body))
+            self._remember(peer, self._peer_durable(body, match))
             if min(body.commit, self._agreed) > self.ledger.commit:
                 self.ledger.commit_to(min(body.commit, self._agreed))
                 self._note_formed()
@@ -319,9 +321,10 @@ class Rounds(Promises):
         self._forget_refusals()
         self._notice("master", f"term {self.hard.term}", Rank(endpoint.rank))
 
-    def _peer_durable(self, body: Append) -> Last:
-        term = self.ledger.term_at(min(body.durable, self.ledger.last.index))
-        return Last(term or 0, min(body.durable, self.ledger.last.index))
+    def _peer_durable(self, body: Append, match: int) -> Last:
+        """What the master has durable, as far as the logs agree: our own tail says nothing about its log."""
+        index = min(body.durable, match)
+        return Last(self.ledger.term_at(index) or 0, index)
 
     def _renewal(self, frame: PeerFrame, now: float) -> float:
         """The promise that goes with this acknowledgement: its length, or 0 where none is made."""
@@ -345,8 +348,11 @@ class Rounds(Promises):
             self._acks.append((number, now))
 
     def _deaf(self, now: float) -> bool:
-        """Rule 12: an acknowledgement of more than 2*s ago is still not covered: the master does not hear us."""
-        return bool(self._acks) and now - self._acks[0][1] > 2 * self.config.interval_s
+        """Rule 12: an acknowledgement of two heartbeats ago is still not covered: the master does not hear us.
+
+        Heartbeats come s apart, so "more than 2*s" would leave it to chance whether the third one binds us.
+        """
+        return bool(self._acks) and now - self._acks[0][1] > DEAF_INTERVALS * self.config.interval_s
 
     def _take_rows(self, body: Append, peer: Peer) -> tuple[bool, int]:
         """Log matching (Raft 5.3). Returns (ok, the index up to which we agree, or where the master should look next)."""
@@ -362,11 +368,20 @@ class Rounds(Promises):
             rows, at = body.entries[skip:], ledger.base.index
         elif held != prev.term:
             assert prev.index > ledger.commit
-            return False, prev.index - 1
+            return False, self._before_term(prev.index)
         else:
             rows, at = body.entries, prev.index
         self._merge_rows(at, rows)
         return True, at + len(rows)
+
+    def _before_term(self, index: int) -> int:
+        """The last index before the term that our entry *index* is of: none of that term need be tried one by one."""
+        ledger = self.ledger
+        held = ledger.term_at(index)
+        index -= 1
+        while index > ledger.commit and ledger.term_at(index) == held:
+            index -= 1
+        return index
 
     def _merge_rows(self, at: int, rows: tuple[EntryRow, ...]) -> None:
         """Put *rows* after index *at*; what conflicts there was never committed and goes."""
