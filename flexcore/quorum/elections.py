@@ -322,15 +322,13 @@ class Elections(CatchUp):
         )
 
     def _on_vote_reply(self, peer: Peer, frame: PeerFrame, body: VoteReply, now: float) -> None:
-        if (
-            self.role is not Role.CANDIDATE
-            or frame.term != self.hard.term
-            or body.round != self.vote_round
-        ):
+        if self.role is not Role.CANDIDATE or body.round != self.vote_round:
             return  # of a candidacy that is over: ignored (rule 1)
         if body.ok:
-            self._win(body.promise_s, now)
+            if frame.term == self.hard.term:
+                self._win(body.promise_s, now)
             return
+        # A denial is of the voter's own, lower term: whoever is refused raises nothing.
         self.denied.add(int(peer.rank))
         if all(int(each.rank) in self.denied for each in self._linked()):
             self._candidacy_over(now)
