@@ -97,6 +97,8 @@ class Storm:
                 world.wall_offset += rng.choice([-100.0, 3.0, 100.0])
             case "refuse":
                 server.refusal = rng.choice([None, wire.Refusal(-106, "full")])
+            case _:
+                assert what == "wait"
         world.drain()
         world.run(rng.choice([0.0, 0.005, 0.05, 0.5, 2.0, 10.0]))
         self.check()

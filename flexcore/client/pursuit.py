@@ -4,9 +4,10 @@ requests.
 Owns these rules of protocol.md on the client's side:
 
 * Rules 16 and 17: before the session goes elsewhere its old connection is *aborted*; the session is
-  resumed with a proof. ``test_client_failover``.
+  resumed with a proof. ``tests/test_client_failover.py``.
 * A master that has been silent for max(1 s, 5 round trips) is suspected: the others are asked,
-  while its answer is still waited for (design.md section 10). ``test_client_suspects``.
+  while its answer is still waited for (design.md section 10);
+  ``test_suspects_a_silent_master_after_a_second_and_keeps_waiting``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A dead first host costs nothing: the next address is dialled ``CLIENT_STAGGER_S`` later, or at once
 when the first failed. Each address backs off on its own, from 0.1 s doubled up to min(1 s, L/20)
 (design.md section 10). The master is learned from any member and tried first from then on.
-``test_client_search`` shows all of it.
+``tests/test_client_search.py`` shows all of it.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 Owns the client's side of these rules of protocol.md:
 
 * Rule 15: a seat is believed iff now < send time of the last *renewing* message + L. What renews is
-  said by the answer; this file keeps when each question was sent. ``test_client_belief`` shows it.
+  said by the answer; this file keeps when each question was sent. ``tests/test_client_belief.py``.
 * Rule 17: requests are numbered, ``answered`` says up to which one the results are known, a request
   is sent again under its own number until it is answered, and one that is given up is withdrawn by
-  a request. ``test_client_requests``.
+  a request. ``tests/test_client_requests.py``.
 * Rule 23: after a suspension nothing is believed until a question sent after it was answered.
-  ``test_client_suspended``.
+  ``tests/test_client_edges.py``.
 
 Nothing in here knows about connections or addresses: :mod:`flexcore.client.site` does.
 """

@@ -1,9 +1,9 @@
 """One alternative of the search path, a triad or a single server, and this client's session there.
 
 Owns rule 15 of protocol.md on the client's side: an answer with a lower term than was seen is
-ignored, and the highest is shown (``test_client_terms``); and rule 17: what was not answered before
-a connection was lost is sent again, under its old number, when the session is resumed
-(``test_client_failover``).
+ignored, and the highest is shown; and rule 17: what was not answered before a connection was lost
+is sent again, under its old number, when the session is resumed
+(``tests/test_client_failover.py``).
 
 Everything that depends on time happens in :meth:`Site.advance`, which is called after every event;
 :meth:`Site.next_at` says when it has something to do next.
