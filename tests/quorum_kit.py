@@ -397,7 +397,7 @@ def settled_state(rank: Rank, *, term: int = 5, rows: int = 3, **changes: Any) -
         row(1, Formed(b"triad-id--------", 0, b"m" * 32)),
         row(1, TermStarted(0, TO, TO + 30)),
         row(1, Rights(RIGHTS)),
-        *(row(1, session(number)) for number in range(rows)),
+        *(row(1, session(1000 + number)) for number in range(rows)),
     ]
     facts: dict[str, Any] = {
         "triad_id": b"triad-id--------",

@@ -13,7 +13,7 @@ import enum
 from collections import deque
 
 from flexcore.identity import NOBODY, Boot, Endpoint, Last, Rank
-from flexcore.ledger import Ledger, Snapshot
+from flexcore.ledger import Ledger, LedgerCorrupt, Snapshot
 from flexcore.quorum.config import HardState, PersistBatch, QuorumConfig, StateError, StoredState
 from flexcore.quorum.events import Halt, Notice, Persist, QuorumAction, SendFrame
 from flexcore.wire.messages import EntryRow, PeerBody, PeerFrame, Vote
@@ -170,7 +170,8 @@ class Base:
 
     def _truncate_log(self, from_index: int) -> None:
         """Throw away rows from *from_index* on: they were never committed (rule 5: nothing at or below commit)."""
-        assert from_index > self.ledger.commit
+        if from_index <= self.ledger.commit:
+            raise LedgerCorrupt(f"entry {from_index} is committed, and another server has another one")
         self.ledger.truncate(from_index)
         self.durable_index = min(self.durable_index, from_index - 1)
         self._outstanding_covers = min(self._outstanding_covers, from_index - 1)

@@ -30,6 +30,7 @@ from collections import deque
 
 from flexcore import timing
 from flexcore.identity import Endpoint, Last, Rank
+from flexcore.ledger import LedgerCorrupt
 from flexcore.ledger.commands import Command
 from flexcore.override import override
 from flexcore.quorum.base import Role
@@ -367,7 +368,8 @@ class Rounds(Promises):
                 return True, ledger.commit  # all of it is in our snapshot, which is committed
             rows, at = body.entries[skip:], ledger.base.index
         elif held != prev.term:
-            assert prev.index > ledger.commit
+            if prev.index <= ledger.commit:
+                raise LedgerCorrupt(f"entry {prev.index} is committed, and the master has another one")
             return False, self._before_term(prev.index)
         else:
             rows, at = body.entries, prev.index
