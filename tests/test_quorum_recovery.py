@@ -401,8 +401,8 @@ def test_a_serving_master_answers_when_the_third_has_acknowledged() -> None:
 
 
 def test_a_third_that_stood_above_the_master_confirms_nothing() -> None:
-    """The schedule against binding after (a): the lost disk had voted for the third server, in a higher term. But then
-    that server does not acknowledge ours after the question, and its answer ends the reign that would have confirmed."""
+    """The schedule against binding after (a): the lost disk had voted for the third server, in a higher term. But
+    then that server does not acknowledge ours after the question: its answer ends the reign that asked."""
     alone, append = asked_master()
     alone.reply(P, AppendReply(False, append.round, 0, 0.0, WALL), term=7)
     assert not alone.machine.may_serve(alone.now)

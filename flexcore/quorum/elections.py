@@ -75,7 +75,7 @@ class Elections(CatchUp):
             and now >= self.no_promise_before
             and not self._detector_holds()
             and not self._disk_slow(now, timing.persist_slow_s(self.config.heartbeat_interval_s))
-            and any(True for _ in self._linked())
+            and any(peer.hello is None or peer.hello.member for peer in self._linked())
             and self._has_rights()
         )
 

@@ -96,6 +96,8 @@ class Recovery(Handover):
         self.form_with: Rank | None = None
         self._said: set[str] = set()
         self._copied_to_form = False
+        self._member_seen = False
+        """A member has answered since our start: --first-start is ignored (rule 9)."""
         self.first_start = self.config.first_start and not self.hard.triad_id
         if self.config.first_start and not self.first_start:
             self._notice(
@@ -153,6 +155,7 @@ class Recovery(Handover):
                 f"{peer.rank.word}'s licence file has other signed lines than this server's",
                 peer.rank,
             )
+        self._member_seen = self._member_seen or hello.member
         if self.first_start and hello.member:
             self.first_start = False
             self._notice(
@@ -504,7 +507,7 @@ class Recovery(Handover):
         if theirs is None or mine is None or (self.hard.member and hello.member):
             return False
         both_blank = self.blank and hello.only_formed and not hello.member
-        if both_blank and not self._member_in_sight() and (self.first_start or hello.first_start):
+        if both_blank and not self._member_seen and (self.first_start or hello.first_start):
             return True
         if self._member_in_sight(besides=peer.rank):
             return False
