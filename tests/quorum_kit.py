@@ -414,9 +414,10 @@ class Alone:
     """One machine; the test is both its peers and its disk (which answers at once, unless ``disk_waits``)."""
 
     def __init__(
-        self, rank: Rank = S, stored: StoredState | None = None, *, disk_waits: bool = False, **changes: Any
-    ) -> None:
-        self.now = 1000.0
+        self, rank: Rank = S, stored: StoredState | None = None, *, disk_waits: bool = False, now: float = 1000.0,
+        **changes: Any,
+    ) -> None:  # fmt: skip
+        self.now = now
         self.wall_ahead = WALL
         self.rank = rank
         self.config = config(rank, **changes)
