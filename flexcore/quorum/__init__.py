@@ -1,6 +1,7 @@
 """Who may be master, and the log that a master replicates: every rule of mastership, and no bytes.
 
-Begin with :mod:`~flexcore.quorum.promises` and :mod:`~flexcore.quorum.rounds`; :mod:`~flexcore.quorum.machine` puts it together.
+Begin with :mod:`~flexcore.quorum.promises` and :mod:`~flexcore.quorum.rounds`;
+:mod:`~flexcore.quorum.machine` puts it together.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
-"""What every layer of the quorum machine stands on: the state, the outbox, and what must be durable before what.
+"""What every layer of the quorum machine stands on: state, outbox, and what is durable before what.
 
-**Rule 20, second half** (a server sends an entry to its peers before its own commit to disk, and counts itself only
-after) and the ordering duties of every other rule come down to one mechanism here, the *gate*: each change of durable
-state belongs to a Persist ticket; a frame that tells of the change waits in ``_gated`` until that ticket is done, and
-frames that tell nothing new leave at once. At most one Persist is outstanding; what changes meanwhile is the next one
-(group commit). Shown by ``tests/test_quorum_rules.py::test_a_vote_leaves_only_when_it_is_durable``.
+**Rule 20, second half** (a server sends an entry to its peers before its own commit to disk, and
+counts itself only after) and the ordering duties of every other rule come down to one mechanism
+here, the *gate*: each change of durable state belongs to a Persist ticket; a frame that tells of
+the change waits in ``_gated`` until that ticket is done, and frames that tell nothing new leave at
+once. At most one Persist is outstanding; what changes meanwhile is the next one (group commit).
+Shown by ``tests/test_quorum_elections.py::test_a_vote_leaves_only_when_it_is_durable``,
+``tests/test_quorum_state.py::test_what_is_stored_is_what_is_held`` and the mutant
+``vote_before_durable``.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from flexcore.quorum.events import Halt, Notice, Persist, QuorumAction, SendFram
 from flexcore.wire.messages import EntryRow, PeerBody, PeerFrame, Vote
 
 MAX_GATED_FRAMES = 4096
-"""Frames that wait for the disk; with a disk this slow the newest are dropped: every one of them is asked for again."""
+"""Frames that wait for the disk; with a disk this slow the newest are dropped: every one of them is
+asked for again."""
 
 
 class Role(enum.Enum):
@@ -63,7 +67,8 @@ class Base:
         self.ledger = Ledger(self.snapshot, entries)
         if self.ledger.last.term > self.hard.term:
             raise StateError(
-                f"the log's last entry is of term {self.ledger.last.term}, but the state knows only term {self.hard.term}"
+                f"the log's last entry is of term {self.ledger.last.term}, but the state knows only"
+                f" term {self.hard.term}"
             )
         self.role = Role.FOLLOWER
         self.master: Endpoint | None = None
@@ -86,7 +91,7 @@ class Base:
         self._dirty_replace = False
         self.durable_index = self.ledger.last.index
 
-    # --- who we are --------------------------------------------------------------------------------------------------
+    # --- who we are -------------------------------------------------------------------------------
 
     @property
     def boot(self) -> Boot:
@@ -107,9 +112,9 @@ class Base:
     def blank(self) -> bool:
         """Counts as blank: no member, so nothing here is known to be committed (rule 9).
 
-        A server becomes a member with the Append that tells it that Formed is committed, before it acknowledges any entry
-        of a client; so the log of one that is none holds no more than the first entries of a term, or is of a state that
-        lost its end and counts as nothing (rule 7).
+        A server becomes a member with the Append that tells it that Formed is committed, before it
+        acknowledges any entry of a client; so the log of one that is none holds no more than the
+        first entries of a term, or is of a state that lost its end and counts as nothing (rule 7).
         """
         return not self.hard.member
 
@@ -117,7 +122,7 @@ class Base:
     def frame_triad(self) -> bytes:
         return self.hard.pending_triad or self.hard.triad_id
 
-    # --- outbox ------------------------------------------------------------------------------------------------------
+    # --- outbox -----------------------------------------------------------------------------------
 
     def _emit(self, action: QuorumAction) -> None:
         self._actions.append(action)
@@ -145,7 +150,7 @@ class Base:
         elif len(self._gated) < MAX_GATED_FRAMES:
             self._gated.append((gate, link, frame))
 
-    # --- durability --------------------------------------------------------------------------------------------------
+    # --- durability -------------------------------------------------------------------------------
 
     def _touch_hard(self) -> None:
         """The durable state changed: whatever tells of it waits for the next ticket."""
@@ -169,9 +174,12 @@ class Base:
             self._dirty_from = from_index
 
     def _truncate_log(self, from_index: int) -> None:
-        """Throw away rows from *from_index* on: they were never committed (rule 5: nothing at or below commit)."""
+        """Throw away rows from *from_index* on: they were never committed (rule 5: nothing at or
+        below commit)."""
         if from_index <= self.ledger.commit:
-            raise LedgerCorrupt(f"entry {from_index} is committed, and another server has another one")
+            raise LedgerCorrupt(
+                f"entry {from_index} is committed, and another server has another one"
+            )
         self.ledger.truncate(from_index)
         self.durable_index = min(self.durable_index, from_index - 1)
         self._outstanding_covers = min(self._outstanding_covers, from_index - 1)

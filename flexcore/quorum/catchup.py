@@ -1,14 +1,16 @@
-"""Catching up: entries, or the snapshot where the log does not reach back, asked for and put in place.
+"""Catching up: entries, or the snapshot where the log does not reach back, are pulled.
 
-One mechanism for three purposes: a candidate whose log is older than a voter's (``stand``, rule 3), a follower that lacks
-what its master has folded into the snapshot (``follow``), and a server without state (``recover`` and ``form``, rules 8
-and 9). Whoever is asked answers from its log as it stands; whoever asked checks, when everything is here, that it still
-wants it, and puts it in place in one transaction.
+One mechanism for three purposes: a candidate whose log is older than a voter's (``stand``, rule 3),
+a follower that lacks what its master has folded into the snapshot (``follow``), and a server
+without state (``recover`` and ``form``, rules 8 and 9). Whoever is asked answers from its log as it
+stands; whoever asked checks, when everything is here, that it still wants it, and puts it in place
+in one transaction.
 
-Why a newer log may replace a tail of one's own: "newer" is (last term, last index). An acknowledged entry of the own tail
-is held by two; the master of any later term had it (rule 4), so a log that ends in a later term has it too, and one that
-ends in the same term is the longer prefix of the same master's log. What an own log already agrees with is never replaced:
-entries that were acknowledged to the master meanwhile must not be lost by an answer of a moment before.
+Why a newer log may replace a tail of one's own: "newer" is (last term, last index). An acknowledged
+entry of the own tail is held by two; the master of any later term had it (rule 4), so a log that
+ends in a later term has it too, and one that ends in the same term is the longer prefix of the same
+master's log. What an own log already agrees with is never replaced: entries that were acknowledged
+to the master meanwhile must not be lost by an answer of a moment before.
 
 Shown by ``tests/test_quorum_catchup.py`` and the mutant ``no_pull``.
 """
@@ -66,7 +68,7 @@ class CatchUp(Rounds):
     def _init_catchup(self) -> None:
         self.pull: PullState | None = None
 
-    # --- asking ------------------------------------------------------------------------------------------------------
+    # --- asking -----------------------------------------------------------------------------------
 
     def _start_pull(
         self, peer: Peer, purpose: str, from_index: int, until_index: int, now: float
@@ -102,10 +104,11 @@ class CatchUp(Rounds):
         ):
             self.pull = None
 
-    # --- answering ---------------------------------------------------------------------------------------------------
+    # --- answering --------------------------------------------------------------------------------
 
     def _on_pull(self, link: Link, frame: PeerFrame, body: Pull) -> None:
-        """Serve entries from the log, or a piece of the snapshot where the log does not reach back."""
+        """Serve entries from the log, or a piece of the snapshot where the log does not reach
+        back."""
         ledger, snapshot = self.ledger, self.snapshot
         start = max(1, body.from_index)
         if start <= ledger.base.index:
@@ -125,7 +128,7 @@ class CatchUp(Rounds):
             reply = PullReply(body.nonce, prev, rows, ledger.last)
         self._post(link.number, frame.sender, reply, gate=self._hard_gate)
 
-    # --- what comes --------------------------------------------------------------------------------------------------
+    # --- what comes -------------------------------------------------------------------------------
 
     def _on_pull_reply(self, peer: Peer, body: PullReply, now: float) -> None:
         pull = self.pull
@@ -184,10 +187,11 @@ class CatchUp(Rounds):
         return bool(body.entries) or pull.from_index > pull.until_index
 
     def _pull_end(self, pull: PullState, body: PullReply) -> int:
-        """Up to where to pull: what was asked for, or what the other server has by now, if that is less."""
+        """Up to where to pull: what was asked for, or what the other server has by now, if that is
+        less."""
         return min(pull.until_index, body.last.index)
 
-    # --- putting in place --------------------------------------------------------------------------------------------
+    # --- putting in place -------------------------------------------------------------------------
 
     def _pulled(self, pull: PullState, now: float) -> None:
         """Everything asked for is here: put it in place, if it is still wanted."""

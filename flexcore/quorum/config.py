@@ -14,7 +14,8 @@ from flexcore.ledger import Snapshot
 from flexcore.wire.messages import EntryRow, Seen
 
 SPENT = -2
-"""voted_for: a vote of this term may have been given by the state that was lost; none is given again (rule 8)."""
+"""voted_for: a vote of this term may have been given by the state that was lost; none is given
+again (rule 8)."""
 
 STATE_VERSION = 1
 """Version of the encoding of :class:`HardState`; a newer one is refused (protocol.md section 2)."""
@@ -26,7 +27,8 @@ class StateError(FlexcoreError):
 
 @attrs.frozen(kw_only=True)
 class QuorumConfig:
-    """One server's place in its triad, or of the single server (``triad=False``: a majority of one)."""
+    """One server's place in its triad, or of the single server (``triad=False``: a majority of
+    one)."""
 
     rank: Rank
     triad: bool
@@ -38,7 +40,8 @@ class QuorumConfig:
     rights_digest: bytes = b""
     software: str = ""
     borrow_allowed: bool = False
-    """The licence file allows borrowing: forming without the third server needs the administrator's word (rule 9)."""
+    """The licence file allows borrowing: forming without the third server needs the administrator's
+    word (rule 9)."""
     first_start: bool = False
     """The administrator's word that nothing is held (``lmgrd --first-start``, rule 9)."""
 
@@ -74,11 +77,12 @@ class StoredState:
 
 @attrs.frozen(kw_only=True)
 class PersistBatch:
-    """One transaction for the store; every part is optional. In this order: replace, truncate, snapshot, entries, hard.
+    """One transaction for the store; every part is optional. In this order: replace, truncate,
+    snapshot, entries, hard.
 
-    ``replace_log``: delete all rows and the snapshot first. ``truncate_from``: delete rows with that index and above.
-    ``snapshot``: replaces the stored one; rows up to ``snapshot.last.index`` are deleted. ``entries``: (index, row), to
-    insert. ``hard``: replaces the stored blob.
+    ``replace_log``: delete all rows and the snapshot first. ``truncate_from``: delete rows with
+    that index and above. ``snapshot``: replaces the stored one; rows up to ``snapshot.last.index``
+    are deleted. ``entries``: (index, row), to insert. ``hard``: replaces the stored blob.
     """
 
     hard: bytes | None = None
@@ -92,9 +96,10 @@ class PersistBatch:
 class HardState:
     """The DURABLE part of protocol.md section 2, but for the log.
 
-    ``no_promise_s`` is the wait of rule 8, kept so that a restart inside the wait begins it anew: a server that lost its
-    disk, recovered by (b), and restarted at once would otherwise be free for a candidate while the master of its
-    forgotten promise still counts on it (two masters). protocol.md keeps it in memory only; that is the hole.
+    ``no_promise_s`` is the wait of rule 8, kept so that a restart inside the wait begins it anew: a
+    server that lost its disk, recovered by (b), and restarted at once would otherwise be free for a
+    candidate while the master of its forgotten promise still counts on it (two masters).
+    protocol.md keeps it in memory only; that is the hole.
     """
 
     triad_id: bytes = b""
@@ -147,7 +152,8 @@ class HardState:
             version = data["version"]
             if isinstance(version, int) and version > STATE_VERSION:
                 raise StateError(
-                    f"the state was written by a newer version (format {version}, this one reads {STATE_VERSION})"
+                    f"the state was written by a newer version (format {version}, this one reads"
+                    f" {STATE_VERSION})"
                 )
             return cls._from(data)
         except (ValueError, KeyError, TypeError, IndexError) as error:

@@ -1,26 +1,31 @@
-"""Elections: who stands, who votes, who wins (protocol.md rules 3, 4, 5, 13, 19; Raft thesis 3.6 and 9.6).
+"""Elections: who stands, votes and wins (protocol.md rules 3, 4, 5, 13, 19; Raft thesis 3.6, 9.6).
 
-**Rule 3, standing.** Primary and secondary only; a member; free for itself; with the rights that are in force, or that a
-majority shows. A pre-vote goes first: it binds nobody, so a server that cannot win disturbs nobody. A voter whose log is
-newer says so, and the candidate *pulls* that suffix (the tertiary, which may never be master, can be the only holder of the
-newest entry), puts it in place of its own conflicting tail in one transaction, and asks again.
+**Rule 3, standing.** Primary and secondary only; a member; free for itself; with the rights that
+are in force, or that a majority shows. A pre-vote goes first: it binds nobody, so a server that
+cannot win disturbs nobody. A voter whose log is newer says so, and the candidate *pulls* that
+suffix (the tertiary, which may never be master, can be the only holder of the newest entry), puts
+it in place of its own conflicting tail in one transaction, and asks again.
 
-**Who first.** The one longer up; within two seconds, or unknown, the primary; the other waits ``candidate_wait_s``, but only
-for a peer from which it has heard within the last s, and never for the master whose promise has run out or is void. There
-is no randomness: two candidates collide only if neither has heard of the other, and then a candidacy ends by itself.
+**Who first.** The one longer up; within two seconds, or unknown, the primary; the other waits
+``candidate_wait_s``, but only for a peer from which it has heard within the last s, and never for
+the master whose promise has run out or is void. There is no randomness: two candidates collide only
+if neither has heard of the other, and then a candidacy ends by itself.
 
-**A refused candidate** asks again when the voter's promise is over (``free_in``), not on a beat. A voter that has refused,
-and becomes free before that (the evidence of rule 6 reaches the two at different instants), *says so unasked*. Without it a
-candidate that asked one millisecond early would wait for the whole promise: a schedule that protocol.md does not have.
+**A refused candidate** asks again when the voter's promise is over (``free_in``), not on a beat. A
+voter that has refused, and becomes free before that (the evidence of rule 6 reaches the two at
+different instants), *says so unasked*. Without it a candidate that asked one millisecond early
+would wait for the whole promise: a schedule that protocol.md does not have.
 
-**Rule 4, voting.** One vote a term, durable before it leaves; only by members that are free; only for a log at least as new
-(last term, then index: so every acknowledged entry is in it); only over a link that works both ways (the nonce).
+**Rule 4, voting.** One vote a term, durable before it leaves; only by members that are free; only
+for a log at least as new (last term, then index: so every acknowledged entry is in it); only over a
+link that works both ways (the nonce).
 
-**Rule 13.** A higher term in a *reply* is true (it was granted, or learnt from a grant), so it is taken over, and a master
-stands again above it. A *request* raises a term only if it is granted or is an Append: a refused candidate disturbs nobody.
+**Rule 13.** A higher term in a *reply* is true (it was granted, or learnt from a grant), so it is
+taken over, and a master stands again above it. A *request* raises a term only if it is granted or
+is an Append: a refused candidate disturbs nobody.
 
-Shown by ``tests/test_quorum_rules.py`` and the mutants ``no_log_check``, ``no_pull``, ``two_votes_a_term``,
-``reply_teaches_nothing``, ``candidate_bound_for_ever``.
+Shown by ``tests/test_quorum_elections.py`` and the mutants ``no_log_check``, ``no_pull``,
+``two_votes_a_term``, ``reply_teaches_nothing``, ``candidate_bound_for_ever``.
 """
 
 from __future__ import annotations
@@ -61,7 +66,7 @@ class Elections(CatchUp):
         self.failures = 0
         self._refused: dict[int, tuple[int, Endpoint, PreVote]] = {}
 
-    # --- standing (rule 3) -------------------------------------------------------------------------------------------
+    # --- standing (rule 3) ------------------------------------------------------------------------
 
     def _can_stand(self, now: float) -> bool:
         return (
@@ -92,7 +97,8 @@ class Elections(CatchUp):
         )
 
     def _has_rights(self) -> bool:
-        """Rule 19: own rights are the committed ones, or a majority, itself included, shows them."""
+        """Rule 19: own rights are the committed ones, or a majority, itself included, shows
+        them."""
         committed, own = self.ledger.state.rights, self.config.rights_digest
         if own == committed or not committed:
             return True
@@ -146,15 +152,17 @@ class Elections(CatchUp):
                 )
 
     def _drop_forming(self) -> None:
-        """A member that is free again stands in the triad that it is a member of: the forming that it agreed to came to
-        nothing (its proposer holds no promise of ours any more), and two members must understand each other."""
+        """A member that is free again stands in the triad that it is a member of: the forming that
+        it agreed to came to nothing (its proposer holds no promise of ours any more), and two
+        members must understand each other."""
         if self.hard.pending_triad:
             self.hard.pending_triad = b""
             self._touch_hard()
 
     @override
     def _forget_refusals(self) -> None:
-        """What a voter said of its promise is of another time: there has been a master, or evidence, since."""
+        """What a voter said of its promise is of another time: there has been a master, or
+        evidence, since."""
         self.stand_not_before = -math.inf
 
     def _patience(self) -> float:
@@ -164,7 +172,8 @@ class Elections(CatchUp):
         )
 
     def _candidacy_over(self, now: float) -> None:
-        """No majority within the time, or denied: stop being a candidate, and one's promise to oneself with it."""
+        """No majority within the time, or denied: stop being a candidate, and one's promise to
+        oneself with it."""
         if self.role is Role.CANDIDATE:
             self._end_candidacy_promise(now)
             self.failures = self.failures % (FAILURES_BEFORE_YIELD + 1) + 1
@@ -176,7 +185,7 @@ class Elections(CatchUp):
     def _end_candidacy_promise(self, now: float) -> None:
         self._end_own_promise(now)
 
-    # --- pre-votes ---------------------------------------------------------------------------------------------------
+    # --- pre-votes --------------------------------------------------------------------------------
 
     def _on_prevote(self, link: Link, frame: PeerFrame, body: PreVote, now: float) -> None:
         ok = (
@@ -201,7 +210,8 @@ class Elections(CatchUp):
         )
 
     def _tell_refused(self, now: float) -> None:
-        """Whoever was refused while we were bound is told when we are free, before it would ask again."""
+        """Whoever was refused while we were bound is told when we are free, before it would ask
+        again."""
         for rank, (number, to, body) in list(self._refused.items()):
             link = self.links.get(number)
             if link is None or self.role is Role.MASTER or body.next_term <= self.hard.term:
@@ -238,7 +248,7 @@ class Elections(CatchUp):
             return False
         return self.role is Role.PREVOTE or self._can_stand(now)
 
-    # --- votes -------------------------------------------------------------------------------------------------------
+    # --- votes ------------------------------------------------------------------------------------
 
     def _stand(self, now: float, release: Release | None = None) -> None:
         """Term + 1, a vote for oneself, durable; then one Vote to each (it waits for the disk)."""
@@ -265,7 +275,8 @@ class Elections(CatchUp):
         return self.candidacy_until
 
     def _may_vote(self, candidate: Endpoint, now: float, release: Release | None = None) -> bool:
-        """Rule 4, the part that a pre-vote asks about: a member, free, not waiting after recovery, its disk working."""
+        """Rule 4, the part that a pre-vote asks about: a member, free, not waiting after recovery,
+        its disk working."""
         peer = self.peers[Rank(candidate.rank)]
         return (
             self.hard.member
@@ -333,7 +344,7 @@ class Elections(CatchUp):
         if all(int(each.rank) in self.denied for each in self._linked()):
             self._candidacy_over(now)
 
-    # --- winning (rule 5) --------------------------------------------------------------------------------------------
+    # --- winning (rule 5) -------------------------------------------------------------------------
 
     def _win(self, promise_s: float, now: float) -> None:
         assert self.rank.may_be_master
@@ -354,7 +365,8 @@ class Elections(CatchUp):
         self._begin_term(now)
 
     def _begin_term(self, now: float) -> None:
-        """The term's first entries: TO and L (rule 2), and the rights where they are new (rule 19)."""
+        """The term's first entries: TO and L (rule 2), and the rights where they are new (rule
+        19)."""
         config = self.config
         self.started_index = self.propose(
             TermStarted(int(self.rank), config.timeout_s, config.client_lease_s),
@@ -364,10 +376,11 @@ class Elections(CatchUp):
         if self.ledger.state.rights != config.rights_digest:
             self.started_index = self.propose(Rights(config.rights_digest), now=now, wall=self.wall)
 
-    # --- terms -------------------------------------------------------------------------------------------------------
+    # --- terms ------------------------------------------------------------------------------------
 
     def _higher_term_in_reply(self, peer: Peer, term: int, now: float) -> None:
-        """Rules 1 and 13: a reply teaches a higher term; a master steps down and stands above it."""
+        """Rules 1 and 13: a reply teaches a higher term; a master steps down and stands above
+        it."""
         if not same_process(self.master, self.me):
             self.master = None
         self._step_down(f"{peer.rank.word} knows a higher term", now)

@@ -13,7 +13,8 @@ from flexcore.wire.messages import PeerFrame
 
 @attrs.frozen(kw_only=True)
 class PeerConnected:
-    """The dial that :class:`DialPeer` asked for succeeded; *link* is the adapter's number for the connection."""
+    """The dial that :class:`DialPeer` asked for succeeded; *link* is the adapter's number for the
+    connection."""
 
     link: int
     peer: Rank
@@ -21,7 +22,8 @@ class PeerConnected:
 
 @attrs.frozen(kw_only=True)
 class DialFailed:
-    """The dial failed. *refused*: nobody listens there (evidence of rule 6); else it timed out or found no route."""
+    """The dial failed. *refused*: nobody listens there (evidence of rule 6); else it timed out or
+    found no route."""
 
     peer: Rank
     refused: bool
@@ -60,7 +62,8 @@ class PersistFailed:
 
 @attrs.frozen(kw_only=True)
 class StopRequested:
-    """Stop this server in order ('one': after a hand-over, rule 10), or the triad ('all': rule 22)."""
+    """Stop this server in order ('one': after a hand-over, rule 10), or the triad ('all': rule
+    22)."""
 
     scope: str
     requested_by: str = ""
@@ -101,7 +104,8 @@ class CloseLink:
 
 @attrs.frozen(kw_only=True)
 class Persist:
-    """Make *batch* durable in one transaction, then report Persisted(ticket). At most one is outstanding."""
+    """Make *batch* durable in one transaction, then report Persisted(ticket). At most one is
+    outstanding."""
 
     ticket: int
     batch: PersistBatch
@@ -109,7 +113,8 @@ class Persist:
 
 @attrs.frozen(kw_only=True)
 class StartServing:
-    """This server is master and its ledger is complete: from here on it answers clients (rules 5 and 14)."""
+    """This server is master and its ledger is complete: from here on it answers clients (rules 5
+    and 14)."""
 
     term: int
 
@@ -124,10 +129,12 @@ class StopServing:
 
 @attrs.frozen(kw_only=True)
 class Notice:
-    """Something for the debug log. *kind* is one of the words below, *peer* a rank where one is meant.
+    """Something for the debug log. *kind* is one of the words below, *peer* a rank where one is
+    meant.
 
-    connected, lost, master (peer is the master now), lost_quorum, twice, rights, membership, recovering, recovered,
-    forming, formed, first_start_ignored, handover, primary_wait, disk, detector_off, stopping, warning.
+    connected, lost, master (peer is the master now), lost_quorum, twice, rights, membership,
+    recovering, recovered, forming, formed, first_start_ignored, handover, primary_wait, disk,
+    detector_off, stopping, warning.
     """
 
     kind: str
@@ -150,7 +157,8 @@ QuorumAction: TypeAlias = (
 
 @attrs.frozen(kw_only=True)
 class QuorumReport:
-    """Where the machine stands, for lmstat and the logs. *until_s*: seconds until what it waits for, None if unknown."""
+    """Where the machine stands, for lmstat and the logs. *until_s*: seconds until what it waits
+    for, None if unknown."""
 
     state: str
     term: int

@@ -1,21 +1,26 @@
-"""Hand-over: leadership transfer, PRIMARY_IS_MASTER, and stopping in order (protocol.md rules 10, 11, 20, 22).
+"""Hand-over, PRIMARY_IS_MASTER, slow disks, orderly ends (protocol.md rules 10, 11, 20, 22).
 
-**Rule 10.** A *release* says that the lease of one term is over, for one successor. Before it leaves, the master ends its
-lease and never serves in that term again (``released_term``), so a voter that takes it for freedom to vote for that
-successor cannot help a second master while the first one serves. It is bound to (term, giver, successor) and void once
-its target or the voter is in a higher term: a release that arrives late must not free a promise that was given since.
-The master hands over in two steps: it first stops *deciding* (``accepting`` is False; what comes meanwhile is kept), and
-when the successor holds every entry, and so every decision was answered, it releases. The successor stands without a
-pre-vote. If nobody appears, the old master stands in a new term.
+**Rule 10.** A *release* says that the lease of one term is over, for one successor. Before it
+leaves, the master ends its lease and never serves in that term again (``released_term``), so a
+voter that takes it for freedom to vote for that successor cannot help a second master while the
+first one serves. It is bound to (term, giver, successor) and void once its target or the voter is
+in a higher term: a release that arrives late must not free a promise that was given since. The
+master hands over in two steps: it first stops *deciding* (``accepting`` is False; what comes
+meanwhile is kept), and when the successor holds every entry, and so every decision was answered, it
+releases. The successor stands without a pre-vote. If nobody appears, the old master stands in a new
+term.
 
-**Rule 11.** P becomes master again after it has been linked, acknowledging and caught up for one TO without a break; after
-a reign of P that ended in failure the wait doubles, up to an hour, and is forgotten after an hour of good reign.
+**Rule 11.** P becomes master again after it has been linked, acknowledging and caught up for one TO
+without a break; after a reign of P that ended in failure the wait doubles, up to an hour, and is
+forgotten after an hour of good reign.
 
-**Rule 22.** Stop of all three: the master first. It ends its lease and gives each peer a release to nobody in particular;
-each stores it durably before it exits, so that the next cold start waits for nothing. A follower that were released while
-the old one held its lease could elect a second master: hence the order.
+**Rule 22.** Stop of all three: the master first. It ends its lease and gives each peer a release to
+nobody in particular; each stores it durably before it exits, so that the next cold start waits for
+nothing. A follower that were released while the old one held its lease could elect a second master:
+hence the order.
 
-Shown by ``tests/test_quorum_rules.py`` and the mutants ``serve_after_release``, ``release_of_any_term``.
+Shown by ``tests/test_quorum_handover.py`` and the mutants ``serve_after_release``,
+``release_of_any_term``.
 """
 
 from __future__ import annotations
@@ -60,7 +65,8 @@ class Handover(Elections):
 
     @property
     def accepting(self) -> bool:
-        """Whether the master takes new decisions; False while it hands over: requests are kept or redirected."""
+        """Whether the master takes new decisions; False while it hands over: requests are kept or
+        redirected."""
         return (
             self.role is Role.MASTER
             and self.successor is None
@@ -68,7 +74,7 @@ class Handover(Elections):
             and not self.stopping
         )
 
-    # --- rule 10 -----------------------------------------------------------------------------------------------------
+    # --- rule 10 ----------------------------------------------------------------------------------
 
     def _other_candidate(self) -> Peer | None:
         if self.rank is Rank.TERTIARY:
@@ -141,7 +147,7 @@ class Handover(Elections):
             self.primary_reign_since = None  # given, not lost
             self._stand(now, release)
 
-    # --- rule 11 -----------------------------------------------------------------------------------------------------
+    # --- rule 11 ----------------------------------------------------------------------------------
 
     def _primary_wait_s(self) -> float:
         """How long P has to be good before it is given mastership."""
@@ -190,7 +196,8 @@ class Handover(Elections):
             self._begin_handover(Rank.PRIMARY, "PRIMARY_IS_MASTER", now)
 
     def _note_reigns(self, now: float) -> None:
-        """Remember how P's reigns end: a failure doubles the wait, an hour of good reign forgets."""
+        """Remember how P's reigns end: a failure doubles the wait, an hour of good reign
+        forgets."""
         if self.rank is not Rank.SECONDARY:
             return
         reigning = self.master is not None and self.master.rank == Rank.PRIMARY
@@ -203,7 +210,7 @@ class Handover(Elections):
                 self.primary_failures = min(self.primary_failures + 1, 16)
                 self.primary_reign_since = None
 
-    # --- rule 20 -----------------------------------------------------------------------------------------------------
+    # --- rule 20 ----------------------------------------------------------------------------------
 
     def _watch_disk(self, now: float) -> None:
         """A slow disk: a master hands over; one that answers no more ends the process."""
@@ -220,7 +227,8 @@ class Handover(Elections):
                 self._begin_disk_handover(other, now)
 
     def _begin_disk_handover(self, other: Peer, now: float) -> None:
-        """What we decided is on its way to the others' disks; ours is not needed for their quorum."""
+        """What we decided is on its way to the others' disks; ours is not needed for their
+        quorum."""
         if self.successor is None:
             self._notice("disk", "the state's disk is slow: handing over")
         self._begin_handover(other.rank, "its disk is slow", now)
@@ -229,7 +237,7 @@ class Handover(Elections):
         self._end_reign("the disk failed", now, None)
         self._halt(1, f"the state could not be written: {why}; this server stops, the others go on")
 
-    # --- stopping ----------------------------------------------------------------------------------------------------
+    # --- stopping ---------------------------------------------------------------------------------
 
     def _on_stop_requested(self, event: StopRequested, now: float) -> None:
         if self.stopping and self.stop_scope == event.scope:
@@ -246,7 +254,8 @@ class Handover(Elections):
         self._advance_stop(now)
 
     def _begin_stop_one(self, now: float) -> None:
-        """Rule 10: hand over where somebody can take over; else end the lease and free the voters."""
+        """Rule 10: hand over where somebody can take over; else end the lease and free the
+        voters."""
         if self.role is not Role.MASTER:
             return
         other = self._other_candidate()
@@ -256,7 +265,8 @@ class Handover(Elections):
             self._release_everybody(now)
 
     def _release_everybody(self, now: float) -> None:
-        """End the lease; every voter may forget its promise to us (rule 22's release, to nobody in particular)."""
+        """End the lease; every voter may forget its promise to us (rule 22's release, to nobody in
+        particular)."""
         was_master = self.role is Role.MASTER
         if was_master:
             release = Release(self.hard.term, self.me, None)
@@ -277,7 +287,8 @@ class Handover(Elections):
         master = self.peers.get(Rank(self.master.rank)) if self.master is not None else None
         if master is not None and self._send(master, StopAll(self.stop_by)):
             return  # the master stops all three, this one included, by its release
-        # no master to be reached: nobody's lease can be ended; tell the others to stop, and keep the promise (rule 22)
+        # no master to be reached: nobody's lease can be ended; tell the others to stop, and keep
+        # the promise (rule 22)
         for peer in self._linked():
             self._send(peer, StopRelease(None, self.stop_by))
         self._stop_sent = True

@@ -1,22 +1,27 @@
-"""Links to the two others: dialling, greeting, knowing which boot is alive, and the evidence that a process is gone.
+"""Links to the two others: dialling, greeting, which boot is alive, and whether a process is gone.
 
-Each server dials both others and sends its requests on the connection that it dialled; answers come back on it
-(protocol.md section 2). So there are two links between two servers, and each server judges its peer by its own.
+Each server dials both others and sends its requests on the connection that it dialled; answers come
+back on it (protocol.md section 2). So there are two links between two servers, and each server
+judges its peer by its own.
 
-**Rule 6, evidence.** A promise binds its giver to one *process*. It is void when that process cannot be serving any more:
+**Rule 6, evidence.** A promise binds its giver to one *process*. It is void when that process
+cannot be serving any more:
 
-* another boot of that server answered a fresh nonce on a connection of its own, and no connection of the old boot is
-  alive (one address, one process: the old one is gone); or
-* every connection with that boot, in either direction, has ended, and an attempt to connect *begun after that* was
-  refused: nobody listens there. A server listens before it sends its first message and closes the listener only after it
-  has stopped serving, so a refusal after the end of all connections means that the process serves no more.
+* another boot of that server answered a fresh nonce on a connection of its own, and no connection
+  of the old boot is alive (one address, one process: the old one is gone); or
+* every connection with that boot, in either direction, has ended, and an attempt to connect *begun
+  after that* was refused: nobody listens there. A server listens before it sends its first message
+  and closes the listener only after it has stopped serving, so a refusal after the end of all
+  connections means that the process serves no more.
 
-A stale Hello of an old boot must not pass for a new one: hence the fresh nonce. An attempt begun before the last
-connection ended says nothing: hence the order numbers. Each server judges for itself and voids its own promise only.
-Shown by ``tests/test_quorum_rules.py::test_a_refusal_voids_a_promise`` and the scenarios beside it.
+A stale Hello of an old boot must not pass for a new one: hence the fresh nonce. An attempt begun
+before the last connection ended says nothing: hence the order numbers. Each server judges for
+itself and voids its own promise only. Shown by
+``tests/test_quorum_promises.py::test_a_refusal_voids_a_promise`` and its neighbours, and by the
+mutant ``refusal_at_any_time``.
 
-**Rule 7, boots.** What a frame's sender claims to be is checked against the boot that answered our nonce: an older boot
-is not heard. Two boots that are alive at once run twice: nobody renews either.
+**Rule 7, boots.** What a frame's sender claims to be is checked against the boot that answered our
+nonce: an older boot is not heard. Two boots that are alive at once run twice: nobody renews either.
 """
 
 from __future__ import annotations
@@ -33,10 +38,12 @@ from flexcore.quorum.events import CloseLink, DialPeer
 from flexcore.wire.messages import Beat, Hello, PeerBody, PeerFrame, Seen
 
 BEAT_MASK = 0x7FFFFFFF
-"""A Beat carries its sender's milliseconds, cut to this, so that the answer measures the round trip."""
+"""A Beat carries its sender's milliseconds, cut to this, so that the answer measures the round
+trip."""
 NO_BOOT = Boot(0, b"")
 ROUND_TRIPS_A_TIMEOUT = 20
-"""A round trip is taken for a twentieth of the timeout at most: a candidacy (five of them) then ends well within it."""
+"""A round trip is taken for a twentieth of the timeout at most: a candidacy (five of them) then
+ends well within it."""
 MAX_LINKS_PER_PEER = 8
 """Links of one peer, both directions; further ones are closed: a healthy pair has two."""
 
@@ -58,7 +65,8 @@ class Link:
     greeted: bool = False
     """Dialled: our nonce came back. Accepted: its Hello came."""
     voter_nonces: tuple[bytes, ...] = ()
-    """Accepted: nonces that we sent on it; a Vote has to show one (rule 4: the link works both ways)."""
+    """Accepted: nonces that we sent on it; a Vote has to show one (rule 4: the link works both
+    ways)."""
 
 
 @attrs.define(kw_only=True)
@@ -100,7 +108,8 @@ class Peer:
 
 
 def same_process(one: Endpoint | None, other: Endpoint | None) -> bool:
-    """Whether two endpoints are one process: the id is drawn at each start, the counter may rise once (rule 7)."""
+    """Whether two endpoints are one process: the id is drawn at each start, the counter may rise
+    once (rule 7)."""
     return (
         one is not None
         and other is not None
@@ -129,7 +138,7 @@ class Links(Base):
         self._order += 1
         return self._order
 
-    # --- dialling ----------------------------------------------------------------------------------------------------
+    # --- dialling ---------------------------------------------------------------------------------
 
     def _dial_due(self, now: float) -> None:
         for peer in self.peers.values():
@@ -170,10 +179,11 @@ class Links(Base):
         )
 
     def _greetings_due(self, now: float) -> None:
-        """Greet again where no answer came; after the timeout the connection is taken for dead, and dialled anew.
+        """Greet again where no answer came; after the timeout the connection is taken for dead, and
+        dialled anew.
 
-        So is one on which nothing was heard for the timeout, unless the detector is off (rule 21): the keepalives of the
-        transport then end it.
+        So is one on which nothing was heard for the timeout, unless the detector is off (rule 21):
+        the keepalives of the transport then end it.
         """
         for link in list(self.links.values()):
             if link.dialled and link.greeted and not self.config.detector_off:
@@ -197,7 +207,8 @@ class Links(Base):
         peer.dial_failed = True
         peer.redial_at = now + timing.redial_s(self.config.heartbeat_interval_s)
         if peer.dial_order < peer.ended_order and not self._links_of(rank):
-            peer.redial_at = now  # the last connection ended meanwhile: only an attempt begun from now on is evidence
+            # The last connection ended meanwhile: only an attempt begun from now on is evidence.
+            peer.redial_at = now
         if refused and peer.dial_order > peer.ended_order and not self._links_of(rank):
             peer.gone = True
 
@@ -210,7 +221,8 @@ class Links(Base):
             return
         peer = self.peers[link.peer]
         peer.ended_order = self._next_order()
-        peer.gone = False  # an attempt has to begin after this end: what an earlier refusal said was of an earlier process
+        # An attempt has to begin after this end: an earlier refusal was of an earlier process.
+        peer.gone = False
         if link.dialled:
             was_up = peer.out == number
             peer.out = None if was_up else peer.out
@@ -221,8 +233,9 @@ class Links(Base):
             if was_up:
                 self._notice("lost", "the connection ended", link.peer)
         if not self._links_of(link.peer) and not peer.dialling:
-            # Only now can an attempt be the evidence of rule 6. The first one often comes a moment too early, between
-            # the ends of the two connections; waiting a redial for the next would double the time of a failover.
+            # Only now can an attempt be the evidence of rule 6. The first one often comes a moment
+            # too early, between the ends of the two connections; waiting a redial for the next
+            # would double the time of a failover.
             peer.redial_at = now
         if (
             len({each.boot.boot_id for each in self._links_of(link.peer) if each.boot is not None})
@@ -236,7 +249,7 @@ class Links(Base):
             self._emit(CloseLink(link=number))
             self._link_ended(number, now)
 
-    # --- greeting ----------------------------------------------------------------------------------------------------
+    # --- greeting ---------------------------------------------------------------------------------
 
     def _hello(self, to: Rank, *, nonce: bytes, echo: bytes) -> Hello:
         seen = self.hard.peer_seen.get(int(to))
@@ -273,7 +286,8 @@ class Links(Base):
         raise NotImplementedError
 
     def _on_hello(self, link: Link, frame: PeerFrame, hello: Hello, now: float) -> None:
-        """A Hello: on a link that we dialled it must echo our nonce; on an accepted one we answer it."""
+        """A Hello: on a link that we dialled it must echo our nonce; on an accepted one we answer
+        it."""
         peer = self.peers[link.peer]
         boot = frame.sender.boot
         if link.dialled:
@@ -299,7 +313,8 @@ class Links(Base):
                 self._note_hello(peer, hello, now)
             else:
                 self._suspect_twice(peer, boot)
-            # answered in any case: a Hello is never dropped for a boot, and the echo is how its sender learns of us
+            # answered in any case: a Hello is never dropped for a boot, and the echo is how its
+            # sender learns of us
             self._post(
                 link.number,
                 frame.sender,
@@ -309,7 +324,8 @@ class Links(Base):
 
     def _note_hello(self, peer: Peer, hello: Hello, now: float) -> None:
         if hello.member and peer.hello is not None and not peer.hello.member:
-            # It has just recovered or formed: it hears its master now, not at the next heartbeat, which is 20 s away.
+            # It has just recovered or formed: it hears its master now, not at the next heartbeat,
+            # which is 20 s away.
             peer.beat_at = now
         peer.hello = hello
         peer.hello_at = now
@@ -319,7 +335,8 @@ class Links(Base):
             self._open_out(peer, now)
 
     def _open_out(self, peer: Peer, now: float) -> None:
-        """From here on requests go to it, on the link that we dialled (it may have been no peer until now)."""
+        """From here on requests go to it, on the link that we dialled (it may have been no peer
+        until now)."""
         for link in self._links_of(peer.rank):
             if link.dialled and link.greeted and link.boot is not None:
                 peer.out = link.number
@@ -332,7 +349,8 @@ class Links(Base):
     def _fresh_boot(self, peer: Peer, boot: Boot) -> None:
         """This boot answered a fresh nonce: it is the one that is alive."""
         if peer.boot is None or peer.boot.boot_id != boot.boot_id:
-            # another process: what the old one had in memory or said of its log counts no more (rule 5)
+            # another process: what the old one had in memory or said of its log counts no more
+            # (rule 5)
             peer.match = 0
             peer.next = self.ledger.last.index + 1
             peer.acked_round = 0
@@ -343,7 +361,8 @@ class Links(Base):
         peer.boot = boot
 
     def _believable(self, peer: Peer, boot: Boot) -> bool:
-        """Whether a frame's sender may be the process that is alive: it is the one that answered, or a newer one."""
+        """Whether a frame's sender may be the process that is alive: it is the one that answered,
+        or a newer one."""
         known = peer.boot
         return (
             known is None
@@ -356,22 +375,25 @@ class Links(Base):
         return peer.out is not None
 
     def _suspect_twice(self, peer: Peer, boot: Boot) -> None:
-        """Another boot speaks while ours is connected. A lower counter is an old boot's late word, and is not heard; the
-        same counter can only come from a copied state folder: two processes are one server (rule 6)."""
+        """Another boot speaks while ours is connected. A lower counter is an old boot's late word,
+        and is not heard; the same counter can only come from a copied state folder: two processes
+        are one server (rule 6)."""
         assert peer.boot is not None
         if boot.counter == peer.boot.counter and not peer.twice:
             peer.twice = True
             self._notice(
                 "twice",
-                f"two processes claim to be this server (boots {boot.boot_id.hex()[:8]} and {peer.boot.boot_id.hex()[:8]}); "
-                "nothing is promised to either until one of them is stopped",
+                f"two processes claim to be this server (boots {boot.boot_id.hex()[:8]} and "
+                f"{peer.boot.boot_id.hex()[:8]}); nothing is promised to either until one of them "
+                "is stopped",
                 peer.rank,
             )
 
-    # --- liveness ----------------------------------------------------------------------------------------------------
+    # --- liveness ---------------------------------------------------------------------------------
 
     def _heard(self, link: Link, frame: PeerFrame, now: float) -> Peer | None:
-        """Check a frame's sender and note that it lives; None: not to be heard (protocol.md section 2)."""
+        """Check a frame's sender and note that it lives; None: not to be heard (protocol.md section
+        2)."""
         peer = self.peers[link.peer]
         if frame.sender.boot.boot_id == self.boot_id or peer.foreign:
             return None
@@ -393,13 +415,16 @@ class Links(Base):
             and peer.boot.boot_id == frame.sender.boot.boot_id
             and frame.sender.boot.counter > peer.boot.counter
         ):
-            peer.boot = frame.sender.boot  # it has become a member: its counter is no longer 0 (rule 7)
+            peer.boot = (
+                frame.sender.boot
+            )  # it has become a member: its counter is no longer 0 (rule 7)
         peer.heard_at = link.heard_at = now
         return peer
 
     def _measure(self, peer: Peer, sample_s: float) -> None:
-        """Keep the round trip: a smaller sample counts by half, a larger one by an eighth and within reason, so that one
-        message that waited out a stall does not make every later wait long, nor one lucky message every later one short."""
+        """Keep the round trip: a smaller sample counts by half, a larger one by an eighth and
+        within reason, so that one message that waited out a stall does not make every later wait
+        long, nor one lucky message every later one short."""
         sample_s = min(max(sample_s, 0.0), self.config.timeout_s / ROUND_TRIPS_A_TIMEOUT)
         if peer.round_trip_s == 0.0:
             peer.round_trip_s = sample_s
@@ -435,7 +460,7 @@ class Links(Base):
                 peer.beat_at = now + self.config.interval_s
                 self._send(peer, Beat(int(now * 1000) & BEAT_MASK))
 
-    # --- evidence ----------------------------------------------------------------------------------------------------
+    # --- evidence ---------------------------------------------------------------------------------
 
     def _process_gone(self, endpoint: Endpoint) -> bool:
         """Rule 6: the process *endpoint* serves no more."""
@@ -456,7 +481,8 @@ class Links(Base):
         return other_answered or peer.gone
 
     def _remember(self, peer: Peer, last: Last) -> None:
-        """Keep what the peer itself said to be durable; written with the next commit, none of its own (rule 7)."""
+        """Keep what the peer itself said to be durable; written with the next commit, none of its
+        own (rule 7)."""
         if peer.boot is not None and peer.boot.counter > 0:
             seen = Seen(peer.boot, last)
             if self.hard.peer_seen.get(int(peer.rank)) != seen:

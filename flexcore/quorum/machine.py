@@ -1,10 +1,12 @@
-"""The quorum machine: events in, actions out; every rule of mastership is in the layers below, and nothing here knows bytes.
+"""The quorum machine: events in, actions out; the rules are in the layers below.
 
-The layers, each in its file, from the ground up: :mod:`~flexcore.quorum.base` (durable before told),
-:mod:`~flexcore.quorum.links` (who is alive), :mod:`~flexcore.quorum.promises` (to whom we are bound),
-:mod:`~flexcore.quorum.rounds` (replication, leases, serving), :mod:`~flexcore.quorum.elections`,
-:mod:`~flexcore.quorum.handover`, :mod:`~flexcore.quorum.recovery`. This file turns events into calls of them, and time
-into the things that are due.
+The layers, each in its file, from the ground up: :mod:`~flexcore.quorum.base` (durable before
+told), :mod:`~flexcore.quorum.links` (who is alive), :mod:`~flexcore.quorum.promises` (to whom we
+are bound), :mod:`~flexcore.quorum.rounds` (replication, leases, serving),
+:mod:`~flexcore.quorum.catchup`, :mod:`~flexcore.quorum.elections`,
+:mod:`~flexcore.quorum.handover`, :mod:`~flexcore.quorum.membership` (who is a peer),
+:mod:`~flexcore.quorum.recovery`, :mod:`~flexcore.quorum.forming`, :mod:`~flexcore.quorum.reports`.
+This file turns events into calls of them, and time into the things that are due.
 """
 
 from __future__ import annotations
@@ -28,11 +30,10 @@ from flexcore.quorum.events import (
     Persisted,
     PersistFailed,
     QuorumEvent,
-    QuorumReport,
     StopRequested,
 )
 from flexcore.quorum.links import BEAT_MASK, MAX_LINKS_PER_PEER, Link, Peer
-from flexcore.quorum.recovery import Recovery
+from flexcore.quorum.reports import Reports
 from flexcore.wire.messages import (
     Append,
     AppendReply,
@@ -70,8 +71,9 @@ _FOR_ANY_TRIAD = (
 """Bodies that a server without the triad's id may say or hear."""
 
 
-class QuorumMachine(Recovery):
-    """One server's mastership and replication: of a triad, or of a single server (a majority of one)."""
+class QuorumMachine(Reports):
+    """One server's mastership and replication: of a triad, or of a single server (a majority of
+    one)."""
 
     def __init__(
         self,
@@ -101,7 +103,9 @@ class QuorumMachine(Recovery):
         if self.has_state:
             self.hard.counter += 1  # durable before the first message leaves (rule 7)
             self._touch_hard()
-        self._init_recovery(now)
+        self._init_membership(now)
+        self._init_recovery()
+        self._init_forming(now)
         if config.triad and config.detector_off:
             self._notice(
                 "detector_off",
@@ -123,7 +127,7 @@ class QuorumMachine(Recovery):
         self.lease_until = math.inf
         self._begin_term(now)
 
-    # --- entry points ------------------------------------------------------------------------------------------------
+    # --- entry points -----------------------------------------------------------------------------
 
     def receive_event(self, event: QuorumEvent, *, now: float, wall: float) -> None:
         """Something happened at *now* (monotonic seconds) and *wall* (epoch seconds)."""
@@ -159,7 +163,8 @@ class QuorumMachine(Recovery):
             self._check(now)
 
     def end_turn(self, *, now: float, wall: float) -> None:
-        """Once a turn of the loop: one Append a peer, then one Persist, with everything that this turn decided."""
+        """Once a turn of the loop: one Append a peer, then one Persist, with everything that this
+        turn decided."""
         self._tick(now, wall)
         if self.halted is not None:
             return
@@ -169,7 +174,8 @@ class QuorumMachine(Recovery):
         self._issue_persist()
 
     def _tick(self, now: float, wall: float) -> None:
-        """Take note of both clocks. Rule 23: wall time that runs ahead of *now* means that we were suspended."""
+        """Take note of both clocks. Rule 23: wall time that runs ahead of *now* means that we were
+        suspended."""
         assert now >= self.now
         gap = wall - now
         suspended = gap - self.clock_gap > self.config.interval_s
@@ -186,7 +192,7 @@ class QuorumMachine(Recovery):
             self._end_reign("its ledger makes no sense", now, None)
             self._halt(1, f"what another server sent does not fit this one's ledger: {error}")
 
-    # --- frames ------------------------------------------------------------------------------------------------------
+    # --- frames -----------------------------------------------------------------------------------
 
     def _frame_received(self, number: int, frame: PeerFrame, now: float) -> None:
         link = self._link_for(number, frame)
@@ -219,7 +225,8 @@ class QuorumMachine(Recovery):
         return link
 
     def _same_triad(self, frame: PeerFrame) -> bool:
-        """Another triad's frames are dropped; those by which a server joins are not (protocol.md section 2)."""
+        """Another triad's frames are dropped; those by which a server joins are not (protocol.md
+        section 2)."""
         if isinstance(frame.body, _FOR_ANY_TRIAD):
             return True
         if not frame.triad_id:
@@ -300,19 +307,23 @@ class QuorumMachine(Recovery):
             return
         if self.role is Role.MASTER and frame.term == self.hard.term:
             self._end_reign(f"two masters of term {frame.term}", now, None)
-            self._halt(1, f"two masters of term {frame.term}: a state folder was copied or restored")
+            self._halt(
+                1, f"two masters of term {frame.term}: a state folder was copied or restored"
+            )
             return
         self._step_down(f"{link.peer.word} is master of a newer term", now)
         self._candidacy_over(now)
         if frame.term > self.hard.term:
             self._raise_term(frame.term)
-            self.master = None  # what we agreed on with the master of an older term, even the same process, is void
+            # What we agreed on with the master of an older term, even the same process, is void.
+            self.master = None
         self._on_append(link, frame, body, now)
 
-    # --- time --------------------------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------
 
     def _advance(self, now: float) -> None:
-        """Everything that is due at *now*, in an order in which each step sees what the one before did."""
+        """Everything that is due at *now*, in an order in which each step sees what the one before
+        did."""
         if not self.config.triad:
             self._advance_commit(now)
             self._watch_disk(now)
@@ -340,7 +351,8 @@ class QuorumMachine(Recovery):
         self._advance_stop(now)
 
     def _watch_lease(self, now: float) -> None:
-        """Rule 12: a master whose lease is over stops serving and claiming; a follower forgets a master it is not bound to."""
+        """Rule 12: a master whose lease is over stops serving and claiming; a follower forgets a
+        master it is not bound to."""
         if self.role is Role.MASTER and now >= self.lease_until:
             self._notice("lost_quorum", f"no answer from a peer for {self.config.timeout_s:g} s")
             self._step_down("it lost its quorum", now)
@@ -356,7 +368,8 @@ class QuorumMachine(Recovery):
                 self._notice("lost", "the master is not heard any more", gone)
 
     def next_timeout(self) -> float | None:
-        """When :meth:`handle_timeout` has something to do; None: never, unless something happens."""
+        """When :meth:`handle_timeout` has something to do; None: never, unless something
+        happens."""
         if self.halted is not None:
             return None
         return min(self._deadlines(), default=None)
@@ -411,7 +424,7 @@ class QuorumMachine(Recovery):
             if at is not None and self.pull is None:
                 yield max(at, self.now)
 
-    # --- invariants --------------------------------------------------------------------------------------------------
+    # --- invariants -------------------------------------------------------------------------------
 
     def _check(self, now: float) -> None:
         """What must hold after every event (design.md section 5)."""
@@ -428,99 +441,7 @@ class QuorumMachine(Recovery):
             or self.lease_until <= now + self.config.timeout_s
         )
 
-    # --- for others --------------------------------------------------------------------------------------------------
-
-    def report(self) -> QuorumReport:
-        """Where this server stands, in the words of lmstat and the logs."""
-        state, reason, until = self._standing()
-        master = Rank(self.master.rank) if self.master is not None else None
-        if self.role is Role.MASTER:
-            master = self.rank
-        ups = tuple(
-            rank
-            for rank, peer in self.peers.items()
-            if self._up(peer, self.now) and not peer.foreign
-        )
-        return QuorumReport(
-            state=state,
-            term=self.hard.term,
-            master=master,
-            reason=reason,
-            until_s=until,
-            peers_up=ups,
-            notes=self._notes(),
-        )
-
-    def _standing(self) -> tuple[str, str, float | None]:
-        if self.stopping or self.halted is not None:
-            return (
-                "stopping",
-                self.halted.reason if self.halted is not None else "it is being stopped",
-                None,
-            )
-        if self.role is Role.MASTER:
-            if self.may_serve(self.now):
-                return "serving", "", None
-            return "candidate", "elected; its first entry is not yet on two servers", None
-        if self.role in (Role.PREVOTE, Role.CANDIDATE):
-            return "candidate", "asking for votes", None
-        if self.recovering:
-            return self._standing_of_blank()
-        if self.master is not None:
-            return "follower", f"{Rank(self.master.rank).word} is the master", None
-        if not any(self._up(peer, self.now) for peer in self.peers.values()):
-            return "waiting", "no quorum: neither of the other servers is reached", None
-        if (
-            self.promise_until > self.now
-            and self.hard.promised_to is not None
-            and not self._promise_is_void()
-        ):
-            word = Rank(self.hard.promised_to.rank).word
-            return (
-                "waiting",
-                f"bound by a promise to {word}, which is not heard",
-                self.promise_until - self.now,
-            )
-        if self.no_promise_before > self.now:
-            return (
-                "waiting",
-                "it lost its state and waits until no promise of it can be in force",
-                self.no_promise_before - self.now,
-            )
-        if not self._has_rights():
-            return (
-                "waiting",
-                "its licence file's signed lines are neither those in force nor those of a majority",
-                None,
-            )
-        return "waiting", "no master yet", None
-
-    def _standing_of_blank(self) -> tuple[str, str, float | None]:
-        members = [
-            peer.rank.word
-            for peer in self._linked()
-            if peer.hello is not None and peer.hello.member
-        ]
-        if members:
-            text = f"it has no state and recovers it; {' and '.join(members)} reached, both or a confirmed master needed"
-            return "recovering", text, None
-        wait = self._forming_in()
-        text = "no server has state: the triad is formed when nothing of an earlier one can be in force; --first-start skips the wait"
-        return "forming", text, wait
-
-    def _notes(self) -> tuple[str, ...]:
-        notes = [f"{peer.rank.word} runs twice" for peer in self.peers.values() if peer.twice]
-        notes += [
-            f"{peer.rank.word} is not of this triad" for peer in self.peers.values() if peer.foreign
-        ]
-        notes += [
-            f"{peer.rank.word} has other signed lines"
-            for peer in self.peers.values()
-            if peer.hello is not None
-            and not peer.foreign
-            and peer.hello.rights_digest != self.config.rights_digest
-        ]
-        return tuple(notes)
+    # --- for others -------------------------------------------------------------------------------
 
     def rank_links(self) -> dict[int, Rank]:
         """Which of the adapter's connections are links, and to whom."""
@@ -533,64 +454,3 @@ class QuorumMachine(Recovery):
             id(self.ledger): self.ledger.copy(),
         }
         return copy.deepcopy(self, memo)
-
-    def fingerprint(self, now: float) -> tuple[object, ...]:
-        """Everything that can make a difference later, instants relative to *now*: equal states, equal fingerprints."""
-        return (
-            self.hard.encode(),
-            self.ledger.fingerprint(),
-            self.durable_index,
-            self.role.value,
-            self.master,
-            self.stopping,
-            self.halted is not None,
-            _ago(self.promise_until, now),
-            _ago(self.no_promise_before, now),
-            _ago(self.lease_until, now),
-            self.started_index,
-            self.serving,
-            self.released_term,
-            self.promise_void,
-            self.successor,
-            self._outstanding_since is not None,
-            tuple((gate - self._done, type(frame.body).__name__) for gate, _, frame in self._gated),
-            self._agreed,
-            tuple((self._acks[-1][0] - number, _ago(at, now, past=True)) for number, at in self._acks),
-            _ago(self.candidacy_until, now),
-            _ago(self.stand_not_before, now),
-            _ago(self.eligible_since, now, past=True),
-            self.failures,
-            tuple(sorted(self.denied)),
-            tuple(sorted(self._refused)),
-            None if self.pull is None else (self.pull.peer, self.pull.purpose, self.pull.from_index),
-            tuple(sorted(self.recover_answers)),
-            tuple((ask.to, self.round - ask.round) for ask in self.asks),
-            tuple(self._fingerprint_of(peer, now) for peer in self.peers.values()),
-        )
-
-    def _fingerprint_of(self, peer: Peer, now: float) -> tuple[object, ...]:
-        links = self._links_of(peer.rank)
-        return (
-            peer.rank,
-            peer.boot,
-            peer.out is not None,
-            peer.gone,
-            peer.twice,
-            peer.foreign,
-            peer.dialling,
-            peer.dial_order < peer.ended_order,
-            peer.match,
-            peer.next,
-            self.round - peer.acked_round,
-            _ago(peer.good_since, now, past=True),
-            tuple((self.round - number, _ago(at, now, past=True)) for number, at in peer.inflight),
-            tuple((link.dialled, link.greeted, link.boot) for link in links),
-            None if peer.hello is None else (peer.hello.member, peer.hello.last, peer.hello.serving),
-        )
-
-
-def _ago(at: float | None, now: float, *, past: bool = False) -> float | None:
-    """Relative to *now*; everything that is over is alike, unless the *past* is what counts."""
-    if at is None or math.isinf(at):
-        return at
-    return round(at - now, 6) if past else max(round(at - now, 6), 0.0)

@@ -1,25 +1,29 @@
 """Promises: the time for which a server has bound itself to another (protocol.md rules 1, 2, 7, 8).
 
-**Rule 1.** A vote binds a term; a promise binds *time*. A server grants a promise of TO, counted from receipt, with each
-vote and with each acknowledgement, and while it runs it votes for nobody else, itself included. *Whom* is durable,
-*until when* is not: a restart lets it run its full length again (rule 7), so the length is durable before a longer one
-leaves. A promise to oneself (candidate, master) needs no memory: role and term are never resumed.
+**Rule 1.** A vote binds a term; a promise binds *time*. A server grants a promise of TO, counted
+from receipt, with each vote and with each acknowledgement, and while it runs it votes for nobody
+else, itself included. *Whom* is durable, *until when* is not: a restart lets it run its full length
+again (rule 7), so the length is durable before a longer one leaves. A promise to oneself
+(candidate, master) needs no memory: role and term are never resumed.
 
-Why that keeps two masters apart (I2): a master serves only within TO*(1-r)/(1+r) of the *send* of a message that another
-server answered with a promise. That server's promise runs TO from the *receipt*, which is later, on a clock whose rate
-differs by at most (1+r)/(1-r). So whenever the master serves, one other server is still bound to it. A second master
-would need the votes of two of three: the first master's own (bound to itself while its lease runs), or the bound one's.
+Why that keeps two masters apart (I2): a master serves only within TO*(1-r)/(1+r) of the *send* of a
+message that another server answered with a promise. That server's promise runs TO from the
+*receipt*, which is later, on a clock whose rate differs by at most (1+r)/(1-r). So whenever the
+master serves, one other server is still bound to it. A second master would need the votes of two of
+three: the first master's own (bound to itself while its lease runs), or the bound one's.
 
-**Free.** The predicate :meth:`Promises.free_for` is the whole rule; each of its lines can be taken out by a mutation test.
-An Append of one's own or a higher term replaces the promise at once: its sender was elected by two.
+**Free.** The predicate :meth:`Promises.free_for` is the whole rule; each of its lines can be taken
+out by a mutation test. An Append of one's own or a higher term replaces the promise at once: its
+sender was elected by two.
 
 **Rule 2.** The grantor names the length; the master uses the smaller of that and its own TO.
 
-**Rule 8, waiting.** A server that lost its state may have promised anybody anything: until the longest TO that it heard
-of has passed since its boot it promises nobody but the sender of an Append of a higher term (or is bound to the master it
-recovered from: see :mod:`flexcore.quorum.recovery`). The wait is durable (see ``HardState.no_promise_s``).
+**Rule 8, waiting.** A server that lost its state may have promised anybody anything: until the
+longest TO that it heard of has passed since its boot it promises nobody but the sender of an Append
+of a higher term (or is bound to the master it recovered from: see :mod:`flexcore.quorum.recovery`).
+The wait is durable (see ``HardState.no_promise_s``).
 
-Shown by ``tests/test_quorum_rules.py`` and by the simulation's mutants ``restart_forgets_promise``,
+Shown by ``tests/test_quorum_promises.py`` and the mutants ``restart_forgets_promise``,
 ``vote_for_self_without_being_free``, ``lease_longer_than_promise``, ``recovery_without_wait``.
 """
 
@@ -54,10 +58,11 @@ class Promises(Links):
         """Rule 7: the promise runs its full length from boot."""
         return self.hard.promise_len_s
 
-    # --- the predicate -----------------------------------------------------------------------------------------------
+    # --- the predicate ----------------------------------------------------------------------------
 
     def free_for(self, candidate: Endpoint, now: float, release: Release | None = None) -> bool:
-        """Rule 1: never promised; promised to that same process; expired; void; or released to it."""
+        """Rule 1: never promised; promised to that same process; expired; void; or released to
+        it."""
         promised = self.hard.promised_to
         return (
             promised is None
@@ -96,7 +101,8 @@ class Promises(Links):
         raise NotImplementedError
 
     def _released_to(self, candidate: Endpoint, release: Release) -> bool:
-        """Rule 10: bound to its term, from the one we promised, to this candidate; void once we are in a higher term."""
+        """Rule 10: bound to its term, from the one we promised, to this candidate; void once we are
+        in a higher term."""
         return (
             release.term == self.hard.term
             and same_process(release.giver, self.hard.promised_to)
@@ -113,10 +119,11 @@ class Promises(Links):
         """How long until the promise in force has run out."""
         return max(0.0, self.promise_until - now, self.no_promise_before - now)
 
-    # --- granting ----------------------------------------------------------------------------------------------------
+    # --- granting ---------------------------------------------------------------------------------
 
     def _promise(self, to: Endpoint, now: float) -> float:
-        """Grant a promise from *now* (the receipt) on, and return its length for the answer (rule 2)."""
+        """Grant a promise from *now* (the receipt) on, and return its length for the answer (rule
+        2)."""
         length = self.config.timeout_s
         if self.hard.promised_to != to:
             if not same_process(self.hard.promised_to, to):
@@ -132,7 +139,8 @@ class Promises(Links):
         return length
 
     def _promise_self(self, until: float) -> None:
-        """A candidate binds itself for as long as it stands, a master for as long as its lease runs."""
+        """A candidate binds itself for as long as it stands, a master for as long as its lease
+        runs."""
         if self.hard.promised_to != self.me:
             self.hard.promised_to = self.me
             self.promise_void = False

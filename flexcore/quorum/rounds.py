@@ -1,26 +1,33 @@
-"""Rounds: a master's Appends, what their answers mean, and when it may serve (rules 2, 5, 12, 14, 15, 20).
+"""Rounds: a master's Appends, their answers, and when it may serve (rules 2, 5, 12, 14, 15, 20).
 
-An Append is heartbeat, replication and round in one, numbered by *round*. Its answer says four things, kept apart:
+An Append is heartbeat, replication and round in one, numbered by *round*. Its answer says four
+things, kept apart:
 
-* **lease** (rule 2): an answer that promises extends the lease to the *send* of that round + min(own TO, promise),
-  shrunk by the clocks' rates. Counted from the send, never from the answer: the promise began at the receipt.
-* **match** (rule 5): the log is durable there up to an index. Kept per boot: another process may have lost it.
-* **commit** (rule 5): durable at two servers *and* an entry of the master's own term at or after it is. An entry of an
-  older term that two servers hold may still be overwritten (Raft, figure 8); one below a committed entry of the own term
-  cannot. Until ``TermStarted`` is committed and applied the master answers no client at all.
-* **confirmed round** (rule 15): a peer heard us in this term, after the round was asked for. No newer master had been
-  elected with that peer's vote then, so nothing that a newer one may have done can contradict an answer that waited for it.
+* **lease** (rule 2): an answer that promises extends the lease to the *send* of that round +
+  min(own TO, promise), shrunk by the clocks' rates. Counted from the send, never from the answer:
+  the promise began at the receipt.
+* **match** (rule 5): the log is durable there up to an index. Kept per boot: another process may
+  have lost it.
+* **commit** (rule 5): durable at two servers *and* an entry of the master's own term at or after it
+  is. An entry of an older term that two servers hold may still be overwritten (Raft, figure 8); one
+  below a committed entry of the own term cannot. Until ``TermStarted`` is committed and applied the
+  master answers no client at all.
+* **confirmed round** (rule 15): a peer heard us in this term, after the round was asked for. No
+  newer master had been elected with that peer's vote then, so nothing that a newer one may have
+  done can contradict an answer that waited for it.
 
-**Rule 12, one-way cuts.** An Append echoes the last acknowledgement received from that peer. A voter whose acknowledgement
-of more than 2*s seconds ago is still not covered answers *without* promising: its words do not arrive, so its promise would
-bind it for nothing. Compared by order, so one lost answer does no harm; such answers count for everything but the lease, and
-the master answers one with an Append at once (at most every ``HURRY_S``), so that the echo gets through.
+**Rule 12, one-way cuts.** An Append echoes the last acknowledgement received from that peer. A
+voter whose acknowledgement of two heartbeats ago is still not covered answers *without*
+promising: its words do not arrive, so its promise would bind it for nothing. Compared by order, so
+one lost answer does no harm; such answers count for everything but the lease, and the master
+answers one with an Append at once (at most every ``HURRY_S``), so that the echo gets through.
 
-**Rule 14.** ``may_serve`` is the one predicate; its clauses can be taken out by mutation tests. **Rule 20.** Entries leave
-to the peers before the own commit to disk (``end_turn`` sends before it persists), and the master counts itself only after.
+**Rule 14.** ``may_serve`` is the one predicate; its clauses can be taken out by mutation tests.
+**Rule 20.** Entries leave to the peers before the own commit to disk (``end_turn`` sends before it
+persists), and the master counts itself only after.
 
-Shown by ``tests/test_quorum_rules.py`` and the mutants ``no_own_term_entry``, ``match_survives_boot``,
-``lease_from_receipt``, ``renew_without_round``.
+Shown by ``tests/test_quorum_rounds.py`` and the mutants ``no_own_term_entry``, ``quorum_of_one``,
+``match_survives_boot``, ``lease_from_receipt``, ``renew_without_round``.
 """
 
 from __future__ import annotations
@@ -44,13 +51,16 @@ MAX_APPEND_BYTES = 256 * 1024
 MAX_UNACKED_ENTRIES = 65_536
 """Entries sent to a peer and not acknowledged; beyond it the master waits for answers."""
 MAX_ROUNDS_IN_FLIGHT = 4096
-"""Rounds whose answers may still extend the lease; the oldest is forgotten, which can only shorten it."""
+"""Rounds whose answers may still extend the lease; the oldest is forgotten, which can only shorten
+it."""
 DEAF_INTERVALS = 1.5
-"""After so many s without its echo an acknowledgement counts as not heard: the second heartbeat after it shows that."""
+"""After so many s without its echo an acknowledgement counts as not heard: the second heartbeat
+after it shows that."""
 HURRY_S = 0.05
 """At most one Append at once to a peer that answered without a promise in this time (rule 12)."""
 SNAPSHOT_ENTRIES = 32_768
-"""Committed entries after which the log is folded into a snapshot; up to eight times that while a peer lags."""
+"""Committed entries after which the log is folded into a snapshot; up to eight times that while a
+peer lags."""
 
 
 class Rounds(Promises):
@@ -75,10 +85,11 @@ class Rounds(Promises):
     def _lease_end(self) -> float:
         return self.lease_until
 
-    # --- serving (rule 14) -------------------------------------------------------------------------------------------
+    # --- serving (rule 14) ------------------------------------------------------------------------
 
     def may_serve(self, now: float) -> bool:
-        """Rule 14: master, member, not released, lease in force, own term's first entry committed."""
+        """Rule 14: master, member, not released, lease in force, own term's first entry
+        committed."""
         return (
             self.role is Role.MASTER
             and self.hard.member
@@ -89,7 +100,8 @@ class Rounds(Promises):
         )
 
     def may_answer(self, now: float) -> bool:
-        """Whether clients may be answered: serving, and no higher term was shown that no round has settled (rule 15)."""
+        """Whether clients may be answered: serving, and no higher term was shown that no round has
+        settled (rule 15)."""
         return self.may_serve(now) and self._in_doubt_until_round is None
 
     def _released(self) -> bool:
@@ -102,7 +114,8 @@ class Rounds(Promises):
         return self.ledger.commit >= self.started_index
 
     def note_term_seen(self, term: int, now: float) -> None:
-        """A client showed a higher term: answer nobody until a round confirms that we are still master (rule 15)."""
+        """A client showed a higher term: answer nobody until a round confirms that we are still
+        master (rule 15)."""
         if self.role is Role.MASTER and term > self.hard.term:
             self.distrust(now)
 
@@ -119,10 +132,11 @@ class Rounds(Promises):
         ):
             self._in_doubt_until_round = None
 
-    # --- proposing ---------------------------------------------------------------------------------------------------
+    # --- proposing --------------------------------------------------------------------------------
 
     def propose(self, command: Command, *, now: float, wall: float) -> int:
-        """Append *command* as master and return its index; it is sent and persisted at the end of the turn."""
+        """Append *command* as master and return its index; it is sent and persisted at the end of
+        the turn."""
         assert self.role is Role.MASTER
         stamp = max(wall, self.ledger.last_stamp)
         index = self.ledger.append(self.hard.term, stamp, encode_command(command), command)
@@ -130,16 +144,18 @@ class Rounds(Promises):
         return index
 
     def request_round(self, now: float) -> int:
-        """The number of the next round, which will be sent at or after *now*: at the end of this turn."""
+        """The number of the next round, which will be sent at or after *now*: at the end of this
+        turn."""
         if not self.config.triad:
             return self.confirmed_round
         self._round_wanted = True
         return self.round + 1
 
-    # --- the end of a turn -------------------------------------------------------------------------------------------
+    # --- the end of a turn ------------------------------------------------------------------------
 
     def _send_appends(self, now: float) -> None:
-        """One Append a peer: where there are entries, where a round is wanted, where the heartbeat is due."""
+        """One Append a peer: where there are entries, where a round is wanted, where the heartbeat
+        is due."""
         wanted = self._round_wanted
         self._round_wanted = False
         self._more = False
@@ -187,7 +203,7 @@ class Rounds(Promises):
         peer.inflight.append((self.round, now))
         self._send(peer, body, gate=self._hard_gate)
 
-    # --- answers, at the master --------------------------------------------------------------------------------------
+    # --- answers, at the master -------------------------------------------------------------------
 
     def _on_append_reply(self, peer: Peer, frame: PeerFrame, body: AppendReply, now: float) -> None:
         if self.role is not Role.MASTER or frame.term != self.hard.term:
@@ -213,7 +229,8 @@ class Rounds(Promises):
         self._advance_commit(now)
 
     def _note_health(self, peer: Peer, body: AppendReply, now: float) -> None:
-        """For PRIMARY_IS_MASTER: since when this peer has been acknowledging, promising and caught up (rule 11)."""
+        """For PRIMARY_IS_MASTER: since when this peer has been acknowledging, promising and caught
+        up (rule 11)."""
         healthy = body.ok and body.promise_s > 0 and peer.match >= self.ledger.commit
         if not body.ok:
             peer.good_since = None
@@ -224,7 +241,7 @@ class Rounds(Promises):
         """When the round that this answer answers was sent."""
         sent_at = None
         keep = 0
-        for keep, (each, at) in enumerate(peer.inflight):  # noqa: B007  (its value after the loop is what is wanted)
+        for keep, (each, at) in enumerate(peer.inflight):  # noqa: B007  (wanted after the loop)
             if each >= number:
                 sent_at = at if each == number else None
                 break
@@ -257,7 +274,8 @@ class Rounds(Promises):
             self._emit(StartServing(term=self.hard.term))
 
     def _held_by_quorum(self) -> int:
-        """The highest index that a majority holds durably: the second highest of three (the only one of one)."""
+        """The highest index that a majority holds durably: the second highest of three (the only
+        one of one)."""
         held = sorted(
             [self.durable_index, *(peer.match for peer in self.peers.values())], reverse=True
         )
@@ -280,7 +298,7 @@ class Rounds(Promises):
                 self._emit(StopServing(reason=reason, successor=successor))
         self.role = Role.FOLLOWER
 
-    # --- Appends, at the others --------------------------------------------------------------------------------------
+    # --- Appends, at the others -------------------------------------------------------------------
 
     def _on_append(self, link: Link, frame: PeerFrame, body: Append, now: float) -> None:
         """The dispatcher has dropped lower terms, and raised ours to a higher one."""
@@ -323,7 +341,8 @@ class Rounds(Promises):
         self._notice("master", f"term {self.hard.term}", Rank(endpoint.rank))
 
     def _peer_durable(self, body: Append, match: int) -> Last:
-        """What the master has durable, as far as the logs agree: our own tail says nothing about its log."""
+        """What the master has durable, as far as the logs agree: our own tail says nothing about
+        its log."""
         index = min(body.durable, match)
         return Last(self.ledger.term_at(index) or 0, index)
 
@@ -349,14 +368,17 @@ class Rounds(Promises):
             self._acks.append((number, now))
 
     def _deaf(self, now: float) -> bool:
-        """Rule 12: an acknowledgement of two heartbeats ago is still not covered: the master does not hear us.
+        """Rule 12: an acknowledgement of two heartbeats ago is still not covered: the master does
+        not hear us.
 
-        Heartbeats come s apart, so "more than 2*s" would leave it to chance whether the third one binds us.
+        Heartbeats come s apart, so "more than 2*s" would leave it to chance whether the third one
+        binds us.
         """
         return bool(self._acks) and now - self._acks[0][1] > DEAF_INTERVALS * self.config.interval_s
 
     def _take_rows(self, body: Append, peer: Peer) -> tuple[bool, int]:
-        """Log matching (Raft 5.3). Returns (ok, the index up to which we agree, or where the master should look next)."""
+        """Log matching (Raft 5.3). Returns (ok, the index up to which we agree, or where the master
+        should look next)."""
         ledger = self.ledger
         prev = body.prev
         held = ledger.term_at(prev.index)
@@ -369,7 +391,9 @@ class Rounds(Promises):
             rows, at = body.entries[skip:], ledger.base.index
         elif held != prev.term:
             if prev.index <= ledger.commit:
-                raise LedgerCorrupt(f"entry {prev.index} is committed, and the master has another one")
+                raise LedgerCorrupt(
+                    f"entry {prev.index} is committed, and the master has another one"
+                )
             return False, self._before_term(prev.index)
         else:
             rows, at = body.entries, prev.index
@@ -377,7 +401,8 @@ class Rounds(Promises):
         return True, at + len(rows)
 
     def _before_term(self, index: int) -> int:
-        """The last index before the term that our entry *index* is of: none of that term need be tried one by one."""
+        """The last index before the term that our entry *index* is of: none of that term need be
+        tried one by one."""
         ledger = self.ledger
         held = ledger.term_at(index)
         index -= 1
@@ -400,10 +425,11 @@ class Rounds(Promises):
     def _follow_pull(self, peer: Peer, now: float) -> None:
         raise NotImplementedError
 
-    # --- folding the log ---------------------------------------------------------------------------------------------
+    # --- folding the log --------------------------------------------------------------------------
 
     def _fold_log(self) -> None:
-        """Make a snapshot where the log has grown; wait (to eight times as long) for a peer that is catching up."""
+        """Make a snapshot where the log has grown; wait (to eight times as long) for a peer that is
+        catching up."""
         ledger = self.ledger
         grown = ledger.commit - ledger.base.index
         if grown < SNAPSHOT_ENTRIES or self._outstanding_since is not None or self._dirty_replace:
