@@ -6,7 +6,7 @@ import pytest
 
 from flexcore import timing
 from flexcore.identity import Boot, Endpoint, Last
-from flexcore.quorum import Halt
+from flexcore.quorum import Halt, StopRequested
 from flexcore.quorum.base import Role
 from flexcore.wire.messages import (
     AppendReply,
@@ -183,6 +183,20 @@ def test_without_a_successor_the_stop_frees_the_voters() -> None:
     assert triad[T].machine.hard.promised_to is None
     triad.start(S)
     assert triad.run_until(lambda: triad.master is S, at_most=10.0) < 2.0
+
+
+def test_a_server_that_stops_does_not_stand() -> None:
+    alone = Alone(S, settled_state(S), disk_waits=True)
+    alone.write()
+    alone.connect(T, last=END)
+    assert alone.take(T, PreVote)
+    alone.machine._touch_hard()
+    alone.turn()  # something that has to be stored first
+    alone.event(StopRequested(scope="one", requested_by="test"))
+    alone.reply(T, PreVoteReply(True, END, b"nonce", 0.0), term=5)
+    alone.write()
+    assert not alone.take(T, Vote)
+    assert alone.halt is not None
 
 
 def test_a_follower_stops_at_once() -> None:

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from flexcore.identity import Boot, Endpoint, Last, Rank
-from flexcore.quorum import HardState, LinkEnded, PeerConnected, StoredState
+from flexcore.quorum import HardState, LinkEnded, PeerConnected, PeerFrameReceived, StoredState
 from flexcore.quorum.rounds import Rounds
 from flexcore.wire.messages import AppendReply, Hello, PreVote, PreVoteReply, Vote, VoteReply
 from tests.quorum_kit import TO, Alone, P, S, T, formed, settled_state
@@ -270,6 +270,21 @@ def test_a_voter_binds_itself_again_after_false_evidence() -> None:
     alone.append(P, term=6, round=2, prev=END)
     assert alone.last_sent(P, AppendReply).promise_s == TO
     assert not would_vote(alone)
+
+
+def test_a_word_on_a_link_that_was_closed_is_no_sign_of_life() -> None:
+    """The greeting was answered as we gave it up: the closed link stayed for ever, and no refusal was evidence."""
+    alone = Alone(T, settled_state(T))
+    alone.dials.remove(P)
+    alone._link += 1
+    link = alone.outs[P] = alone._link
+    alone.boots[P] = Boot(1, b"boot of primary")
+    alone.event(PeerConnected(link=link, peer=P))
+    alone.run(TO + 1.0)
+    assert link not in alone.machine.links
+    frame = alone.frame(P, alone.hello(P, echo=b"late"), 0, b"")
+    alone.event(PeerFrameReceived(link=link, frame=frame))
+    assert link not in alone.machine.links
 
 
 def test_nobody_renews_a_server_that_runs_twice() -> None:

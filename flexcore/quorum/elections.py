@@ -226,6 +226,8 @@ class Elections(CatchUp):
 
     def _on_prevote_reply(self, peer: Peer, body: PreVoteReply, now: float) -> None:
         peer.voter_nonce = body.nonce
+        if self.stopping:
+            return
         if body.last > self.ledger.last:
             if self.role in (Role.PREVOTE, Role.FOLLOWER) and self._can_pull_to_stand(now):
                 self._start_pull(peer, "stand", self.ledger.commit + 1, body.last.index, now)

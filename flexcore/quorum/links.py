@@ -27,6 +27,7 @@ nonce: an older boot is not heard. Two boots that are alive at once run twice: n
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 
 import attrs
@@ -126,6 +127,8 @@ class Links(Base):
     def _init_links(self) -> None:
         self.peers = {rank: Peer(rank=rank) for rank in self.peer_ranks}
         self.links: dict[int, Link] = {}
+        self._dropped: deque[int] = deque(maxlen=MAX_LINKS_PER_PEER)
+        """Links that we closed last: what still comes on them says nothing."""
         self._order = 0
         self._nonces = 0
 
@@ -247,6 +250,7 @@ class Links(Base):
         """Close a link ourselves."""
         if number in self.links:
             self._emit(CloseLink(link=number))
+            self._dropped.append(number)
             self._link_ended(number, now)
 
     # --- greeting ---------------------------------------------------------------------------------

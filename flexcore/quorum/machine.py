@@ -215,7 +215,7 @@ class QuorumMachine(Reports):
         link = self.links.get(number)
         if link is not None:
             return link if int(link.peer) == frame.sender.rank else None
-        if frame.sender.rank not in [int(rank) for rank in self.peers]:
+        if number in self._dropped or frame.sender.rank not in [int(rank) for rank in self.peers]:
             return None
         rank = Rank(frame.sender.rank)
         if not isinstance(frame.body, Hello) or len(self._links_of(rank)) >= MAX_LINKS_PER_PEER:

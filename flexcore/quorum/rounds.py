@@ -53,9 +53,9 @@ MAX_UNACKED_ENTRIES = 65_536
 MAX_ROUNDS_IN_FLIGHT = 4096
 """Rounds whose answers may still extend the lease; the oldest is forgotten, which can only shorten
 it."""
-DEAF_INTERVALS = 1.5
+DEAF_INTERVALS = 1.75
 """After so many s without its echo an acknowledgement counts as not heard: the second heartbeat
-after it shows that."""
+after it shows that, and a round trip of most of s does no harm."""
 HURRY_S = 0.05
 """At most one Append at once to a peer that answered without a promise in this time (rule 12)."""
 SNAPSHOT_ENTRIES = 32_768
