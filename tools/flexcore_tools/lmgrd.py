@@ -116,7 +116,11 @@ def _serve_on(
     from flexcore_trio import open_listeners, run_server
 
     _raise_file_limit()
-    listeners = open_listeners(setup.listen, setup.port)
+    try:
+        listeners = open_listeners(setup.listen, setup.port)
+    except BaseException:
+        store.close()  # once it serves, serve() closes it, or leaves it to a disk that hangs
+        raise
     log_file.begin()
     log([("lmgrd", text) for text in _opening_lines(setup, log_file.path)])
     config = ServerConfig(
