@@ -29,7 +29,7 @@ NOBODY = -1
 
 
 class Boot(NamedTuple):
-    """One start of a server's process (incarnation): a durable counter and a random id (protocol.md section 2, rule 7)."""
+    """One start of a server's process (incarnation): a durable counter and a random id (protocol.md rule 7)."""
 
     counter: int
     boot_id: bytes
@@ -39,7 +39,7 @@ class Last(NamedTuple):
     """Term and index of a log's last entry; compares as Raft 5.4.1 asks: term first, then index."""
 
     term: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
 
 
 class Endpoint(NamedTuple):

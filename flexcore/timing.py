@@ -1,7 +1,7 @@
 """Every timing constant and formula of the triad, in one place.
 
-All durations are seconds as float. Instants (``*_at``, ``*_until``) are on a monotonic clock that counts suspended time;
-this module computes durations only.
+All durations are seconds as float. Instants (``*_at``, ``*_until``) are on a monotonic clock that counts suspended
+time; this module computes durations only.
 
 The words: *interval* is ``HEARTBEAT_INTERVAL`` (seed, "Using License File Keywords"), *timeout* what the seed's formula
 makes of it, *promise* a voter's lease (protocol.md rule 1), *lease* what the master counts from it (rule 2), *client

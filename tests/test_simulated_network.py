@@ -187,7 +187,8 @@ def test_clocks_drift_and_come_back():
 
 
 def test_equal_times_run_in_the_order_of_asking():
-    world, seen = World(), []
+    world = World()
+    seen: list[int] = []
     for number in range(5):
         world.at(1.0, seen.append, number)
     assert world.run_until(2.0) is False
