@@ -93,9 +93,7 @@ class BareTriad(SimulatedTriad):
         network = profile.network
         self.advance(2.0 + self.longest_timeout_s + network.dial_timeout_s + 4 * profile.slack_s)
         self.checks.check_replicas()
-        master = self.master()
-        if master is None:
-            raise Violation("I7", "in peace the master was lost again")
+        self.require_master()
         lasts = {self.hosts[rank].name: self._last(rank) for rank in expected}
         if len(set(lasts.values())) != 1:
             raise Violation("I7", f"in peace the logs do not become one: {lasts}")

@@ -6,11 +6,11 @@ knows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flexcore.identity import Endpoint, Last, Rank
 from flexcore.ledger import Ledger
-from flexcore.ledger.commands import SeatGranted, TermStarted
+from flexcore.ledger.commands import Formed, Rights, SeatGranted, TermStarted
 from flexcore.wire.codec import decode_command
 from flexcore.wire.messages import EntryRow, PeerFrame, VoteReply
 
@@ -33,11 +33,12 @@ class Violation(AssertionError):
 class RunBooks:
     """What the checkers remember of one run of a server."""
 
-    __slots__ = ("commit", "heard", "last", "lease_until", "serving")
+    __slots__ = ("commit", "heard", "last", "lease_until", "serving", "triad_id")
 
     def __init__(self) -> None:
         self.last: Last | None = None
         self.commit = 0
+        self.triad_id = b""
         self.serving = 0
         """The term in which it serves, 0 if it does not."""
         self.lease_until = -1.0
@@ -60,6 +61,8 @@ class ServerChecks:
         """When an entry of this term was first known to be committed."""
         self.votes: dict[tuple[bytes, int, int], int] = {}
         self.handles: dict[tuple[bytes, bytes, int], int] = {}
+        self.asked_at: dict[tuple[int, int, int], float] = {}
+        """When a server got the question with this number from this client."""
         self.elections = 0
         self.grants = 0
         self.service_since: float | None = None
@@ -82,10 +85,15 @@ class ServerChecks:
 
     def delivered(self, source: Party, target: Party, message: object, sent_at: float) -> None:
         """A message between two parties arrived."""
-        if source.is_server and target.is_server:
-            heard = self.of_serial(target.serial).heard
-            if sent_at > heard.get(source.host, -1.0):
-                heard[source.host] = sent_at
+        if target.is_server:
+            if source.is_server:
+                heard = self.of_serial(target.serial).heard
+                if sent_at > heard.get(source.host, -1.0):
+                    heard[source.host] = sent_at
+            else:
+                seq = getattr(message, "seq", None)
+                if seq is not None:
+                    self.asked_at[target.serial, source.serial, seq] = self.triad.world.now
 
     def of_serial(self, serial: int) -> RunBooks:
         """The books of the run with this number."""
@@ -95,7 +103,11 @@ class ServerChecks:
         return books
 
     def sent(self, source: Party, target: Party, message: object) -> None:
-        """A message between two parties left: nobody votes twice in a term."""
+        """A message left: nobody votes twice in a term, and nobody renews what a successor may have given away."""
+        if not target.is_server:
+            if source.is_server and getattr(message, "renews", False):
+                self._check_renewal(source, target, message)
+            return
         if isinstance(message, PeerFrame) and isinstance(message.body, VoteReply) and message.body.ok:
             key = (message.triad_id, message.term, message.sender.rank)
             given = self.votes.setdefault(key, message.target.rank)
@@ -108,6 +120,21 @@ class ServerChecks:
                 run = self.triad.run_of(Rank(message.sender.rank))
                 if run is not None and run.quorum.released_term < books.serving:
                     self.fail("sticky", f"{source.name} serves in term {books.serving} and votes itself away")
+
+    def _check_renewal(self, source: Party, target: Party, message: Any) -> None:
+        """Rule 15: when the question that is renewed by came in, no later term had committed anything."""
+        asked_at = self.asked_at.get((source.serial, target.serial, message.seq))
+        run = self.triad.run_of(Rank("PST".index(source.host)))
+        if asked_at is None or run is None:
+            return
+        triad_id = run.ledger.state.triad_id
+        for (other_triad, term), committed_at in self.committed_at.items():
+            if other_triad == triad_id and term > message.term and committed_at < asked_at:
+                self.fail(
+                    "renewal",
+                    f"{source.name} in term {message.term} renews {target.name}'s question of {asked_at:.4f}; "
+                    f"term {term} had committed at {committed_at:.4f}",
+                )
 
     # --- what a server did ---------------------------------------------------------------------------------------
 
@@ -172,7 +199,9 @@ class ServerChecks:
     def _check_log(self, run: ServerRun, ledger: Ledger, books: RunBooks) -> None:
         triad_id = ledger.state.triad_id
         if ledger.commit < books.commit:
-            self.fail("log", f"{run.name} forgot commit {books.commit}, has {ledger.commit}")
+            if not self._gave_up_unused_triad(run, books):
+                self.fail("log", f"{run.name} forgot commit {books.commit}, has {ledger.commit}")
+            books.commit = 0
         start = max(ledger.base.index, min(books.commit, ledger.commit)) + 1
         rows = ledger.rows(start, ROWS_AT_ONCE) if ledger.last.index >= start else ()
         for offset, row in enumerate(rows):
@@ -194,8 +223,18 @@ class ServerChecks:
                 self._committed(triad_id, index, row)
             else:
                 self.fail("log", f"{run.name} commits {index} first, {len(known)} were known")
+        books.triad_id = triad_id
         books.last = ledger.last
         books.commit = ledger.commit
+
+    def _gave_up_unused_triad(self, run: ServerRun, books: RunBooks) -> bool:
+        """A triad under which no client ever had anything may be given up for one that serves (rule 9)."""
+        machine, known = run.quorum, self.committed.get(books.triad_id, [])
+        used = any(
+            not isinstance(decode_command(row.payload), Formed | TermStarted | Rights) for row in known
+        )
+        self.triad.coverage["unused triad given up"] += 1
+        return not (machine.hard.member or machine.hard.triad_id or used)
 
     def _check_row(self, run: ServerRun, triad_id: bytes, index: int, row: EntryRow) -> None:
         key = (triad_id, index, row.term)

@@ -151,6 +151,11 @@ class Network:
         self.refusing.clear()
         self._flush_between(healed)
 
+    def calm(self) -> None:
+        """From now on nothing is lost, doubled, overtaken or late; what is under way stays as it is."""
+        settings = self.settings
+        settings.loss = settings.double = settings.reorder_s = settings.slow_chance = 0.0
+
     def power_off(self, host: str) -> None:
         """The machine is gone without a word."""
         self.powered[host] = False
@@ -319,6 +324,7 @@ class Network:
                 self._close(link, side, abort=self.rng.random() < 0.3)
             else:
                 link.opened[side] = False
+                link.stalled[side].clear()  # what the machine would have sent again is gone with it
                 self._forget(link, side)
 
     def reset_between(self, first: str, second: str, *, half_open: bool) -> int:

@@ -273,6 +273,7 @@ class Striker:
         self.active = False
         triad = self.triad
         triad.network.heal_all()
+        triad.network.calm()
         for host in triad.hosts:
             host.disk_latency_s = triad.profile.disk_latency_s
             if host.rank is absent:

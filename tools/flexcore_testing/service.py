@@ -190,9 +190,7 @@ class ServiceTriad(SimulatedTriad):
         longest = self.longest_timeout_s
         self.advance(1.03 * (timing.client_lease_s(longest) + 2 * longest) + 10.0 + 4 * profile.slack_s)
         self.checks.check_replicas()
-        master = self.master()
-        if master is None:
-            raise Violation("I7", "in peace the master was lost again")
+        master = self.require_master()
         state = master.ledger.state
         if state.seats or state.sessions or any(state.in_use.values()):
             raise Violation("returned", f"all clients are gone, but {state.seats} {list(state.sessions)} are held")

@@ -11,7 +11,7 @@ from flexcore import timing
 from flexcore.identity import Rank
 from flexcore.ledger import Ledger
 from flexcore.ledger.commands import Command
-from flexcore_testing.checks import ServerChecks
+from flexcore_testing.checks import ServerChecks, Violation
 from flexcore_testing.clockwork import WallClock, World
 from flexcore_testing.journal import Journal
 from flexcore_testing.network import Network, Party
@@ -53,6 +53,7 @@ class SimulatedTriad:
         """HEARTBEAT_INTERVAL in each server's own licence file: it may differ for a while (rule 2)."""
         self.longest_timeout_s = profile.timeout_s
         self.slack_s = profile.slack_s
+        self.peace_at = self.master_due_at = 0.0
         self.first_start = profile.first_start
         self.serial = 0
         self.verbose: Callable[[str], None] | None = None
@@ -109,6 +110,19 @@ class SimulatedTriad:
             if run.may_serve(run.clock.local(self.world.now)):
                 return run
         return None
+
+    def require_master(self) -> ServerRun:
+        """I7: a master serves, now or at the latest when it is due.
+
+        Raises:
+            Violation: nobody serves.
+        """
+        self.world.run_until(self.master_due_at, lambda: self.master() is not None)
+        master = self.master()
+        if master is None:
+            reports = "; ".join(f"{run.name}: {self.describe(run)}" for run in self.runs())
+            raise Violation("I7", f"{self.world.now - self.peace_at:.1f} s after peace nobody serves: {reports}")
+        return master
 
     def turn_delay(self) -> float:
         """How long after an event the loop comes round."""
