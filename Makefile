@@ -31,7 +31,7 @@ docs: $(VENV)/.dev ## the documentation, a warning being an error: docs/_build/h
 	@echo "open docs/_build/html/index.html"
 
 soak: $(VENV)/.dev ## the simulated triad with all faults on, SEEDS=2000
-	FLEXCORE_SIM_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests -k "sim or soak" $(PYTEST_ARGS)
+	$(BIN)/python -m flexcore_testing.simulate --seeds 1..$(SEEDS) --jobs 2 --keep-going
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) docs/_build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
