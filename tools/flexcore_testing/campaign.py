@@ -12,15 +12,12 @@ import attrs
 
 from flexcore import timing
 from flexcore.identity import Rank
-from flexcore_testing.checks import Violation
+from flexcore_testing.checks import BEYOND_ONLY, Violation
 from flexcore_testing.plan import Striker, draw_plan
 from flexcore_testing.profile import BEYOND, Profile, draw_profile, refocused
 from flexcore_testing.triad import SimulatedTriad
 
 CHART_LINES = 120
-
-BEYOND_ONLY = frozenset({"I1", "I3", "renewal"})
-"""With two disks lost, or false evidence of death, these hold all the same."""
 
 
 @attrs.frozen(kw_only=True)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 1 << 30
 
+BEYOND_ONLY = frozenset({"I1", "I3", "renewal"})
+"""With two disks lost, or false evidence of death, these hold all the same."""
+
 
 class Violation(AssertionError):
     """An invariant does not hold; *name* says which."""

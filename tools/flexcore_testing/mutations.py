@@ -35,7 +35,7 @@ from flexcore_testing.schedules import run_schedule
 Change = tuple[Any, str, Any]
 """Owner, attribute, replacement."""
 
-SEEDS_MAX = 60
+SEEDS_MAX = 150
 
 
 @attrs.frozen(kw_only=True)
@@ -298,7 +298,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         text="the master uses its own TO where the voter promised less",
         changes=((QuorumMachine, "_extend_lease", _lease_of_own_length),),
         caught_by=frozenset({"I2"}),
-        focus={**QUICK, "faults": {"new interval": 2.0, "isolate": 3.0, "pause": 2.0}},
+        schedule="shorter_promise",
     ),
     Mutation(
         name="no_pull",
@@ -313,8 +313,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         rule="4",
         text="a vote does not ask how new the candidate's log is",
         changes=((QuorumMachine, "_log_new_enough", _returns(True)),),
-        caught_by=frozenset({"I4", "log", "AssertionError"}),
-        focus={**QUICK, "traffic_s": 0.2, "faults": STORMS},
+        caught_by=frozenset({"I4", "log"}),
+        schedule="older_log",
     ),
     Mutation(
         name="two_votes_a_term",
@@ -394,12 +394,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         text="heartbeats renew without a round: a replaced master goes on renewing",
         changes=((ClientDesk, "_hold_for_round", _hold_without_round),),
         caught_by=frozenset({"I3", "renewal"}),
-        level="full",
-        campaign=BEYOND,
-        focus={
-            **QUICK, "licensed": 1, "clients": 4, "traffic_s": 0.8,
-            "faults": {"false refusal": 5.0, "isolate": 1.0},
-        },
+        schedule="ghost_master",
     ),
     Mutation(
         name="denials_renew",

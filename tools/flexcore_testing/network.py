@@ -178,12 +178,13 @@ class Network:
     def _knock(self, party: Party, target: str, conn: int, made: Made, failed: Failed) -> None:
         if not party.alive:
             return
-        if self.is_cut(party.host, target) or self.is_cut(target, party.host):
+        refused = (party.host, target) in self.refusing
+        if not refused and (self.is_cut(party.host, target) or self.is_cut(target, party.host)):
             wait = self.settings.dial_timeout_s * self.rng.uniform(0.5, 1.0)
             self.world.after(wait, self._report_failure, party, failed, conn, False, "Connection timed out")
             return
         listener = self.listeners[target]
-        if listener is None or (party.host, target) in self.refusing:
+        if listener is None or refused:
             self.world.after(self.delay(), self._report_failure, party, failed, conn, True, "Connection refused")
             return
         link = Link((party, listener), (conn, listener.take_conn()))

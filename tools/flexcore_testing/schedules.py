@@ -12,7 +12,7 @@ from flexcore.identity import Rank
 from flexcore.quorum import rounds
 from flexcore.quorum.base import Role
 from flexcore_testing.bare import BareTriad
-from flexcore_testing.checks import Violation
+from flexcore_testing.checks import BEYOND_ONLY, Violation
 from flexcore_testing.profile import Profile
 from flexcore_testing.service import ServiceTriad
 from flexcore_testing.triad import SimulatedTriad
@@ -202,12 +202,63 @@ def slow_answer(triad: SimulatedTriad) -> None:
     triad.advance(1.5 * lease)
 
 
+def shorter_promise(triad: SimulatedTriad) -> None:
+    """Rule 2: the voter's file names a shorter timeout: its promise ends before the master's own timeout would."""
+    triad.intervals_s[P] = triad.profile.interval_s * 4
+    triad.longest_timeout_s = 4 * triad.profile.timeout_s + 3.0
+    _start_all(triad)
+    triad.cut(P, S)
+    triad.advance(2 * triad.longest_timeout_s)
+
+
+def older_log(triad: SimulatedTriad) -> None:
+    """Rule 4: who lacks an acknowledged entry gets no vote from who has it, even if it does not know."""
+    _start_all(triad)
+    timeout = triad.profile.timeout_s
+    primary = triad.run_of(P)
+    assert primary is not None
+    triad.cut(P, S)
+    triad.advance(0.1)
+    primary.post(("propose",))
+    triad.advance(0.5)  # the tertiary holds it, the secondary does not
+    triad.cut(S, T)
+    triad.kill(P)
+    triad.advance(0.5)
+    triad.network.heal_all()
+    secondary = triad.run_of(S)
+    assert secondary is not None
+    secondary.quorum._stand(secondary.clock.local(triad.world.now))  # a vote does not rely on the pre-vote
+    secondary.wake()
+    _until(triad, "the secondary serves", _serves(triad, S), 2.5 * timeout)
+    triad.advance(1.0)
+
+
+def ghost_master(triad: SimulatedTriad) -> None:
+    """Rule 15: two servers think falsely that the master is dead, and elect another; the ghost renews nobody."""
+    assert isinstance(triad, ServiceTriad)
+    _start_all(triad)
+    client = triad.client("user1")
+    request = client.checkout("f1")
+    _until(triad, "user1 holds a seat", lambda: request in client.granted, 10)
+    for server in "ST":
+        triad.network.cut(server, "user1")
+        triad.network.cut("user1", server)
+    triad.refuse(S, P)
+    triad.refuse(T, P)
+    triad.network.cuts["P", "S"] = triad.network.cuts["P", "T"] = 1  # its own dials do not come through either
+    triad.advance(triad.profile.timeout_s)
+    triad.advance(triad.profile.lease_s)
+
+
 SCHEDULES: dict[str, tuple[Callable[[SimulatedTriad], None], Callable[[], SimulatedTriad]]] = {
     "voter_restarts": (voter_restarts, lambda: BareTriad(quiet_profile())),
     "two_stand_at_once": (two_stand_at_once, lambda: BareTriad(quiet_profile(interval_s=20))),
     "lower_term_candidate": (lower_term_candidate, lambda: BareTriad(quiet_profile())),
     "figure_eight": (figure_eight, lambda: BareTriad(quiet_profile())),
     "late_release": (late_release, lambda: BareTriad(quiet_profile(interval_s=2, primary_is_master=True))),
+    "shorter_promise": (shorter_promise, lambda: BareTriad(quiet_profile(interval_s=1))),
+    "older_log": (older_log, lambda: BareTriad(quiet_profile())),
+    "ghost_master": (ghost_master, lambda: ServiceTriad(quiet_profile(interval_s=20), only=BEYOND_ONLY)),
     "slow_answer": (slow_answer, lambda: ServiceTriad(quiet_profile(interval_s=1))),
 }
 """Name: the schedule, and a fresh triad to run it on."""
