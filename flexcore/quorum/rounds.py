@@ -173,6 +173,12 @@ class Rounds(Promises):
     def _has_rows_for(self, peer: Peer) -> bool:
         return peer.next <= self.ledger.last.index and peer.next - peer.match <= MAX_UNACKED_ENTRIES
 
+    def _beat_every_s(self, peer: Peer) -> float:
+        """s; but the peer's s where its file names a shorter one: its promises are as short (rule 2), and a lease
+        that is over before the next heartbeat would end a healthy reign every few seconds."""
+        own = self.config.interval_s
+        return own if peer.hello is None else min(own, (peer.hello.timeout_s + 1.0) / 4.0)
+
     def _append_to(self, peer: Peer, now: float) -> None:
         ledger = self.ledger
         rows: tuple[EntryRow, ...] = ()
@@ -197,7 +203,7 @@ class Rounds(Promises):
             peer.acked_round,
             pull,
         )
-        peer.beat_at = now + self.config.interval_s
+        peer.beat_at = now + self._beat_every_s(peer)
         if len(peer.inflight) >= MAX_ROUNDS_IN_FLIGHT:
             del peer.inflight[: MAX_ROUNDS_IN_FLIGHT // 2]
         peer.inflight.append((self.round, now))
