@@ -179,7 +179,10 @@ class Membership(Handover):
         both = (
             len(self.peers) == 2
             and len(others) == 1
-            and all(each.hello is not None for each in self.peers.values())
+            and all(
+                each.hello is not None and each.hello.committed_triad
+                for each in self.peers.values()
+            )
         )
         if hello.serving or (both and self.hard.triad_id not in others):
             self._end_reign("the triad was formed anew without this server", now, None)
