@@ -211,6 +211,31 @@ def shorter_promise(triad: SimulatedTriad) -> None:
     triad.advance(2 * triad.longest_timeout_s)
 
 
+def longer_interval(triad: SimulatedTriad) -> None:
+    """Rule 19: the master's file names a longer HEARTBEAT_INTERVAL than the others': a warning, and no flapping."""
+    triad.edit_interval(P, 3 * triad.profile.interval_s)
+    _start_all(triad)
+    triad.kill(S)
+    elections = triad.checks.elections
+    triad.advance(20 * triad.profile.timeout_s)
+    if triad.checks.elections != elections or not _serves(triad, P)():
+        raise Violation("I7", f"{triad.checks.elections - elections} elections among healthy servers")
+
+
+def unused_triad_returns(triad: SimulatedTriad) -> None:
+    """Rule 9: the primary dies in the instant in which it has formed a triad, and comes back: one triad, of all three."""
+    for rank in (S, T, P):
+        triad.start(rank)
+        triad.advance(0.05)
+    _until(triad, "somebody serves", lambda: triad.master() is not None, 10)
+    triad.kill(P)
+    triad.advance(0.4)
+    triad.start(P)
+    triad.advance(5 * triad.profile.timeout_s)
+    if triad.master() is None or not all(triad.is_member(rank) for rank in Rank):
+        raise Violation("I7", "; ".join(f"{run.name}: {triad.describe(run)}" for run in triad.runs()))
+
+
 def older_log(triad: SimulatedTriad) -> None:
     """Rule 4: who lacks an acknowledged entry gets no vote from who has it, even if it does not know."""
     _start_all(triad)
@@ -257,6 +282,8 @@ SCHEDULES: dict[str, tuple[Callable[[SimulatedTriad], None], Callable[[], Simula
     "figure_eight": (figure_eight, lambda: BareTriad(quiet_profile())),
     "late_release": (late_release, lambda: BareTriad(quiet_profile(interval_s=2, primary_is_master=True))),
     "shorter_promise": (shorter_promise, lambda: BareTriad(quiet_profile(interval_s=1))),
+    "longer_interval": (longer_interval, lambda: BareTriad(quiet_profile(interval_s=1))),
+    "unused_triad_returns": (unused_triad_returns, lambda: BareTriad(quiet_profile(interval_s=2))),
     "older_log": (older_log, lambda: BareTriad(quiet_profile())),
     "ghost_master": (ghost_master, lambda: ServiceTriad(quiet_profile(interval_s=20), only=BEYOND_ONLY)),
     "slow_answer": (slow_answer, lambda: ServiceTriad(quiet_profile(interval_s=1))),
