@@ -17,8 +17,8 @@ cannot be serving any more:
 A stale Hello of an old boot must not pass for a new one: hence the fresh nonce. An attempt begun
 before the last connection ended says nothing: hence the order numbers. Each server judges for
 itself and voids its own promise only. Shown by
-``tests/test_quorum_promises.py::test_a_refusal_voids_a_promise`` and its neighbours, and by the
-mutant ``refusal_at_any_time``.
+``tests/test_quorum_promises.py::test_a_refusal_voids_a_promise`` and its neighbours, and by
+``tests/test_quorum_mutants.py``.
 
 **Rule 7, boots.** What a frame's sender claims to be is checked against the boot that answered our
 nonce: an older boot is not heard. Two boots that are alive at once run twice: nobody renews either.

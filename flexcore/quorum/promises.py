@@ -24,7 +24,8 @@ of a higher term (or is bound to the master it recovered from: see :mod:`flexcor
 The wait is durable (see ``HardState.no_promise_s``).
 
 Shown by ``tests/test_quorum_promises.py`` and the mutants ``restart_forgets_promise``,
-``vote_for_self_without_being_free``, ``lease_longer_than_promise``, ``recovery_without_wait``.
+``vote_for_self_without_being_free``, ``lease_longer_than_promise``; for the wait of rule 8 by
+``tests/test_quorum_mutants.py``.
 """
 
 from __future__ import annotations

@@ -30,8 +30,7 @@ promise. Without this a triad could not fail over in the first TO after its thir
 The attack that fails:
 ``tests/test_quorum_recovery.py::test_a_third_that_stood_above_the_master_confirms_nothing``.
 
-Shown by ``tests/test_quorum_recovery.py`` and the mutants ``recovery_without_wait``,
-``vote_not_spent``.
+Shown by ``tests/test_quorum_recovery.py`` and ``tests/test_quorum_mutants.py``.
 """
 
 from __future__ import annotations
