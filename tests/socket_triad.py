@@ -3,6 +3,7 @@ notes how its connections ended."""
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import threading
@@ -79,8 +80,9 @@ class SocketServer:
     def say(self, conn: int, *messages: wire.Message) -> None:
         if conn in self.streams:
             sock, end = self.streams[conn]
-            for message in messages:
-                sock.sendall(end.send(message))
+            with contextlib.suppress(OSError):  # the client may be gone: what is read next tells
+                for message in messages:
+                    sock.sendall(end.send(message))
 
     def ended(self, conn: int, how: str) -> None:
         session = self.fake.links.pop(conn, None)
