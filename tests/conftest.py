@@ -1,8 +1,26 @@
-"""For all tests: Hypothesis looks for wrong answers, never for slow ones (a busy machine is no failure)."""
+"""For all tests: Hypothesis looks for wrong answers, never for slow ones (a busy machine is no failure),
+and signals are as in a terminal."""
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("flexcore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("flexcore")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _signals_as_in_a_terminal() -> Iterator[None]:
+    """A shell starts what it runs in the background with SIGINT and SIGQUIT ignored, commands inherit that,
+    and `run` keeps to it, as it should: tests need signals as in a terminal, wherever they run."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGQUIT") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -23,18 +23,6 @@ RUN = (sys.executable, "-W", "error", "-m", "flexcore_tools", "run")
 PATIENCE_S = 30.0
 
 
-@pytest.fixture(autouse=True)
-def _signals_as_in_a_terminal() -> Iterator[None]:
-    """A shell starts what it runs in the background with SIGINT and SIGQUIT ignored, and `run` keeps to that, as it should:
-    the tests need them as they are in a terminal, wherever they run."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.fixture
 def triad() -> Iterator[SocketTriad]:
     with SocketTriad() as triad:
