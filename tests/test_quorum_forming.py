@@ -187,6 +187,23 @@ def test_an_uncommitted_forming_counts_as_blank() -> None:
     assert len({triad[rank].machine.hard.triad_id for rank in (P, S, T)}) == 1
 
 
+def test_a_founder_that_holds_formed_learns_from_a_member_that_it_is_committed() -> None:
+    """The proposer committed Formed and died before its next Append: beside it the other waited for 988 s."""
+    triad = Triad(first_start=True)
+    triad.start(P, S)
+    triad.run_until(lambda: P in triad.members(), at_most=5.0)
+    triad.hold(P, S)  # what tells S of the commit is lost
+    triad.kill(P)
+    triad.held.clear()
+    assert triad[S].machine.ledger.state.triad_id == triad[P].machine.hard.triad_id
+    triad[S].machine.hard.member = False
+    triad[S].machine.hard.pending_triad = triad[P].machine.hard.triad_id
+    triad[S].machine.hard.triad_id = b""
+    triad.start(P)
+    triad.run_until(lambda: triad.members() == {P, S}, at_most=20.0)
+    triad.run_until(lambda: triad.master is not None, at_most=TO + 20.0)
+
+
 def test_a_member_gives_up_a_forming_that_came_to_nothing() -> None:
     """It spoke under the pending id for ever after, and the member that came back did not listen."""
     alone = Alone(S, settled_state(S))

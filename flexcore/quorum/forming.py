@@ -22,7 +22,7 @@ from flexcore.override import override
 from flexcore.quorum.base import Role
 from flexcore.quorum.links import Link, Peer
 from flexcore.quorum.recovery import Recovery
-from flexcore.wire.messages import FormPropose, FormReply, PeerFrame
+from flexcore.wire.messages import FormPropose, FormReply, Hello, PeerFrame
 
 FORM_EVERY_S = 0.5
 FORM_PATIENCE_S = 1.0
@@ -267,6 +267,29 @@ class Forming(Recovery):
             return
         if self.ledger.commit < state.formed_index:
             return
+        self._bind_triad()
+
+    @override
+    def _judge_hello(self, peer: Peer, hello: Hello, now: float) -> None:
+        """A member that shows the very triad whose Formed we hold tells that it is committed.
+
+        The schedule: P commits Formed and is killed before its next Append says so. S holds it, and
+        beside P, back as a member, would be neither: not a member, and no partner to form anew with
+        but after the whole wait. It may count itself one: since its vote for this triad it has
+        forgotten nothing, and it has acknowledged nothing that it does not hold.
+        """
+        super()._judge_hello(peer, hello, now)
+        pending = self.hard.pending_triad
+        if (
+            pending
+            and not self.hard.member
+            and not peer.foreign
+            and hello.member
+            and hello.committed_triad == pending == self.ledger.state.triad_id
+        ):
+            self._bind_triad()
+
+    def _bind_triad(self) -> None:
         self.hard.triad_id = self.hard.pending_triad
         self.hard.pending_triad = b""
         self.hard.member = True
