@@ -202,7 +202,9 @@ class ServerChecks:
     def _check_log(self, run: ServerRun, ledger: Ledger, books: RunBooks) -> None:
         triad_id = ledger.state.triad_id
         if ledger.commit < books.commit:
-            if not self._gave_up_unused_triad(run, books):
+            if self._still_holds(ledger, books.commit):
+                self.triad.coverage["commit learnt anew"] += 1  # it recovered once more, and copied the log again
+            elif not self._gave_up_unused_triad(run, books):
                 self.fail("log", f"{run.name} forgot commit {books.commit}, has {ledger.commit}")
             books.commit = 0
         start = max(ledger.base.index, min(books.commit, ledger.commit)) + 1
@@ -229,6 +231,11 @@ class ServerChecks:
         books.triad_id = triad_id
         books.last = ledger.last
         books.commit = ledger.commit
+
+    def _still_holds(self, ledger: Ledger, index: int) -> bool:
+        """What was known to be committed is in the log, whether or not that is known now."""
+        known = self.committed.get(ledger.state.triad_id, [])
+        return 0 < index <= len(known) and ledger.term_at(index) == known[index - 1].term
 
     def _gave_up_unused_triad(self, run: ServerRun, books: RunBooks) -> bool:
         """A triad under which no client ever had anything may be given up for one that serves (rule 9)."""
