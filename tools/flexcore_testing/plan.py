@@ -274,13 +274,14 @@ class Striker:
         triad = self.triad
         triad.network.heal_all()
         triad.network.calm()
+        triad.back_at_once = {host.rank for host in triad.hosts if host.rank is not absent}
         for host in triad.hosts:
             host.disk_latency_s = triad.profile.disk_latency_s
             if host.rank is absent:
                 triad.kill(host.rank)
                 continue
             run = host.run
-            if run is not None and run.stopping:
+            if run is not None and (run.stopping or run.quorum.stopping):
                 triad.kill(host.rank)
             triad.resume(host.rank)
             triad.start(host.rank)

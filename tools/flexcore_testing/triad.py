@@ -58,6 +58,8 @@ class SimulatedTriad:
         self.serial = 0
         self.verbose: Callable[[str], None] | None = None
         self.listeners: list[Callable[[str, str], None]] = []
+        self.back_at_once: set[Rank] = set()
+        """In peace: who stops all the same (an lmdown was still under way) is started again."""
         self.on_exit: Callable[[ServerRun], None] | None = None
         for host in self.hosts:
             self.network.add_host(host.name)
@@ -200,6 +202,8 @@ class SimulatedTriad:
         if self.hosts[run.rank].run is run:
             self.hosts[run.rank].run = None
         self.coverage["halt"] += 1
+        if run.rank in self.back_at_once:
+            self.world.after(0.1, self.start, run.rank)
         if run.halted is not None:
             self.tell(run.rank.word, f"exits {run.halted[0]}: {run.halted[1]}")
         if run.halted is not None and run.halted[0] != 0:
