@@ -48,6 +48,8 @@ class NetworkSettings:
         self.slow_chance = 0.0
         self.slow_s = 0.0
         self.dial_timeout_s = 3.0
+        self.reset_at_death = 0.3
+        """How often the kernel of a process that dies resets its connections instead of closing them in order."""
         self.flush_max_s = 1.0
         """The longest that a retransmission waits after a cut healed."""
         self.keepalive_min_s = 20.0
@@ -180,7 +182,8 @@ class Network:
             return
         refused = (party.host, target) in self.refusing
         if not refused and (self.is_cut(party.host, target) or self.is_cut(target, party.host)):
-            wait = self.settings.dial_timeout_s * self.rng.uniform(0.5, 1.0)
+            spread = 0.5 if self.settings.jitter_s else 0.0
+            wait = self.settings.dial_timeout_s * (1.0 - spread * self.rng.random())
             self.world.after(wait, self._report_failure, party, failed, conn, False, "Connection timed out")
             return
         listener = self.listeners[target]
@@ -322,7 +325,7 @@ class Network:
         self.stop_listening(party)
         for link, side in self.links_of(party):
             if says_so:
-                self._close(link, side, abort=self.rng.random() < 0.3)
+                self._close(link, side, abort=self.rng.random() < self.settings.reset_at_death)
             else:
                 link.opened[side] = False
                 link.stalled[side].clear()  # what the machine would have sent again is gone with it

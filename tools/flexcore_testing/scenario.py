@@ -137,6 +137,9 @@ class Stage:
             epoch=EPOCH_2017,
             clients=0,
         )
+        network = profile.network  # nothing is drawn: a scenario tells the same story whatever else draws numbers
+        network.jitter_s = network.flush_max_s = network.reset_at_death = 0.0
+        network.keepalive_min_s = network.keepalive_max_s = 0.75 * profile.timeout_s
         text = SEED_EXAMPLE if example else triad_text(features, interval_s=interval, primary_is_master=primary)
         self._triad = ServiceTriad(profile, license_file=signed(text))
         self._triad.listeners.append(self._tell)
