@@ -121,6 +121,48 @@ def test_attributes(words, code, severity):
     assert problem.line == 3
 
 
+@pytest.mark.parametrize(
+    ("line", "text", "code", "column"),
+    [
+        (2, "SERVER lee 17004355 80", "port-range", 21),
+        (2, "SERVER lee 17004355  PORT=80", "port-range", 22),
+        (2, "SERVER lee 17004355 2838", "ports-differ", 21),
+        (2, "SERVER lee 17003456 2837", "same-hostid", 12),
+        (2, "SERVER lee ANY 2837", "hostid-any", 12),
+        (2, "SERVER localhost 17004355 2837", "loopback-host", 8),
+        (2, "SERVER lee 17004355 2837 PRIMARY_IS_MASTER", "not-first-server", 26),
+        (2, "SERVER lee 17004355 2837 heartbeat_interval=9", "not-first-server", 26),
+        (1, "SERVER pat 17003456 2837 HEARTBEAT_INTERVAL=121", "interval-range", 26),
+        (1, "SERVER pat 17003456 2837 HEARTBEAT_INTERVAL=0", "interval-zero", 26),
+        (5, "FEATURE f1 demo 1.0 1-jan-2018 10", "expired", 21),
+        (5, "FEATURE a.b demo 1.0 permanent 10", "name", 9),
+        (5, 'FEATURE f1 demo 1.0 permanent 10 SIGN="12 34"', "foreign-sign", 34),
+        (5, 'FEATURE f1 demo 1.0 permanent 10 NOTICE="ab', "quote-not-closed", 41),
+        (5, "FEATURE f1 demo 1.0 permanent 10 \\ # more", "backslash-at-end", 34),
+        (5, "FEATURE f1 demo 1.0 permanent 10 NOTICE=a\x01", "control-character", 42),
+        (5, "FEATURE f1 demo 1.0 permanent 10 TRUSTED_STORAGE=x", "trusted-storage", 34),
+    ],
+)
+@pytest.mark.parametrize("indent", ["", "\t "])
+def test_columns_point_at_the_word(line, text, code, column, indent):
+    lines = TRIAD.splitlines()
+    lines[line - 1] = indent + text
+    problems = problems_of("\n".join(lines), signed=False)
+    (problem,) = [problem for problem in problems if problem.code == code]
+    assert (problem.line, problem.column) == (line, column + len(indent))
+
+
+def test_a_word_on_a_continuation_line_is_found_there():
+    text = TRIAD.replace("17004355 2837", "17004355 \\\r\n   80")
+    (problem,) = [each for each in problems_of(text) if each.code == "port-range"]
+    assert (problem.line, problem.column) == (3, 4)
+
+
+def test_two_servers_that_cannot_be_read_have_a_line_too():
+    (problem,) = [each for each in problems_of("SERVER\nSERVER a\n") if each.code == "server-count"]
+    assert (problem.line, problem.column) == (2, 1)
+
+
 def test_columns_point_at_the_attribute():
     license = parse_license(f"{SINGLE}FEATURE f demo 1.0 permanent 5 \\\n\tSN=1 overdraft=100\n")
     (problem,) = [problem for problem in lint_license(license) if problem.code == "lower-case"]

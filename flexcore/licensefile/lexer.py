@@ -134,6 +134,8 @@ class _Scan:
     def __init__(self) -> None:
         self.closers = ""  # of the quote that is open, or ""
         self.depth = 0  # of open braces
+        self.opened = (0, 0)  # line and column of what is open
+        self.backslash = 0  # the column of the last continuation
         self.comments: list[str] = []
         self.remarks: list[Remark] = []
 
@@ -147,6 +149,7 @@ class _Scan:
             content = content[: self._useful_end(content, number)]
         useful = content.rstrip(BLANKS)
         if useful.endswith("\\"):
+            self.backslash = len(useful)
             return useful[:-1], True
         return useful, False
 
@@ -171,8 +174,10 @@ class _Scan:
                     at > 0 and content[at - 1] == "=" and _is_value(content, at, after_close, 0)
                 )
                 self.depth = 1 if is_value else 0
+                self.opened = (number, at + 1)
             elif char != "}" and (_is_word(content, at, after_close)):
                 self.closers = _closers(char)
+                self.opened = (number, at + 1)
                 if char != '"':
                     self.remarks.append(Remark(number, at + 1, "curly-quotes"))
         if self.closers == '"' and not content.rstrip(BLANKS).endswith("\\"):
@@ -255,20 +260,22 @@ def _goes_on(
 ) -> bool:
     if continued:
         if index + 1 >= len(physical):
-            code = "quote-not-closed" if scan.is_open else "backslash-at-end"
-            scan.remarks.append(Remark(index + 1, 0, code))
+            if scan.is_open:
+                scan.remarks.append(Remark(*scan.opened, "quote-not-closed"))
+            else:
+                scan.remarks.append(Remark(index + 1, scan.backslash, "backslash-at-end"))
             return False
         start, end, _ = physical[index + 1]
         if not scan.is_open and keyword_of(text[start:end]):
-            scan.remarks.append(Remark(index + 1, 0, "backslash-before-line"))
+            scan.remarks.append(Remark(index + 1, scan.backslash, "backslash-before-line"))
             return False
         return True
     if not scan.is_open:
         return False
     if _closes_soon(text, physical, index + 1, scan):
-        scan.remarks.append(Remark(index + 1, 0, "quote-without-backslash"))
+        scan.remarks.append(Remark(*scan.opened, "quote-without-backslash"))
         return True
-    scan.remarks.append(Remark(index + 1, 0, "quote-not-closed"))
+    scan.remarks.append(Remark(*scan.opened, "quote-not-closed"))
     return False
 
 

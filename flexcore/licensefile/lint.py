@@ -25,6 +25,7 @@ from .lines import (
     UseServerLine,
     is_administrators,
 )
+from .places import Place, place_of_key, place_of_port, place_of_word
 from .selection import select_features
 from .signature import parse_value
 from .version import parse_version
@@ -58,19 +59,23 @@ def lint_license(license: LicenseFile, today: datetime.date | None = None) -> tu
     return tuple(found)
 
 
-def _warning(at: int | Attribute, code: str, message: str, advice: str = "") -> Problem:
-    line, column = (at, 1) if isinstance(at, int) else (at.line, at.column)
-    return Problem(Severity.WARNING, line, column, code, message, advice)
+def _place(at: int | Place | Attribute) -> Place:
+    """Return line and column; a bare number is a line that is meant as a whole."""
+    if isinstance(at, int):
+        return at, 1
+    return (at.line, at.column) if isinstance(at, Attribute) else at
 
 
-def _info(at: int | Attribute, code: str, message: str, advice: str = "") -> Problem:
-    line, column = (at, 1) if isinstance(at, int) else (at.line, at.column)
-    return Problem(Severity.INFO, line, column, code, message, advice)
+def _warning(at: int | Place | Attribute, code: str, message: str, advice: str = "") -> Problem:
+    return Problem(Severity.WARNING, *_place(at), code, message, advice)
 
 
-def _error(at: int | Attribute, code: str, message: str, advice: str = "") -> Problem:
-    line, column = (at, 1) if isinstance(at, int) else (at.line, at.column)
-    return Problem(Severity.ERROR, line, column, code, message, advice)
+def _info(at: int | Place | Attribute, code: str, message: str, advice: str = "") -> Problem:
+    return Problem(Severity.INFO, *_place(at), code, message, advice)
+
+
+def _error(at: int | Place | Attribute, code: str, message: str, advice: str = "") -> Problem:
+    return Problem(Severity.ERROR, *_place(at), code, message, advice)
 
 
 # --- servers and vendors ------------------------------------------------------------------------------
@@ -82,7 +87,8 @@ def _about_servers(license: LicenseFile) -> Iterator[Problem]:
         ports = [server.port for server in servers if server.port is not None]
         if len(set(ports)) > 1:
             listed = ", ".join(map(str, ports))
-            yield _warning(servers[0].line, "ports-differ", f"the ports differ: {listed}",
+            odd = next(server for server in servers if server.port != servers[0].port)
+            yield _warning(place_of_port(odd), "ports-differ", f"the ports differ: {listed}",
                            "one port for all three is easier to administer")  # fmt: skip
         if any(27000 <= port <= 27009 for port in ports):
             yield _info(servers[0].line, "default-port",
@@ -95,7 +101,7 @@ def _about_servers(license: LicenseFile) -> Iterator[Problem]:
         if server.signed_hostid not in ("any", "demo"):
             line = first.setdefault(server.signed_hostid, server.line)
             if line != server.line:
-                yield _warning(server.line, "same-hostid", f"the hostid of line {line} again",
+                yield _warning(place_of_word(server, 2), "same-hostid", f"the hostid of line {line} again",
                                "three servers on one machine fail together")  # fmt: skip
 
 
@@ -104,32 +110,35 @@ def _about_server(server: ServerLine, *, is_triad: bool) -> Iterator[Problem]:
     if interval == 0:
         default = timing.timeout_s(0)
         yield _warning(
-            server.line, "interval-zero",
+            place_of_key(server, "HEARTBEAT_INTERVAL", "SERVER_TIMEOUT"), "interval-zero",
             "HEARTBEAT_INTERVAL=0 switches the failure detector off: a silent server is replaced "
             f"only when its connection ends; promises and leases take {default:.0f} s",
             "write 1 to 120, or leave it out for 20",
         )  # fmt: skip
     if not is_triad and (server.primary_is_master or interval is not None):
-        yield _info(server.line, "single-server-keyword",
+        yield _info(place_of_key(server, "PRIMARY_IS_MASTER", "HEARTBEAT_INTERVAL", "SERVER_TIMEOUT"),
+                    "single-server-keyword",
                     "PRIMARY_IS_MASTER and HEARTBEAT_INTERVAL have no effect on a single server",
                     "take them out")  # fmt: skip
     if server.host.casefold() in ("this_host", "any") and is_triad:
-        yield _warning(server.line, "placeholder-host",
+        yield _warning(place_of_word(server, 1), "placeholder-host",
                        f"{server.host} names no host that the other two servers could reach",
                        "write the host's name or address")  # fmt: skip
     if server.host.casefold() in ("localhost", "127.0.1.1"):
-        yield _warning(server.line, "loopback-host", f"{server.host} is this machine for everybody",
+        yield _warning(place_of_word(server, 1), "loopback-host",
+                       f"{server.host} is this machine for everybody",
                        "write a name or address that the others reach")  # fmt: skip
     for hostid in server.hostids:
         if hostid.kind == ANY:
-            yield _info(server.line, "hostid-any",
+            yield _info(place_of_word(server, 2), "hostid-any",
                         "the hostid ANY binds the rights to no machine")  # fmt: skip
         elif hostid.kind == DEMO:
-            yield _error(server.line, "hostid-demo", "DEMO is a hostid of uncounted feature lines",
+            yield _error(place_of_word(server, 2), "hostid-demo",
+                         "DEMO is a hostid of uncounted feature lines",
                          "write the server's hostid")  # fmt: skip
         elif hostid.kind == OTHER or hostid.kind not in KNOWN_KINDS:
             yield _warning(
-                server.line, "hostid-kind",
+                place_of_word(server, 2), "hostid-kind",
                 f"no machine can show a hostid of this kind here: {hostid}",
                 "use one that flexcore lmhostid prints, or start lmgrd with --hostid",
             )  # fmt: skip
@@ -182,19 +191,19 @@ def _about_line(
     line: SignableLine, license: LicenseFile, today: datetime.date | None
 ) -> Iterator[Problem]:
     yield from _about_attributes(line)
-    sign = line.sign
-    if not sign:
+    sign = line.attribute("SIGN")
+    if sign is None or not sign.value:
         yield _info(line.line, "unsigned", f"{line.name} is not signed",
                     "the publisher signs with flexcore sign")  # fmt: skip
-    elif parse_value(sign) is None:
-        yield _info(line.line, "foreign-sign",
+    elif parse_value(sign.value) is None:
+        yield _info(sign, "foreign-sign",
                     f"the SIGN value of {line.name} is of another system, or cut short")  # fmt: skip
     if line.legacy_key:
         yield _info(line.line, "legacy-key",
                     "the key behind the count is of another system and has no effect")  # fmt: skip
     if len(line.name) > FEATURE_NAME_MAX or not _CLASSIC_NAME.fullmatch(line.name):
         yield _info(
-            line.line, "name",
+            place_of_word(line, 1), "name",
             f"{line.name}: tools that read lmstat expect letters, digits, _ and -, at most 30",
         )  # fmt: skip
     if isinstance(line, FeatureLine):
@@ -280,10 +289,11 @@ def _about_dates(line: FeatureLine, today: datetime.date | None) -> Iterator[Pro
         return
     days = (line.expiry - today).days
     if days < 0:
-        yield _warning(line.line, "expired", f"{line.name} expired on {line.expiry_text}",
+        yield _warning(place_of_word(line, 4), "expired",
+                       f"{line.name} expired on {line.expiry_text}",
                        "ask the publisher for a new licence")  # fmt: skip
     elif days <= timing.EXPIRY_WARNING_DAYS:
-        yield _warning(line.line, "expires-soon",
+        yield _warning(place_of_word(line, 4), "expires-soon",
                        f"{line.name} expires on {line.expiry_text}, in {days} days",
                        "ask the publisher for a new licence")  # fmt: skip
 

@@ -56,6 +56,7 @@ T = TypeVar("T")
 _NAME = re.compile(r'[^\x00-\x20"=#\\\x7f\xa0][^\x00-\x20"=\\\x7f\xa0]*')
 _LEGACY_KEY = re.compile(r"[0-9A-Fa-f]{12,20}")
 _LOST_CONTINUATION = re.compile(rf"[{BLANKS}]*(?:SIGN2?|AUTH|[A-Z][A-Z_0-9]+)=\S")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]+")  # the others are blanks, or end a line
 _HOSTID_ADVICE = "write what flexcore lmhostid prints on the server"
 _LOOK_ALIKES_MAX = 100  # a near miss of a keyword is looked for in so many lines of prose
 
@@ -179,9 +180,8 @@ class Parser:
             self.error((number, 1), "equals", f"= behind {statement.keyword}", "take it out")
             raise _Broken
         words = tokens[1:]
-        for token in words:
-            if not token.text.isprintable():
-                self._check_characters(statement, token)
+        if not statement.logical.isprintable():
+            self._check_characters(statement)
         match statement.keyword:
             case "SERVER":
                 return self._server(statement, words, text, number)
@@ -199,10 +199,12 @@ class Parser:
             case _:
                 return self._feature(statement, words, text, number)
 
-    def _check_characters(self, statement: Statement, token: Token) -> None:
-        if any(ord(char) < 32 and char not in BLANKS for char in token.text):
-            at = statement.position(token.at)
-            self.error(at, "control-character", "a control character", "take it out")
+    def _check_characters(self, statement: Statement) -> None:
+        odd = [m.start() for m in _CONTROL.finditer(statement.logical)]
+        for at in odd:
+            place = statement.position(at)
+            self.error(place, "control-character", "a control character", "take it out")
+        if odd:
             raise _Broken
 
     def _server(

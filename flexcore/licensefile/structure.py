@@ -21,6 +21,7 @@ from .lines import (
     UpgradeLine,
     VendorLine,
 )
+from .places import Place, place_of_key, place_of_port
 
 TRIAD_PORT_MIN: Final = 1024
 TRIAD_PORT_MAX: Final = 64000
@@ -32,7 +33,7 @@ TRUSTED_STORAGE_KEYS: Final = frozenset(
 )
 """Attributes that stand on rights which live in trusted storage."""
 
-_FILE_LINE = 0
+_INTERVAL_KEYS: Final = ("HEARTBEAT_INTERVAL", "SERVER_TIMEOUT")
 
 
 def check_structure(lines: Sequence[AnyLine]) -> Iterator[Problem]:
@@ -46,16 +47,18 @@ def check_structure(lines: Sequence[AnyLine]) -> Iterator[Problem]:
         and line.keyword == "SERVER"
     ]
     yield from _check_trusted_storage(lines)
-    yield from _check_number(servers, len(unreadable))
+    yield from _check_number(servers, unreadable)
     for rank, server in enumerate(servers):
         yield from _check_server(server, rank, is_triad=len(servers) == 3)
     if len(servers) == 3 and not unreadable:
         yield from _check_addresses(servers)
-    yield from _check_vendors(lines, servers, len(unreadable))
+    yield from _check_vendors(lines, servers, unreadable)
 
 
-def _error(line: int, code: str, message: str, advice: str = "", *, fatal: bool = True) -> Problem:
-    column = 1 if line else 0
+def _error(
+    at: int | Place, code: str, message: str, advice: str = "", *, fatal: bool = True
+) -> Problem:
+    line, column = (at, 1) if isinstance(at, int) else at
     return Problem(Severity.ERROR, line, column, code, message, advice, whole_file=fatal)
 
 
@@ -67,9 +70,11 @@ def _check_trusted_storage(lines: Sequence[AnyLine]) -> Iterator[Problem]:
     advice = "ask the publisher for a licence file"
     for line in lines:
         if isinstance(line, FeatureLine | PackageLine | UpgradeLine):
-            if any(a.key.upper() in TRUSTED_STORAGE_KEYS for a in line.attributes):
-                yield _error(line.line, "trusted-storage", reason, advice)
-                return
+            for attribute in line.attributes:
+                if attribute.key.upper() in TRUSTED_STORAGE_KEYS:
+                    at = attribute.line, attribute.column
+                    yield _error(at, "trusted-storage", reason, advice)
+                    return
         elif isinstance(line, OtherLine) and line.kind is OtherKind.TEXT:
             start = line.text.lstrip("\ufeff \t")[:200].lower()
             if start.startswith("<") and any(
@@ -79,40 +84,45 @@ def _check_trusted_storage(lines: Sequence[AnyLine]) -> Iterator[Problem]:
                 return
 
 
-def _check_number(servers: list[ServerLine], unreadable: int) -> Iterator[Problem]:
-    number = len(servers) + unreadable
+def _check_number(servers: list[ServerLine], unreadable: list[OtherLine]) -> Iterator[Problem]:
+    number = len(servers) + len(unreadable)
     if number in (0, 1, 3):
         return
     if number == 2:
         why = "two servers can have no majority when one of them fails, so they protect nothing"
     else:
         why = "redundancy means exactly three servers, any two of which are a quorum"
-    line = servers[-1].line if servers else _FILE_LINE
+    line = max(line.line for line in (*servers, *unreadable))
     advice = "write one SERVER line, or three, as the publisher signed them"
     yield _error(line, "server-count", f"{number} SERVER lines: {why}", advice)
 
 
 def _check_server(server: ServerLine, rank: int, *, is_triad: bool) -> Iterator[Problem]:
-    line, port, interval = server.line, server.port, server.heartbeat_interval_s
+    port, interval = server.port, server.heartbeat_interval_s
     if is_triad:
         allowed = f"write a number of {TRIAD_PORT_MIN} to {TRIAD_PORT_MAX} behind the hostid"
         if port is None:
-            yield _error(line, "port-missing", "each SERVER line of three needs a port", allowed)
+            yield _error(
+                server.line, "port-missing", "each SERVER line of three needs a port", allowed
+            )
         elif not TRIAD_PORT_MIN <= port <= TRIAD_PORT_MAX:
             message = f"port {port} is out of range for one of three servers"
-            yield _error(line, "port-range", message, allowed)
+            yield _error(place_of_port(server), "port-range", message, allowed)
     elif port is not None and not 1 <= port <= PORT_MAX:
         message = f"port {port} is out of range"
-        yield _error(line, "port-range", message, f"write a number of 1 to {PORT_MAX}")
+        advice = f"write a number of 1 to {PORT_MAX}"
+        yield _error(place_of_port(server), "port-range", message, advice)
     if rank:
-        words = ["PRIMARY_IS_MASTER"] if server.primary_is_master else []
-        words += ["HEARTBEAT_INTERVAL"] if interval is not None else []
-        for word in words:
-            message = f"{word} stands on SERVER line {rank + 1}"
-            yield _error(line, "not-first-server", message, "it goes on the first SERVER line only")
+        words: list[tuple[str, ...]] = [("PRIMARY_IS_MASTER",)] if server.primary_is_master else []
+        words += [_INTERVAL_KEYS] if interval is not None else []
+        for keys in words:
+            message = f"{keys[0]} stands on SERVER line {rank + 1}"
+            at = place_of_key(server, *keys)
+            yield _error(at, "not-first-server", message, "it goes on the first SERVER line only")
     if interval is not None and interval > INTERVAL_MAX_S:
         message = f"HEARTBEAT_INTERVAL={interval} is out of range"
-        yield _error(line, "interval-range", message, f"write 0 to {INTERVAL_MAX_S} seconds")
+        at = place_of_key(server, *_INTERVAL_KEYS)
+        yield _error(at, "interval-range", message, f"write 0 to {INTERVAL_MAX_S} seconds")
 
 
 def _check_addresses(servers: list[ServerLine]) -> Iterator[Problem]:
@@ -126,7 +136,7 @@ def _check_addresses(servers: list[ServerLine]) -> Iterator[Problem]:
 
 
 def _check_vendors(
-    lines: Sequence[AnyLine], servers: list[ServerLine], unreadable: int
+    lines: Sequence[AnyLine], servers: list[ServerLine], unreadable: list[OtherLine]
 ) -> Iterator[Problem]:
     vendors = [line for line in lines if isinstance(line, VendorLine)]
     features = [line for line in lines if isinstance(line, FeatureLine)]
@@ -148,8 +158,9 @@ def _check_vendors(
         return  # its own error says what to correct first
     if not vendors:
         message = "no VENDOR line, so nobody serves the features"
-        yield _error(servers[-1].line if servers else _FILE_LINE, "vendor-missing", message,
-                     "write VENDOR and the vendor's name below the SERVER lines")  # fmt: skip
+        line = max(line.line for line in (*servers, *unreadable))
+        advice = "write VENDOR and the vendor's name below the SERVER lines"
+        yield _error(line, "vendor-missing", message, advice)
     elif len(servers) == 3 and len(names) > 1:
         message = "three servers serve exactly one vendor together"
         advice = "give the other vendor its own licence file, servers and ports"
