@@ -150,6 +150,37 @@ def test_only_the_chosen_command_is_loaded():
     }
 
 
+def test_a_closed_stdout_or_stderr_is_no_bug(signed, tmp_path):
+    write("bad.lic", "FEATURE x\n")
+    for words, status in (
+        ("lint bad.lic", 1),
+        ("lint --help", 0),
+        ("--help", 0),
+        ("lint no.lic", 1),
+    ):
+        command = f"exec {sys.executable} -m flexcore_tools {words}"
+        for closed in (">&-", "2>&-", ">&- 2>&-"):
+            done = subprocess.run(
+                ["sh", "-c", f"{command} {closed}"], capture_output=True, text=True, cwd=tmp_path
+            )
+            assert done.returncode == status, (words, closed, done.stderr)
+            assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_disk_behind_stdout_is_told(signed, tmp_path):
+    for words, error in (("lint demo.lic", "No space left"), ("--help", "No space left"),
+                         ("lmhostid ether", "")):  # fmt: skip
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "flexcore_tools", *words.split()],
+                stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            )  # fmt: skip
+        assert done.returncode == 1
+        assert error in done.stderr
+        assert done.stderr.count("\n") == bool(error)
+
+
 def test_a_reader_that_goes_away_is_no_error(signed, tmp_path):
     write("demo.lic", "FEATURE x\n" * 900)
     command = [sys.executable, "-m", "flexcore_tools", "lint", "demo.lic"]
@@ -162,6 +193,20 @@ def test_a_reader_that_goes_away_is_no_error(signed, tmp_path):
     assert process.stderr.read() == b""
     assert process.wait(30) == 141
     process.stderr.close()
+
+
+def test_a_reader_that_goes_away_may_do_so_during_help(tmp_path):
+    for words in (["--help"], ["lint", "--help"]):
+        command = [sys.executable, "-m", "flexcore_tools", *words]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+        )
+        assert process.stdout is not None
+        process.stdout.close()
+        with process:
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+        assert process.returncode == 141
 
 
 # --- keygen -------------------------------------------------------------------------------------------

@@ -43,11 +43,39 @@ _USAGE = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return its exit status (the entry point of ``flexcore``)."""
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no failure
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+    _prepare_streams()
     words = list(sys.argv[1:] if argv is None else argv)
+    name = words[0] if words and words[0] in COMMANDS else ""
+    try:
+        status = _run(name, words[1:]) if name else _about(words)
+        sys.stdout.flush()
+        return status
+    except SystemExit as stop:
+        if isinstance(stop.code, str):
+            return _complain(name, stop.code, _errors_of(name), 1)
+        return _status(stop.code)
+    except BaseException as error:  # noqa: BLE001 - the outermost place: no tracebacks
+        return _explain(name, error, _errors_of(name))
+
+
+def _prepare_streams() -> None:
+    for which in ("stdout", "stderr"):
+        stream = getattr(sys, which)
+        if stream is None:  # closed by whoever started us (`>&-`): write to nobody
+            import os
+
+            setattr(sys, which, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        # A name that the terminal cannot show is no failure.
+        elif (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _errors_of(name: str) -> TextIO:
+    return sys.stdout if name in _TO_STDOUT else sys.stderr
+
+
+def _about(words: list[str]) -> int:
+    """Answer what is about no sub-command: the overview, the version, a word that is none."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if words else _USAGE
@@ -56,31 +84,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"flexcore {flexcore.__version__}")
         return 0
-    name, arguments = words[0], words[1:]
-    if name not in COMMANDS:
-        print(f"flexcore: there is no command {name!r}; {_suggestion(name)}", file=sys.stderr)
-        return _USAGE
-    return _run(name, arguments)
+    print(f"flexcore: there is no command {words[0]!r}; {_suggestion(words[0])}", file=sys.stderr)
+    return _USAGE
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    errors = sys.stdout if name in _TO_STDOUT else sys.stderr
+    module = _load(name)
+    parser = make_parser(name, module)
     try:
-        module = _load(name)
-        parser = make_parser(name, module)
-        try:
-            args = parser.parse_args(arguments)
-        except SystemExit as stop:  # argparse: --help or a usage error
-            return _status(stop.code)
-        status = module.run(args)
-        sys.stdout.flush()
-        return int(status)
-    except SystemExit as stop:
-        if isinstance(stop.code, str):
-            return _complain(name, stop.code, errors, 1)
+        args = parser.parse_args(arguments)
+    except SystemExit as stop:  # argparse: --help or a usage error
         return _status(stop.code)
-    except BaseException as error:  # noqa: BLE001 - the outermost place: no tracebacks
-        return _explain(name, error, errors)
+    return int(module.run(args))
 
 
 def _load(name: str) -> ModuleType:
@@ -165,19 +180,29 @@ def _internal_error(name: str, error: BaseException, errors: TextIO) -> int:
 def _complain(name: str, words: str, errors: TextIO, status: int) -> int:
     try:
         sys.stdout.flush()
-        print(f"flexcore {name}: {words}", file=errors, flush=True)
+        print(f"flexcore {name}".rstrip() + f": {words}", file=errors, flush=True)
     except BrokenPipeError:
         return _reader_gone()
+    except OSError:  # a full disk behind stdout: say it where that still works
+        _silence(sys.stdout)
+        if errors is not sys.stdout:
+            print(f"flexcore {name}".rstrip() + f": {words}", file=errors)
     return status
 
 
 def _reader_gone() -> int:
-    """Whoever read our output has gone (``| head``): say nothing, and keep Python quiet at exit."""
+    """Whoever read our output has gone (``| head``): say nothing."""
+    _silence(sys.stdout)
+    return 141  # 128 + SIGPIPE
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what is still buffered go nowhere, so that Python is quiet at exit."""
     import os
 
     devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    return 141  # 128 + SIGPIPE
+    os.dup2(devnull, stream.fileno())
+    os.close(devnull)
 
 
 def _status(code: object) -> int:
