@@ -137,6 +137,7 @@ def test_attributes(words, code, severity):
         (5, "FEATURE f1 demo 1.0 1-jan-2018 10", "expired", 21),
         (5, "FEATURE a.b demo 1.0 permanent 10", "name", 9),
         (5, 'FEATURE f1 demo 1.0 permanent 10 SIGN="12 34"', "foreign-sign", 34),
+        (5, "FEATURE f1 demo 1.0 permanent 10 0123456789AB", "legacy-key", 34),
         (5, 'FEATURE f1 demo 1.0 permanent 10 NOTICE="ab', "quote-not-closed", 41),
         (5, "FEATURE f1 demo 1.0 permanent 10 \\ # more", "backslash-at-end", 34),
         (5, "FEATURE f1 demo 1.0 permanent 10 NOTICE=a\x01", "control-character", 42),
@@ -150,6 +151,14 @@ def test_columns_point_at_the_word(line, text, code, column, indent):
     problems = problems_of("\n".join(lines), signed=False)
     (problem,) = [problem for problem in problems if problem.code == code]
     assert (problem.line, problem.column) == (line, column + len(indent))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "# nothing\n", "PK\u0003\u0004 an archive\n", "Dear customer,\n"]
+)
+def test_a_file_without_any_licence_line(text):
+    assert found(text, "no-license-lines").line == 1
+    assert found(SINGLE, "no-features").line == 1
 
 
 def test_a_word_on_a_continuation_line_is_found_there():

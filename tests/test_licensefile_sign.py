@@ -249,6 +249,9 @@ def test_a_line_of_one_file_in_another():
 
 def test_no_signature_other_keys_other_systems():
     assert verdict_on(UNSIGNED.replace("SIGN=”<...>”", "")).verdict is Verdict.NOT_SIGNED
+    positional = verdict_on(UNSIGNED.replace("SIGN=”<...>”", "0123456789AB"))
+    assert positional.verdict is Verdict.OTHER_KEY
+    assert "another system" in positional.detail
     assert "lower case" in verdict_on(changed(" 10 SIGN", " 10 sign")).message
     foreign = verdict_on(UNSIGNED)
     assert foreign.verdict is Verdict.OTHER_KEY

@@ -25,7 +25,7 @@ from .lines import (
     UseServerLine,
     is_administrators,
 )
-from .places import Place, place_of_key, place_of_port, place_of_word
+from .places import Place, place_of_key, place_of_port, place_of_text, place_of_word
 from .selection import select_features
 from .signature import parse_value
 from .version import parse_version
@@ -199,7 +199,7 @@ def _about_line(
         yield _info(sign, "foreign-sign",
                     f"the SIGN value of {line.name} is of another system, or cut short")  # fmt: skip
     if line.legacy_key:
-        yield _info(line.line, "legacy-key",
+        yield _info(place_of_text(line, line.legacy_key), "legacy-key",
                     "the key behind the count is of another system and has no effect")  # fmt: skip
     if len(line.name) > FEATURE_NAME_MAX or not _CLASSIC_NAME.fullmatch(line.name):
         yield _info(
@@ -318,6 +318,10 @@ def _about_features(license: LicenseFile) -> Iterator[Problem]:
             "no-features",
             "no feature line: the servers have nothing to serve",
             "add the lines",
+        )
+    if all(isinstance(line, OtherLine) and not line.keyword for line in license.lines):
+        yield _warning(
+            1, "no-license-lines", "no line of this file is a licence's", "is this the right file?"
         )
     for ignored in select_features(license.features, license.hostids).ignored:
         if ignored.reason == "copy":

@@ -30,6 +30,13 @@ def place_of_key(line: Line, *keys: str) -> Place:
     return line.line, 1
 
 
+def place_of_text(line: Line, text: str) -> Place:
+    """Return where the first word that is this text stands, or where the line begins."""
+    statement, tokens = _read(line)
+    found = (token for token in tokens if token.key is None and token.text == text)
+    return _place(line, statement, next(found, None))
+
+
 def place_of_port(line: Line) -> Place:
     """Return where the port of a SERVER line stands, or where the line begins."""
     statement, tokens = _read(line)

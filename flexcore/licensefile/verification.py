@@ -156,6 +156,9 @@ def _verify(
     note = _dates_note(line, today)
     sign = line.sign
     if sign is None or not sign.strip():
+        if line.legacy_key:
+            detail = "the key behind the count is of another system"
+            return LineVerdict(line=line, verdict=Verdict.OTHER_KEY, detail=detail, note=note)
         hint = "sign= in lower case has no effect" if line.attribute("sign") is not None else ""
         return LineVerdict(line=line, verdict=Verdict.NOT_SIGNED, detail=hint, note=note)
     value = parse_value(sign)
