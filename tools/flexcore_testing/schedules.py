@@ -208,6 +208,7 @@ def shorter_promise(triad: SimulatedTriad) -> None:
     triad.longest_timeout_s = 4 * triad.profile.timeout_s + 3.0
     _start_all(triad)
     triad.cut(P, S)
+    triad.cut(P, T)
     triad.advance(2 * triad.longest_timeout_s)
 
 
