@@ -277,6 +277,53 @@ def ghost_master(triad: SimulatedTriad) -> None:
     triad.advance(triad.profile.lease_s)
 
 
+def second_candidate_of_a_term(triad: SimulatedTriad) -> None:
+    """Rule 4: the voter of a candidate that died is free again by evidence, but not in the term of its vote."""
+    _start_all(triad)
+    triad.kill(P)
+    term = triad.runs()[0].term
+
+    def voter_has_voted() -> bool:
+        run = triad.run_of(T)
+        return run is not None and run.term > term
+
+    _until(triad, "the tertiary votes", voter_has_voted, 2 * triad.profile.timeout_s)
+    triad.kill(S)
+    triad.advance(2.0)  # the tertiary has seen that the secondary is gone
+    triad.start(P)
+
+    def linked() -> bool:
+        run = triad.run_of(P)
+        return run is not None and T in run.quorum.report().peers_up
+
+    _until(triad, "the primary is linked", linked, 5.0)
+    primary = triad.run_of(P)
+    assert primary is not None
+    primary.quorum._stand(primary.clock.local(triad.world.now))  # a vote does not rely on the pre-vote
+    primary.wake()
+    triad.advance(1.0)
+
+
+def acknowledged_by_a_lost_disk(triad: SimulatedTriad) -> None:
+    """Rule 5: what a peer's earlier boot held counts no more: its disk may be gone, and then only the master has it."""
+    _start_all(triad)
+    primary = triad.run_of(P)
+    assert primary is not None
+    triad.cut(P, S)
+    triad.hosts[P].disk_latency_s = 1.0  # not so slow that it hands over
+    primary.post(("propose",))
+    triad.advance(0.2)
+    index = primary.ledger.last.index
+    if primary.ledger.commit >= index:
+        raise Violation("I4", f"entry {index} is committed and on one disk only")
+    triad.power_off(T)
+    triad.lose_disk(T)
+    triad.start(T)
+    triad.advance(0.6 + triad.hosts[P].disk_latency_s)
+    if primary.ledger.commit >= index:
+        raise Violation("I4", f"entry {index} is committed and on one disk only: the other was lost before")
+
+
 SCHEDULES: dict[str, tuple[Callable[[SimulatedTriad], None], Callable[[], SimulatedTriad]]] = {
     "voter_restarts": (voter_restarts, lambda: BareTriad(quiet_profile())),
     "two_stand_at_once": (two_stand_at_once, lambda: BareTriad(quiet_profile(interval_s=20))),
@@ -286,6 +333,8 @@ SCHEDULES: dict[str, tuple[Callable[[SimulatedTriad], None], Callable[[], Simula
     "shorter_promise": (shorter_promise, lambda: BareTriad(quiet_profile(interval_s=1))),
     "longer_interval": (longer_interval, lambda: BareTriad(quiet_profile(interval_s=1))),
     "unused_triad_returns": (unused_triad_returns, lambda: BareTriad(quiet_profile(interval_s=2))),
+    "second_candidate_of_a_term": (second_candidate_of_a_term, lambda: BareTriad(quiet_profile())),
+    "acknowledged_by_a_lost_disk": (acknowledged_by_a_lost_disk, lambda: BareTriad(quiet_profile())),
     "older_log": (older_log, lambda: BareTriad(quiet_profile())),
     "ghost_master": (ghost_master, lambda: ServiceTriad(quiet_profile(interval_s=20), only=BEYOND_ONLY)),
     "slow_answer": (slow_answer, lambda: ServiceTriad(quiet_profile(interval_s=1))),
