@@ -10,6 +10,7 @@ import pytest
 
 import flexcore_sync
 from flexcore.identity import Rank
+from flexcore_sync.client import CHECKIN_S
 from tests.real.triad import FLEXCORE, running, until
 
 pytestmark = [
@@ -62,6 +63,29 @@ def test_checkout_and_checkin(serving, keep_alive):
         until("it is back", lambda: serving.seats() == [])
         client.checkout("f2")
     assert serving.seats() == []
+
+
+@pytest.mark.parametrize("keep_alive", ["thread", "none"])
+def test_the_last_seat_that_was_returned_can_be_had_at_once(serving, keep_alive):
+    """Rule 14 keeps a seat until its return is written down twice: that must not look like a full pool."""
+    with connect(serving, keep_alive=keep_alive) as one, connect(serving) as other:
+        for client in (one, other) * 10:
+            with client.checkout("f1", count=3):
+                pass
+            with client.checkout("f1", count=3):
+                pass
+
+
+def test_a_checkin_does_not_wait_for_a_triad_that_is_gone(serving):
+    with connect(serving) as client:
+        seat = client.checkout("f1")
+        for rank in (P, S, T):
+            serving.kill(rank)
+        until("the client knows", lambda: not client.is_serving)
+        begun = time.monotonic()
+        seat.checkin()
+        assert not seat.held
+        assert time.monotonic() - begun < CHECKIN_S
 
 
 def test_kill_of_the_master(serving):

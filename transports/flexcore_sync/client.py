@@ -43,6 +43,9 @@ from flexcore_sync.seat import Seat
 TIMEOUT_S = 10.0
 """How long a checkout waits for a server, and a server's answer, where the caller says nothing."""
 
+CHECKIN_S = 1.0
+"""How long a checkin waits for the server that serves to have the seat back."""
+
 CLOSE_S = 2.5
 """How long :meth:`Client.close` waits for its goodbye to be answered."""
 
@@ -141,6 +144,7 @@ class Client:
         self._answers: dict[int, Seat | CheckoutDeniedAction] = {}
         self._seats: dict[tuple[int, int], Seat] = {}
         self._closing = False
+        self._returning: set[tuple[int, int]] = set()
         self._closed = False
         self._failure: BaseException | None = None
         self._loop_thread: int | None = None
@@ -303,6 +307,7 @@ class Client:
                 self._closed = True
                 return
             if isinstance(action, CheckedIn):
+                self._returning.discard((action.site, action.handle))
                 return
             if isinstance(action, SeatLost):
                 lost = self._seats.pop((action.seat.site, action.handle), None)
@@ -365,7 +370,8 @@ class Client:
                 return
             seat._returned = True
             granted = seat._granted
-            self._seats.pop((granted.site, granted.handle), None)
+            key = granted.site, granted.handle
+            self._seats.pop(key, None)
             if seat._lost is not None or self._closing or engine.is_shut:
                 return
             try:
@@ -374,8 +380,21 @@ class Client:
                 )
             except LocalProtocolError:
                 return  # lost a moment ago; that is being told
+            inside = self._loop_thread == threading.get_ident()
+            waits = engine.machine.ready and not inside
+            if waits:
+                self._returning.add(key)
         engine.wake()
-        if self._thread is None:
+        if waits:
+            # A seat is free again once two servers have written that down (protocol.md rule 14). Without the
+            # wait the next checkout of a program that returns its last seat is denied for that very seat.
+            self._await(
+                lambda: key not in self._returning or not engine.machine.ready,
+                time.monotonic() + CHECKIN_S,
+            )
+            with engine.lock:
+                self._returning.discard(key)
+        elif self._thread is None and not inside:
             self._await(lambda: False, time.monotonic())
 
     # --- the end ----------------------------------------------------------------------------------

@@ -71,7 +71,8 @@ class Seat:
             raise LicenseLost(self.feature, self.handle, self._client._why_not_held())
 
     def checkin(self) -> None:
-        """Give it back; once more is harmless. It is not held from here on. Does not wait for the server."""
+        """Give it back; once more is harmless. It is not held from here on. While a server serves this waits,
+        for a second at most, until the seat is free for the next checkout; nothing else is waited for."""
         self._client._check_in(self)
 
     def __enter__(self) -> Self:
