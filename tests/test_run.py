@@ -313,3 +313,9 @@ def test_a_paused_command_can_be_terminated(triad):
         until(lambda: state_of(pid) == "T")
         running.process.terminate()
         assert running.process.wait(PATIENCE_S) == 143
+
+
+def test_help_says_where_the_command_goes():
+    done = subprocess.run([*RUN, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: flexcore run ")
+    assert " -- COMMAND...\n\n" in done.stdout

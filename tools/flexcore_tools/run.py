@@ -51,6 +51,11 @@ _TERMINAL_STOPS = ("SIGTSTP", "SIGTTIN", "SIGTTOU")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
+    parser.usage = (  # argparse shows three dots for a command line that follows
+        "flexcore run [-h] [-c PATH] -f FEATURE [--version V] [--count N]\n"
+        "                    [--vendor-key VENDOR.pub] [--wait SECONDS]\n"
+        "                    [--on-loss {terminate,pause,warn}] -- COMMAND..."
+    )
     parser.add_argument(
         "-c", metavar="PATH", dest="path",
         help="licence search path: port@host, three joined by commas for a triad (default: the "
