@@ -249,6 +249,18 @@ def test_a_member_left_alone_forms_anew_on_its_own_log_after_the_wait() -> None:
     assert b"user" in b"".join(triad.commands(S))
 
 
+def test_a_member_does_not_stop_before_the_triad_that_it_formed_itself() -> None:
+    """The proposer's greeting, as member and master of the new triad, overtook the Append that says so."""
+    alone = Alone(T, settled_state(T))
+    alone.run(WAIT + 1.0)
+    alone.connect(P, **nobody(forming_at_s=0.0))
+    alone.request(P, FormPropose(NEW_TRIAD, END, 4, False), term=9, triad_id=NEW_TRIAD)
+    assert alone.last_sent(P, FormReply).ok
+    alone.accepted(P, member=True, committed_triad=NEW_TRIAD, serving=True)
+    assert alone.machine.halted is None
+    assert not alone.notices("membership")
+
+
 def test_a_blank_primary_copies_the_member_before_it_proposes() -> None:
     triad = formed()
     triad.propose(P, session(1))

@@ -282,7 +282,6 @@ class Forming(Recovery):
         pending = self.hard.pending_triad
         if (
             pending
-            and not self.hard.member
             and not peer.foreign
             and hello.member
             and hello.committed_triad == pending == self.ledger.state.triad_id

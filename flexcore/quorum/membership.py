@@ -159,11 +159,11 @@ class Membership(Handover):
 
     def _other_triad(self, peer: Peer, hello: Hello, now: float) -> bool:
         """Rule 9: another committed triad_id. Whoever hears it from a serving master, or from both
-        others, stops."""
+        others, stops; one that was formed with our own vote is no other."""
         if not (
             self.hard.member
             and hello.committed_triad
-            and hello.committed_triad != self.hard.triad_id
+            and hello.committed_triad not in (self.hard.triad_id, self.hard.pending_triad)
         ):
             return False
         theirs, ours = hello.committed_triad.hex()[:8], self.hard.triad_id.hex()[:8]
