@@ -23,7 +23,6 @@ class BareTriad(SimulatedTriad):
     def __init__(self, profile: Profile, *, only: frozenset[str] | None = None) -> None:
         super().__init__(profile, only=only)
         self._request = 0
-        self._proposed = 0
         self.traffic = True
 
     @override
@@ -57,7 +56,6 @@ class BareTriad(SimulatedTriad):
         rng, state = self.rng, ledger.state
         sessions = sorted(state.sessions)
         seats = sorted(state.seats)
-        self._proposed += 1
         kind = rng.random()
         if not sessions or (kind < 0.15 and len(sessions) < SESSIONS_MAX):
             return SessionOpened(rng.randbytes(16), b"s" * 32, "user", "host", "", "", 1, self.profile.lease_s, True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flexcore.identity import Endpoint, Last, Rank
+from flexcore.identity import Last, Rank
 from flexcore.ledger import Ledger
 from flexcore.ledger.commands import Formed, Rights, SeatGranted, TermStarted
 from flexcore.wire.codec import decode_command
@@ -68,8 +68,6 @@ class ServerChecks:
         """When a server got the question with this number from this client."""
         self.elections = 0
         self.grants = 0
-        self.service_since: float | None = None
-        self.longest_gap_s = 0.0
 
     def fail(self, name: str, text: str) -> None:
         """Report a violation, unless this campaign is outside the invariant's assumptions."""
@@ -292,8 +290,3 @@ class ServerChecks:
             reference.commit_to(ledger.commit)
             if reference.state.fingerprint() != ledger.state.fingerprint():
                 self.fail("log", f"{run.name}'s state at {ledger.commit} is not what the committed log says")
-
-
-def endpoint_name(endpoint: Endpoint) -> str:
-    """'P/3': rank and boot counter."""
-    return f"{'PST'[endpoint.rank]}/{endpoint.boot.counter}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flexcore.client import (
@@ -66,7 +65,6 @@ class ClientRun:
         self.denied: dict[int, CheckoutDeniedAction] = {}
         self.told: list[str] = []
         self.closed = False
-        self.on_tell: Callable[[str], None] | None = None
         self._inbox: deque[NodeEvent] = deque()
         self._dials: dict[int, bool] = {}
         self._turn_at: float | None = None

@@ -17,7 +17,6 @@ class World:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.steps = 0
         self._serial = 0
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
 
@@ -35,7 +34,6 @@ class World:
         heap = self._heap
         while heap and heap[0][0] <= when:
             self.now, _, action, arguments = heapq.heappop(heap)
-            self.steps += 1
             action(*arguments)
             if stop is not None and stop():
                 return True

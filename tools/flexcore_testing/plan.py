@@ -8,7 +8,7 @@ from collections.abc import Callable
 import attrs
 
 from flexcore.identity import Rank
-from flexcore_testing.profile import BEYOND, Profile
+from flexcore_testing.profile import Profile
 from flexcore_testing.triad import SimulatedTriad
 
 MASTER = -1
@@ -63,7 +63,6 @@ class Striker:
         self.active = True
         self.struck = 0
         self._strike_client = strike_client
-        self._restarts: set[Rank] = set()
 
     def schedule(self, plan: tuple[Fault, ...]) -> None:
         """Put the whole plan into the world's heap."""
@@ -307,8 +306,3 @@ _HANDLERS: dict[str, Callable[[Striker, Fault, Rank], bool]] = {
     "slow disk": Striker.slow_disk,
     "new interval": Striker.new_interval,
 }
-
-
-def is_beyond(profile: Profile) -> bool:
-    """Whether this seed leaves the assumptions of protocol.md."""
-    return profile.campaign == BEYOND

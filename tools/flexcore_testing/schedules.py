@@ -88,8 +88,8 @@ def two_stand_at_once(triad: SimulatedTriad) -> None:
     _until(triad, "one of two serves, nobody being bound", lambda: triad.master() is not None, 10.0)
 
 
-def lower_term_candidate(triad: SimulatedTriad) -> None:
-    """Rule 1: a voter knows a higher term from a candidate that died; the other has to learn it from a refusal."""
+def _candidate_dies(triad: SimulatedTriad) -> None:
+    """The primary dies, the tertiary votes for the secondary, and that dies before anything comes of it."""
     _start_all(triad)
     triad.kill(P)
     term = triad.runs()[0].term
@@ -100,6 +100,11 @@ def lower_term_candidate(triad: SimulatedTriad) -> None:
 
     _until(triad, "the tertiary votes", voter_has_voted, 2 * triad.profile.timeout_s)
     triad.kill(S)
+
+
+def lower_term_candidate(triad: SimulatedTriad) -> None:
+    """Rule 1: a voter knows a higher term from a candidate that died; the other has to learn it from a refusal."""
+    _candidate_dies(triad)
     triad.start(P)
     _until(triad, "the primary serves", _serves(triad, P), 1.1 * triad.profile.timeout_s + 5.0)
 
@@ -279,16 +284,7 @@ def ghost_master(triad: SimulatedTriad) -> None:
 
 def second_candidate_of_a_term(triad: SimulatedTriad) -> None:
     """Rule 4: the voter of a candidate that died is free again by evidence, but not in the term of its vote."""
-    _start_all(triad)
-    triad.kill(P)
-    term = triad.runs()[0].term
-
-    def voter_has_voted() -> bool:
-        run = triad.run_of(T)
-        return run is not None and run.term > term
-
-    _until(triad, "the tertiary votes", voter_has_voted, 2 * triad.profile.timeout_s)
-    triad.kill(S)
+    _candidate_dies(triad)
     triad.advance(2.0)  # the tertiary has seen that the secondary is gone
     triad.start(P)
 

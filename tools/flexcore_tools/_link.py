@@ -87,19 +87,6 @@ class Link:
         seq = next(self._seq)
         return self._ask(AdminRequest(seq, verb, arguments, user, host), seq, timeout_s)
 
-    def wait_closed(self, timeout_s: float) -> bool:
-        """Wait until the server ends the connection; False if it has not after *timeout_s*."""
-        deadline = time.monotonic() + timeout_s
-        try:
-            while True:
-                _receive(self._sock, self._wire, deadline)
-                while self._wire.next_message() is not None:
-                    pass
-        except LinkFailed as failed:
-            return failed.failure.code != ErrorCode.CANNOT_CONNECT
-        except RemoteProtocolError:
-            return True
-
     def close(self) -> None:
         """End the connection; once more is harmless."""
         self._wire.close()
