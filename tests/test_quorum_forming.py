@@ -187,21 +187,39 @@ def test_an_uncommitted_forming_counts_as_blank() -> None:
     assert len({triad[rank].machine.hard.triad_id for rank in (P, S, T)}) == 1
 
 
-def test_a_founder_that_holds_formed_learns_from_a_member_that_it_is_committed() -> None:
-    """The proposer committed Formed and died before its next Append: beside it the other waited for 988 s."""
+def founder_in_the_dark() -> Triad:
+    """The proposer committed Formed and died before its next Append: the other holds it and does not know."""
     triad = Triad(first_start=True)
+    triad.filter = lambda sender, _to, _frame: sender is S or not triad[P].machine.hard.member
     triad.start(P, S)
     triad.run_until(lambda: P in triad.members(), at_most=5.0)
-    triad.hold(P, S)  # what tells S of the commit is lost
     triad.kill(P)
-    triad.held.clear()
+    triad.filter = lambda _from, _to, _frame: True
+    assert triad.members() == set()
     assert triad[S].machine.ledger.state.triad_id == triad[P].machine.hard.triad_id
-    triad[S].machine.hard.member = False
-    triad[S].machine.hard.pending_triad = triad[P].machine.hard.triad_id
-    triad[S].machine.hard.triad_id = b""
+    return triad
+
+
+def test_a_founder_that_holds_formed_learns_from_a_member_that_it_is_committed() -> None:
+    """Beside its proposer, back as a member, it waited for 988 s."""
+    triad = founder_in_the_dark()
     triad.start(P)
-    triad.run_until(lambda: triad.members() == {P, S}, at_most=20.0)
+    triad.run_until(lambda: triad.members() == {P, S}, at_most=10.0)
     triad.run_until(lambda: triad.master is not None, at_most=TO + 20.0)
+
+
+def test_a_founder_that_shows_less_than_is_remembered_has_to_recover() -> None:
+    """Rule 7 before that: what it forgot it may have acknowledged."""
+    triad = founder_in_the_dark()
+    hard = HardState.decode(triad[P].disk.hard)
+    seen = hard.peer_seen[S]
+    hard.peer_seen[S] = Seen(seen.boot, Last(seen.last.term, seen.last.index + 5))
+    triad[P].disk.hard = hard.encode()
+    triad.kill(S)
+    triad.start(P, S)
+    triad.run(20.0)
+    assert triad.members() == {P}
+    assert not [each for each in triad[S].notices if each.kind == "formed"], "it was a member for a moment"
 
 
 def test_a_member_gives_up_a_forming_that_came_to_nothing() -> None:

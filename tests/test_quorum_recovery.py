@@ -324,6 +324,21 @@ def test_a_restart_inside_the_wait_begins_it_anew() -> None:
     assert HardState.decode(again.batches[-1].hard).no_promise_s == 0.0
 
 
+def test_a_restart_inside_the_wait_remembers_the_term_that_is_spent() -> None:
+    """In memory only, the term was forgotten, and an Append of that very term was promised to after a restart."""
+    alone = recovered_from_both()
+    spent = alone.machine.hard.term
+    hard = next(each.hard for each in reversed(alone.batches) if each.hard)
+    again = Alone(T, StoredState(hard=hard, entries=settled_state(T).entries))
+    again.connect(P, S, last=END)
+    again.append(S, term=spent, prev=END)
+    reply = again.last_sent(S, AppendReply)
+    assert reply.ok
+    assert reply.promise_s == 0.0
+    again.append(S, term=spent + 1, prev=END)
+    assert again.last_sent(S, AppendReply).promise_s == TO
+
+
 def test_after_b_a_promise_of_a_moment_ago_stays() -> None:
     """The wait counts from boot, which may be long ago: a vote of this very boot was forgotten, two masters."""
     alone = Alone(T, settled_state(T))

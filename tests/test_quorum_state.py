@@ -36,6 +36,7 @@ FULL = HardState(
     promised_to=Endpoint(1, Boot(3, b"b" * 16)),
     promise_len_s=79.0,
     no_promise_s=12.5,
+    no_promise_term=9,
     peer_seen={0: Seen(Boot(2, b"x" * 16), Last(9, 40)), 2: Seen(Boot(5, b"y" * 16), Last(8, 31))},
     hostids=("17003456", "17004355", "17007ea8"),
 )

@@ -116,7 +116,7 @@ class Search(State):
         """min(1 s, L/20), less up to a quarter of it."""
         most = timing.CLIENT_RETRY_MAX_S
         if lease_s > 0.0:
-            most = min(most, lease_s / 20.0)
+            most = timing.client_retry_max_s(lease_s)
         return most * (1.0 - self.spread / 4.0)
 
     def failed(

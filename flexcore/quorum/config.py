@@ -111,6 +111,7 @@ class HardState:
     promised_to: Endpoint | None = None
     promise_len_s: float = 0.0
     no_promise_s: float = 0.0
+    no_promise_term: int = 0
     peer_seen: dict[int, Seen] = attrs.Factory(dict)
     hostids: tuple[str, ...] = ()
 
@@ -131,6 +132,7 @@ class HardState:
                 "promised_to": promised,
                 "promise_len_s": self.promise_len_s,
                 "no_promise_s": self.no_promise_s,
+                "no_promise_term": self.no_promise_term,
                 "peer_seen": [
                     [rank, *_boot_out(seen.boot), *seen.last]
                     for rank, seen in sorted(self.peer_seen.items())
@@ -174,6 +176,7 @@ class HardState:
             else Endpoint(int(promised[0]), _boot_in(promised[1], promised[2])),
             promise_len_s=float(data["promise_len_s"]),
             no_promise_s=float(data["no_promise_s"]),
+            no_promise_term=int(data["no_promise_term"]),
             peer_seen={
                 int(rank): Seen(_boot_in(counter, boot_id), Last(int(term), int(index)))
                 for rank, counter, boot_id, term, index in data["peer_seen"]

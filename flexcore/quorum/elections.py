@@ -352,7 +352,6 @@ class Elections(CatchUp):
         assert self.rank.may_be_master
         self.role = Role.MASTER
         self.master = self.me
-        self.winning_at = now
         self.serving = False
         self.failures = 0
         self.released_term = min(self.released_term, self.hard.term - 1)

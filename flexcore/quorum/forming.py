@@ -155,11 +155,7 @@ class Forming(Recovery):
         """The proposal is a vote in a new term: durable before it leaves."""
         if not self.hard.member and not self._copied_to_form:
             self._forget_log()
-        self.hard.counter = max(
-            self.hard.counter,
-            self._remembered_counter() + (0 if self._counter_is_fresh() else 1),
-            1,
-        )
+        self._raise_counter()
         self.role = Role.CANDIDATE
         self.master = None
         self._raise_term(max(self.hard.term, self._highest_known_term()) + 1)
@@ -214,11 +210,7 @@ class Forming(Recovery):
                 gate=self._hard_gate,
             )
             return
-        self.hard.counter = max(
-            self.hard.counter,
-            self._remembered_counter() + (0 if self._counter_is_fresh() else 1),
-            1,
-        )
+        self._raise_counter()
         self._raise_term(frame.term)
         self.hard.voted_for = frame.sender.rank
         self.hard.pending_triad = body.triad_id
@@ -276,7 +268,8 @@ class Forming(Recovery):
         The schedule: P commits Formed and is killed before its next Append says so. S holds it, and
         beside P, back as a member, would be neither: not a member, and no partner to form anew with
         but after the whole wait. It may count itself one: since its vote for this triad it has
-        forgotten nothing, and it has acknowledged nothing that it does not hold.
+        forgotten nothing (else the member would remember more of it than it shows: rule 7), and it
+        has acknowledged nothing that it does not hold.
         """
         super()._judge_hello(peer, hello, now)
         pending = self.hard.pending_triad
@@ -285,6 +278,7 @@ class Forming(Recovery):
             and not peer.foreign
             and hello.member
             and hello.committed_triad == pending == self.ledger.state.triad_id
+            and (hello.seen_of_you is None or not self._shows_less_than(hello.seen_of_you))
         ):
             self._bind_triad()
 

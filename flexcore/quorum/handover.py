@@ -42,6 +42,8 @@ from flexcore.wire.messages import (
     TimeoutNow,
 )
 
+RELEASE_LEAVES_S = 0.1
+"""How long a server that ends without an answer stays for its last frames to leave."""
 STOP_PATIENCE_S = 2.0
 """How long a server that stops waits for a successor, or for its peers to store the release."""
 
@@ -337,7 +339,7 @@ class Handover(Elections):
             if self.role is Role.MASTER:
                 self._release_everybody(now)
                 if settled:
-                    self.stop_until = now + 0.1  # let the release leave
+                    self.stop_until = now + RELEASE_LEAVES_S
                     return
             self._halt(0, f"stopped by {self.stop_by}" if self.stop_by else "stopped")
 

@@ -123,7 +123,6 @@ class QuorumMachine(Reports):
         self._raise_term(self.hard.term + 1)
         self.role = Role.MASTER
         self.master = self.me
-        self.winning_at = now
         self.lease_until = math.inf
         self._begin_term(now)
 
@@ -442,10 +441,6 @@ class QuorumMachine(Reports):
         )
 
     # --- for others -------------------------------------------------------------------------------
-
-    def rank_links(self) -> dict[int, Rank]:
-        """Which of the adapter's connections are links, and to whom."""
-        return {number: link.peer for number, link in self.links.items()}
 
     def copy(self) -> QuorumMachine:
         """A twin that shares nothing that changes: for simulation and exploration."""

@@ -43,12 +43,10 @@ class Promises(Links):
         self.promise_until = now
         self.promise_void = False
         self.no_promise_before = now
-        self.recovered_term = 0
         promised = self.hard.promised_to
         if promised is not None and promised.rank == self.rank:
-            self.hard.promised_to = (
-                None  # a promise to oneself ends with the process: role and term are never resumed
-            )
+            # It ends with the process: role and term are never resumed.
+            self.hard.promised_to = None
             self._touch_hard()
         elif promised is not None:
             self.promise_until = now + self._promise_after_restart()
@@ -114,7 +112,7 @@ class Promises(Links):
         """Rule 8, the wait after recovery."""
         if now >= self.no_promise_before:
             return True
-        return term > self.recovered_term
+        return term > self.hard.no_promise_term
 
     def free_in_s(self, now: float) -> float:
         """How long until the promise in force has run out."""

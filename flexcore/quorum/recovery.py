@@ -52,6 +52,17 @@ LONGEST_TIMEOUT_S = timing.timeout_s(timing.INTERVAL_MAX_S)
 RECOVER_EVERY_S = 1.0
 
 
+@attrs.frozen(kw_only=True)
+class RecoverGoal:
+    """What has to be copied for recovery to end: the log of *peer* up to *index*."""
+
+    peer: Rank
+    index: int
+    triad_id: bytes
+    master: Endpoint | None
+    """The serving, confirmed master of rule 8a; None: both others answered (8b)."""
+
+
 @attrs.define(kw_only=True)
 class RecoverAsk:
     """A recovering server's question that waits for the third server (rule 8a), at the master."""
@@ -70,7 +81,7 @@ class Recovery(Membership):
     def _init_recovery(self) -> None:
         self.recover_nonce = b""
         self.recover_answers: dict[int, tuple[RecoverReply, int]] = {}
-        self.recover_goal: tuple[Rank, int, Endpoint | None] | None = None
+        self.recover_goal: RecoverGoal | None = None
         self.asks: list[RecoverAsk] = []
         self._copied_to_form = False
 
@@ -104,14 +115,23 @@ class Recovery(Membership):
         if self.pull is not None or not body.member:
             return
         if body.serving and self._third_confirmed(body):
-            self.recover_goal = (peer.rank, body.last.index, frame.sender)
-            self._start_pull(peer, "recover", 1, body.last.index, now)
+            self._copy_from(peer, body, frame.sender, now)
         elif self._both_members_answered():
-            newest = max(self.recover_answers.items(), key=lambda item: (item[1][0].last, -item[0]))
-            rank = Rank(newest[0])
-            self.recover_goal = (rank, newest[1][0].last.index, None)
-            if self.peers[rank].out is not None:
-                self._start_pull(self.peers[rank], "recover", 1, newest[1][0].last.index, now)
+            rank, (newest, _) = max(
+                self.recover_answers.items(), key=lambda item: (item[1][0].last, -item[0])
+            )
+            self._copy_from(self.peers[Rank(rank)], newest, None, now)
+
+    def _copy_from(
+        self, peer: Peer, answer: RecoverReply, master: Endpoint | None, now: float
+    ) -> None:
+        """Fetch everything that *peer* had when it gave this answer."""
+        index = answer.last.index
+        self.recover_goal = RecoverGoal(
+            peer=peer.rank, index=index, triad_id=answer.committed_triad, master=master
+        )
+        if peer.out is not None:
+            self._start_pull(peer, "recover", 1, index, now)
 
     def _third_confirmed(self, body: RecoverReply) -> bool:
         return body.confirmed
@@ -139,17 +159,10 @@ class Recovery(Membership):
             self._copied_to_form = True
             return
         assert goal is not None
-        if ledger.last.index < goal[1]:
+        if ledger.last.index < goal.index:
             return
         self._replace_log(ledger, snapshot)
-        triads = [
-            body.committed_triad
-            for body, _ in self.recover_answers.values()
-            if body.committed_triad
-        ]
-        if not triads:
-            return
-        self.hard.triad_id = self.recover_answers[int(goal[0])][0].committed_triad or triads[0]
+        self.hard.triad_id = goal.triad_id
         self.hard.pending_triad = b""
         self._spend_vote(
             max(
@@ -160,8 +173,7 @@ class Recovery(Membership):
                 ]
             )
         )
-        self.recovered_term = self.hard.term
-        self._bind_after_recovery(goal[2], now)
+        self._bind_after_recovery(goal.master, now)
         self._become_member(now)
         self._notice(
             "recovered", f"copied {ledger.last.index} entries from {pull.peer.word}", pull.peer
@@ -189,6 +201,7 @@ class Recovery(Membership):
         self.no_promise_before = max(self.no_promise_before, self.boot_at + longest)
         if self.no_promise_before > now:
             self.hard.no_promise_s = longest
+            self.hard.no_promise_term = self.hard.term
 
     def _wait_over(self, now: float) -> None:
         if self.hard.no_promise_s > 0 and now >= self.no_promise_before and self.hard.member:
@@ -196,9 +209,7 @@ class Recovery(Membership):
             self._touch_hard()
 
     def _become_member(self, now: float) -> None:
-        self.hard.counter = max(self.hard.counter, self._remembered_counter()) + (
-            0 if self._counter_is_fresh() else 1
-        )
+        self._raise_counter()
         self.hard.member = True
         self.hard.hostids = self.config.hostids
         self.recover_nonce = b""
@@ -222,8 +233,10 @@ class Recovery(Membership):
             ]
         )
 
-    def _counter_is_fresh(self) -> bool:
-        return self.hard.counter > self._remembered_counter()
+    def _raise_counter(self) -> None:
+        """Rule 7: one more than the highest that any answer remembers of this server, if it is not
+        more already. The caller makes it durable."""
+        self.hard.counter = max(self.hard.counter, self._remembered_counter() + 1)
 
     # --- answering --------------------------------------------------------------------------------
 

@@ -69,7 +69,6 @@ class Rounds(Promises):
     def _init_rounds(self) -> None:
         self.lease_until = -math.inf
         self.started_index = 0
-        self.winning_at = -math.inf
         self.serving = False
         self.released_term = 0
         self.round = 0
