@@ -40,6 +40,7 @@ import pytest
 
 import flexcore
 from flexcore_tools import cli
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.rst", *(ROOT / "docs").glob("*.rst")])
@@ -238,20 +239,6 @@ class Shell:
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
-
-
-def free_port() -> int:
-    """A port below the ephemeral range that nobody listens on, on any of the three loopback addresses."""
-    start = 20000 + os.getpid() % 10000
-    for port in range(start, start + 1000):
-        try:
-            for address in ("127.0.0.1", "127.0.0.2", "127.0.0.3"):
-                with socket.socket() as probe:
-                    probe.bind((address, port))
-        except OSError:
-            continue
-        return port
-    raise AssertionError("a thousand ports in a row are taken")
 
 
 def play(text: str, folder: Path) -> int:

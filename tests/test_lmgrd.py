@@ -14,6 +14,7 @@ from flexcore.licensefile import format_license, parse_license, sign_license
 from flexcore_host import filesystem, resolver
 from flexcore_host.folder import open_state_folder
 from flexcore_tools import _preflight, _setup, cli
+from tests.ports import free_port
 
 KEY = SigningKey("demo", bytes(range(32)))
 SERVERS = "".join(f"SERVER 127.0.0.{n} ID=10{n} {{port}}\n" for n in (1, 2, 3))
@@ -26,9 +27,7 @@ def in_days(days):
 
 @pytest.fixture
 def port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1] % 30000 + 20000
+    return free_port()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ sleeps and hopes.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 import signal
@@ -45,33 +44,13 @@ from flexcore.wire.messages import (
     StatusRequest,
 )
 from flexcore.wire.proof import session_proof
+from tests.ports import HOSTS, free_port
 
-HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 HOSTIDS = ("ID=101", "ID=102", "ID=103")
 VENDOR = "demo"
 FLEXCORE = (sys.executable, "-m", "flexcore_tools")
 PATIENCE_S = 60.0
 ASK_S = 1.0
-_FIRST_PORT, _LAST_PORT = 20000, 32000  # below the ports that the kernel hands out by itself
-
-
-def free_port() -> int:
-    """A port that is free on all three addresses, and that no outgoing connection is given."""
-    width = _LAST_PORT - _FIRST_PORT
-    start = int.from_bytes(os.urandom(4), "big") % width
-    for step in range(width):
-        port = _FIRST_PORT + (start + step) % width
-        with contextlib.ExitStack() as stack:
-            try:
-                for host in HOSTS:
-                    probe = stack.enter_context(socket.socket())
-                    probe.bind((host, port))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-                continue
-            return port
-    raise RuntimeError("no free port")
 
 
 def until(what: str, condition: Callable[[], object], patience_s: float = PATIENCE_S) -> float:
