@@ -211,7 +211,9 @@ def test_a_founder_that_holds_formed_learns_from_a_member_that_it_is_committed()
 def test_a_founder_that_shows_less_than_is_remembered_has_to_recover() -> None:
     """Rule 7 before that: what it forgot it may have acknowledged."""
     triad = founder_in_the_dark()
-    hard = HardState.decode(triad[P].disk.hard)
+    stored = triad[P].disk.hard
+    assert stored is not None
+    hard = HardState.decode(stored)
     seen = hard.peer_seen[S]
     hard.peer_seen[S] = Seen(seen.boot, Last(seen.last.term, seen.last.index + 5))
     triad[P].disk.hard = hard.encode()
