@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import flexcore_sync
-from flexcore_sync.paths import find_servers
+from flexcore_host.paths import find_servers
 from tests.socket_triad import ORDERLY, SocketTriad
 
 PATIENCE_S = 20.0

@@ -10,7 +10,7 @@ import pytest
 
 import flexcore_sync
 from flexcore.identity import Rank
-from flexcore_sync.client import CHECKIN_S
+from flexcore_host.application import CHECKIN_S
 from tests.real.triad import FLEXCORE, running, until
 
 pytestmark = [

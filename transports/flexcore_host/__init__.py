@@ -1,4 +1,5 @@
-"""What this machine is: clocks, names, hostids, state folder, log file. Standard library only.
+"""What this machine is (clocks, names, hostids, state folder, log file), and what the clients of all transports share.
 
-Both transports and the tools use it; nothing here knows the protocol.
+Standard library only. Both transports and the tools use it; only ``application`` and ``desk`` know
+the client machine, and none knows the protocol.
 """

@@ -12,45 +12,23 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Literal, Self
 
-import flexcore
-from flexcore.client import (
-    ApplicationAction,
-    CheckedIn,
-    CheckoutDeniedAction,
-    CheckoutGranted,
-    ClientConfig,
-    Closed,
-    SeatLost,
-    StateChanged,
-    Trouble,
-)
+from flexcore.client import ApplicationAction, ClientConfig, StateChanged, Trouble
 from flexcore.client import Seat as Granted
-from flexcore.codes import ErrorCode
-from flexcore.errors import (
-    CheckoutDenied,
-    LicenseLost,
-    LocalProtocolError,
-    NoQuorum,
-    NoServerReachable,
-    NotOneTriad,
-)
+from flexcore.errors import LicenseLost
 from flexcore.keys import VerifyingKey
-from flexcore_host import clock, whoami
-from flexcore_sync.engine import SLEEP_MAX_S, Engine
-from flexcore_sync.paths import find_servers
+from flexcore_host.application import (
+    CHECKIN_S,
+    CLOSE_S,
+    SLEEP_MAX_S,
+    TIMEOUT_S,
+    client_config,
+)
+from flexcore_host.desk import Desk, Loss, call_safely
+from flexcore_sync.engine import Engine
 from flexcore_sync.seat import Seat
 
-TIMEOUT_S = 10.0
-"""How long a checkout waits for a server, and a server's answer, where the caller says nothing."""
-
-CHECKIN_S = 1.0
-"""How long a checkin waits for the server that serves to have the seat back."""
-
-CLOSE_S = 2.5
-"""How long :meth:`Client.close` waits for its goodbye to be answered."""
-
 EXIT_S = 1.0
-"""The same when the interpreter ends without a close."""
+"""How long the end of the interpreter waits for goodbyes to be answered, a client."""
 
 _BESIDE_S = 0.05
 """Without a keep-alive thread, how often a waiting thread looks whether another did its work."""
@@ -99,30 +77,11 @@ def connect(
     """
     if keep_alive not in ("thread", "none"):
         raise ValueError(f"keep_alive is 'thread' or 'none', not {keep_alive!r}")
-    known = tuple(
-        VerifyingKey.from_text(key) if isinstance(key, str) else key for key in keys
-    )
-    if not vendor and known:
-        vendor = known[0].vendor
-    config = ClientConfig(
-        path=find_servers(path, vendor),
-        vendor=vendor,
-        user=_word(user) or whoami.user(),
-        host=_word(host) or whoami.host(),
-        display=_word(display) or whoami.display(),
-        project=_word(project),
-        pid=os.getpid(),
-        software=f"flexcore {flexcore.__version__}",
-        keys=known,
+    config = client_config(
+        path, vendor=vendor, keys=keys, user=user, host=host, display=display, project=project,
         trusted_end=trusted_end,
-    )
+    )  # fmt: skip
     return Client(config, timeout_s, on_loss, on_state, threaded=keep_alive == "thread")
-
-
-def _word(text: str | None) -> str:
-    """What lmstat can show: it is split at blanks by everybody who reads it."""
-    shown = "".join(c if c.isprintable() and not c.isspace() else "_" for c in (text or "").strip())
-    return shown[:128]
 
 
 class Client:
@@ -139,14 +98,9 @@ class Client:
         self._timeout_s = timeout_s
         self._on_loss = on_loss
         self._on_state = on_state
-        self._engine = Engine(config, self._tell)
-        self._waiting: set[int] = set()
-        self._answers: dict[int, Seat | CheckoutDeniedAction] = {}
-        self._seats: dict[tuple[int, int], Seat] = {}
-        self._closing = False
-        self._returning: set[tuple[int, int]] = set()
-        self._closed = False
-        self._failure: BaseException | None = None
+        lock = threading.RLock()
+        self._desk = Desk(config, self._make_seat, lock=lock)
+        self._engine = Engine(self._desk.machine, lock, self._tell)
         self._loop_thread: int | None = None
         self._thread: threading.Thread | None = None
         _live.add(self)
@@ -170,65 +124,44 @@ class Client:
             NotOneTriad: the path joins servers by a comma that do not belong together.
             LocalProtocolError: closed, or in a forked child. ValueError: an impossible argument.
         """
-        engine = self._engine
-        self._check_usable()
+        desk, engine = self._desk, self._engine
+        desk.check_usable()
         deadline = time.monotonic() + (self._timeout_s if wait_s is None else wait_s)
-        with engine.lock:
-            self._check_usable()
-            request = engine.machine.checkout(
-                feature, version, count, now=clock.now(), wall=clock.wall()
-            )
-            self._waiting.add(request)
+        request = desk.ask(feature, version, count)
         engine.wake()
-        trouble: Trouble | None = None
         try:
-            self._await(lambda: request in self._answers or self._closing, deadline)
-        finally:
-            with engine.lock:
-                answer = self._answers.pop(request, None)
-                self._waiting.discard(request)
-                if answer is None and not engine.is_shut:
-                    trouble = engine.machine.trouble(clock.now())
-                    engine.machine.withdraw(request, now=clock.now(), wall=clock.wall())
-            if answer is None:
-                engine.wake()
-        if isinstance(answer, Seat):
-            return answer
-        if answer is not None:
-            raise _denial(answer, feature)
-        self._check_usable()
-        raise _no_answer(trouble)
+            self._await(lambda: desk.is_answered(request), deadline)
+        except BaseException:
+            desk.abandon(request)
+            engine.wake()
+            raise
+        try:
+            return desk.collect(request, feature)
+        except BaseException:
+            engine.wake()  # it was withdrawn
+            raise
 
     @property
     def seats(self) -> tuple[Seat, ...]:
         """What is held now."""
-        if self._is_forked:
-            return ()
-        with self._engine.lock:
-            seats = list(self._seats.values())
-        return tuple(seat for seat in seats if seat.held)
+        return self._desk.seats
 
     @property
     def trouble(self) -> Trouble | None:
         """Why nobody serves this client at the moment; None: somebody does, or nothing is asked."""
-        self._check_usable()
-        with self._engine.lock:
-            return self._engine.machine.trouble(clock.now())
+        return self._desk.trouble
 
     @property
     def is_serving(self) -> bool:
         """Whether a master has this client's session at the moment."""
-        if self._is_forked:
-            return False
-        with self._engine.lock:
-            return not self._closing and self._engine.machine.ready
+        return self._desk.is_serving
 
     def pump(self, timeout_s: float = 0.0) -> None:
         """Without a keep-alive thread: do what is due (heartbeats, answers), for *timeout_s* at most.
 
         Call it at least every ten seconds, or seats are lost to their lease.
         """
-        self._check_usable()
+        self._desk.check_usable()
         deadline = time.monotonic() + timeout_s
         self._await(lambda: False, deadline)
 
@@ -244,17 +177,15 @@ class Client:
             except BaseException as error:  # noqa: BLE001 - nobody else would hear of our bug
                 self._fail(error)
             finally:
-                engine.release(abort=self._failure is not None)
+                engine.release(abort=self._desk.failure is not None)
 
     def _fail(self, error: BaseException) -> None:
         """The loop is broken: nothing is confirmed any more, and everybody is told."""
         _log.error("the licence client has failed", exc_info=error)
-        self._failure = error
+        losses = self._desk.fail(error)
         self._engine.shut()
-        with self._engine.lock:
-            seats, self._seats = list(self._seats.values()), {}
-        for seat in seats:
-            self._lose(seat, LicenseLost(seat.feature, seat.handle, f"the client has failed: {error}"))
+        for loss in losses:
+            call_safely(_log, self._on_loss, *loss)
 
     def _await(self, done: Callable[[], bool], deadline: float) -> None:
         """Wait until *done* (asked under the lock), or *deadline*, running the loop if nobody else does."""
@@ -289,111 +220,31 @@ class Client:
         finally:
             self._loop_thread = None
             if engine.is_shut:
-                engine.release(abort=self._failure is not None)
+                engine.release(abort=self._desk.failure is not None)
             engine.turn_lock.release()
 
     def _tell(self, action: ApplicationAction) -> None:
         """Something for the application; called by the loop, without the lock."""
-        lost: Seat | None = None
-        with self._engine.lock:
-            if isinstance(action, CheckoutGranted):
-                self._granted(action)
-                return
-            if isinstance(action, CheckoutDeniedAction):
-                if action.request in self._waiting:
-                    self._answers[action.request] = action
-                return
-            if isinstance(action, Closed):
-                self._closed = True
-                return
-            if isinstance(action, CheckedIn):
-                self._returning.discard((action.site, action.handle))
-                return
-            if isinstance(action, SeatLost):
-                lost = self._seats.pop((action.seat.site, action.handle), None)
-        if isinstance(action, StateChanged):
-            self._call(self._on_state, action)
-        elif lost is not None:
-            code = action.code or None
-            self._lose(lost, LicenseLost(lost.feature, lost.handle, action.reason, code))
-
-    def _granted(self, action: CheckoutGranted) -> None:
-        granted = action.seat
-        if action.request in self._waiting:
-            seat = Seat(self, granted)
-            self._seats[granted.site, granted.handle] = seat
-            self._answers[action.request] = seat
-        elif not self._closing:  # whoever asked has given up meanwhile
-            self._engine.machine.checkin(
-                granted.handle, site=granted.site, now=clock.now(), wall=clock.wall()
-            )
-
-    def _lose(self, seat: Seat, error: LicenseLost) -> None:
-        seat._lost = error
-        self._call(self._on_loss, seat, error)
-
-    def _call(self, callback: Callable[..., object] | None, *arguments: object) -> None:
-        try:
-            if callback is not None:
-                callback(*arguments)
-        except Exception:  # noqa: BLE001 - the application's mistake must not end its licences
-            _log.exception("a callback of the application has failed")
+        news = self._desk.note(action)
+        if isinstance(news, Loss):
+            call_safely(_log, self._on_loss, *news)
+        elif news is not None:
+            call_safely(_log, self._on_state, news)
 
     # --- seats ------------------------------------------------------------------------------------
 
-    def _believes(self, granted: Granted) -> bool:
-        if self._is_forked:
-            return False
-        with self._engine.lock:
-            if self._closing or self._engine.is_shut:
-                return False
-            return self._engine.machine.believes(granted.handle, clock.now(), granted.site)
-
-    def _lease_left_s(self, granted: Granted) -> float:
-        with self._engine.lock:
-            until = self._engine.machine.believed_until(granted.site)
-        return max(0.0, until - clock.now()) if until is not None else 0.0
-
-    def _why_not_held(self) -> str:
-        if self._is_forked:
-            return "this process was forked from the one that holds it"
-        if self._closing:
-            return "the client is closed"
-        return "no licence server has confirmed it in time"
+    def _make_seat(self, granted: Granted) -> Seat:
+        return Seat(self, self._desk, granted)
 
     def _check_in(self, seat: Seat) -> None:
-        if self._is_forked:
+        desk, inside = self._desk, self._loop_thread == threading.get_ident()
+        key = desk.give_back(seat, waits=not inside)
+        if desk.is_forked or desk.is_over:
             return
-        engine = self._engine
-        with engine.lock:
-            if seat._returned:
-                return
-            seat._returned = True
-            granted = seat._granted
-            key = granted.site, granted.handle
-            self._seats.pop(key, None)
-            if seat._lost is not None or self._closing or engine.is_shut:
-                return
-            try:
-                engine.machine.checkin(
-                    granted.handle, site=granted.site, now=clock.now(), wall=clock.wall()
-                )
-            except LocalProtocolError:
-                return  # lost a moment ago; that is being told
-            inside = self._loop_thread == threading.get_ident()
-            waits = engine.machine.ready and not inside
-            if waits:
-                self._returning.add(key)
-        engine.wake()
-        if waits:
-            # A seat is free again once two servers have written that down (protocol.md rule 14). Without the
-            # wait the next checkout of a program that returns its last seat is denied for that very seat.
-            self._await(
-                lambda: key not in self._returning or not engine.machine.ready,
-                time.monotonic() + CHECKIN_S,
-            )
-            with engine.lock:
-                self._returning.discard(key)
+        self._engine.wake()
+        if key is not None:
+            self._await(lambda: desk.is_returned(key), time.monotonic() + CHECKIN_S)
+            desk.forget_return(key)
         elif self._thread is None and not inside:
             self._await(lambda: False, time.monotonic())
 
@@ -402,18 +253,13 @@ class Client:
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """Give everything back and end; waits for the server's answer for *timeout_s* at most. Once
         more is harmless."""
-        if self._is_forked:
+        if self._desk.is_forked:
             return
         engine = self._engine
-        with engine.lock:
-            first = not self._closing
-            self._closing = True
-            self._seats.clear()
-            if first and not engine.is_shut:
-                engine.machine.close(now=clock.now(), wall=clock.wall())
+        self._desk.close()
         _live.discard(self)
         engine.wake()
-        self._await(lambda: self._closed, time.monotonic() + timeout_s)
+        self._await(lambda: self._desk.closed, time.monotonic() + timeout_s)
         engine.shut()
         if self._loop_thread == threading.get_ident():
             return  # called back from the loop, which ends now
@@ -431,41 +277,6 @@ class Client:
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         self.close()
-
-    # --- fork -------------------------------------------------------------------------------------
-
-    @property
-    def _is_forked(self) -> bool:
-        return os.getpid() != self._engine.pid
-
-    def _check_usable(self) -> None:
-        if self._is_forked:
-            raise LocalProtocolError(
-                "this process was forked from the one that connected: it holds no licence; connect again"
-            )
-        if self._failure is not None:
-            raise LocalProtocolError(f"the licence client has failed: {self._failure}")
-        if self._closing:
-            raise LocalProtocolError("this client is closed")
-
-
-def _denial(action: CheckoutDeniedAction, feature: str) -> Exception:
-    if action.code == ErrorCode.INVALID_HOST and "not one triad" in action.detail:
-        return NotOneTriad(action.detail)
-    return CheckoutDenied(
-        action.code, action.minor, action.text, detail=action.detail, feature=feature
-    )
-
-
-def _no_answer(trouble: Trouble | None) -> Exception:
-    if trouble is None:
-        code = int(ErrorCode.NO_ANSWER_IN_TIME)
-        return NoServerReachable("the licence server did not answer in time", code=code)
-    kind = NoQuorum if trouble.code == ErrorCode.VENDOR_DOWN else NoServerReachable
-    text = trouble.text
-    if trouble.until_s:
-        text += f" (the servers expect to serve in {trouble.until_s:.0f} s)"
-    return kind(text, trouble.attempts, trouble.code)
 
 
 _live: weakref.WeakSet[Client] = weakref.WeakSet()

@@ -9,7 +9,6 @@ collected under the lock and told after.
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 import socket
 import threading
@@ -18,7 +17,6 @@ from collections.abc import Callable
 from flexcore.client import (
     Abort,
     ApplicationAction,
-    ClientConfig,
     ClientEvent,
     Close,
     Connect,
@@ -29,28 +27,24 @@ from flexcore.client import (
     LicenseClient,
     SendData,
 )
-from flexcore_host import clock, entropy
-from flexcore_sync.names import Names
-from flexcore_sync.sockets import UNSENT_BYTES_MAX, Dial, Stream, reset
-
-SLEEP_MAX_S = 5.0
-"""The system's timers stand still while the machine sleeps; after waking, no later than this the clock is read."""
-
-CLOSE_FLUSH_S = 1.0
+from flexcore_host import clock
+from flexcore_host.application import CLOSE_FLUSH_S, SLEEP_MAX_S, UNSENT_BYTES_MAX
+from flexcore_host.names import Names
+from flexcore_sync.sockets import Dial, Stream, reset
 
 
 class Engine:
-    """Sockets and machine of one client. *tell* is called with each application action, outside of the lock."""
+    """The sockets of one client. *lock* guards its *machine*; *tell* is called with each application action,
+    outside of the lock."""
 
-    def __init__(self, config: ClientConfig, tell: Callable[[ApplicationAction], None]) -> None:
-        self.lock = threading.RLock()
+    def __init__(
+        self, machine: LicenseClient, lock: threading.RLock, tell: Callable[[ApplicationAction], None]
+    ) -> None:
+        self.lock = lock
         self.turn_lock = threading.Lock()
         self._told = threading.Condition(self.lock)
         self._tell = tell
-        self.pid = os.getpid()
-        self.machine = LicenseClient(
-            config, entropy=entropy.draw(32), now=clock.now(), wall=clock.wall()
-        )
+        self.machine = machine
         self._dials: dict[int, Dial] = {}
         self._streams: dict[int, Stream] = {}
         self._news: list[ApplicationAction] = []

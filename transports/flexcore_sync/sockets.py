@@ -9,11 +9,8 @@ import socket
 import struct
 
 from flexcore import timing
+from flexcore_host.application import READ_BYTES
 from flexcore_host.resolver import Address
-
-READ_BYTES = 1 << 16
-UNSENT_BYTES_MAX = 1 << 20
-"""A server that reads nothing while this much waits for it is given up."""
 
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, 0 seconds: close() sends a reset and not an orderly end."""
