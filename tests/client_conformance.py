@@ -2,8 +2,8 @@
 
 A transport's test module subclasses :class:`ClientTransportSuite` and gives it a fixture
 ``transport``: an object with ``open(path, **options)``, a context manager of an
-:class:`OpenClient`. The blocking client passes as it is; an async one is wrapped so that each call
-runs in its loop.
+:class:`OpenClient`. The blocking client passes as it is (``test_sync_conformance``); the async one is
+wrapped so that each call runs in its loop (``test_trio_client_conformance``).
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class ClientTransportSuite:
     def test_a_name_that_nobody_knows(self, transport):
         path = "2837@no-such-host.invalid"
         with transport.open(path) as client, pytest.raises(NoServerReachable) as silence:
-            client.checkout("f1", wait_s=2.0)
+            client.checkout("f1", wait_s=1.0)
         assert "no-such-host.invalid" in str(silence.value)
 
     def test_not_one_triad(self, transport):
@@ -237,7 +237,7 @@ class ClientTransportSuite:
             triad.lease_s = 1.2
         with transport.open(triad.path) as client:
             seat = client.checkout("f1")
-            end = time.monotonic() + 3.0
+            end = time.monotonic() + 2.0
             while time.monotonic() < end:
                 transport.breathe(client)
                 assert seat.held

@@ -103,6 +103,9 @@ class SeatBase:
         if not self.held:
             raise LicenseLost(self.feature, self.handle, self._desk.why_not_held())
 
+    def _ended(self) -> None:
+        """It is over: lost, given back, or its client closed. Called once or more, with the desk's lock held."""
+
     @override
     def __repr__(self) -> str:
         return f"<Seat {self.feature} handle {self.handle} {'held' if self.held else 'not held'}>"
@@ -261,6 +264,7 @@ class Desk(Generic[SeatT]):
             if seat._returned:
                 return None
             seat._returned = True
+            seat._ended()
             granted = seat._granted
             key = granted.site, granted.handle
             self._seats.pop(key, None)
@@ -324,6 +328,7 @@ class Desk(Generic[SeatT]):
         if lost is None:
             return None
         lost._lost = LicenseLost(lost.feature, lost.handle, action.reason, action.code or None)
+        lost._ended()
         return Loss(lost, lost._lost)
 
     # --- the end ----------------------------------------------------------------------------------
@@ -333,7 +338,9 @@ class Desk(Generic[SeatT]):
         with self._lock:
             first = not self.closing
             self.closing = True
-            self._seats.clear()
+            seats, self._seats = list(self._seats.values()), {}
+            for seat in seats:
+                seat._ended()
             if first and self.failure is None:
                 self.machine.close(now=self.now(), wall=self.wall())
 
@@ -346,6 +353,7 @@ class Desk(Generic[SeatT]):
                 seat._lost = LicenseLost(
                     seat.feature, seat.handle, f"the client has failed: {error}"
                 )
+                seat._ended()
         return [Loss(seat, seat._lost) for seat in seats if seat._lost is not None]
 
 

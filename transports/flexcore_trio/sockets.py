@@ -25,6 +25,7 @@ __all__ = [
     "DialResult",
     "abort",
     "connect_any",
+    "connect_one",
     "is_local",
     "open_listeners",
     "tune",
@@ -35,6 +36,8 @@ BIND_RETRY_S = 3.0
 """How long a port in use is tried again: the process before this one may be closing."""
 BIND_PAUSE_S = 0.1
 KEEPALIVE_PROBES = 3
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER on, 0 seconds: close() sends a reset and not an orderly end."""
 _KEEPALIVE_MAX_S = 32767  # what Linux takes
 _FAMILY_MISSING = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
@@ -151,7 +154,7 @@ def tune(sock: socket.socket, timeout_s: float, *, peer: bool) -> None:
 def abort(sock: socket.socket) -> None:
     """Close with a reset, never an orderly end of stream (protocol.md rule 17)."""
     with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     sock.close()
 
 
@@ -178,7 +181,7 @@ async def connect_any(
     for address in order:
         try:
             with trio.fail_after(share_s):
-                return DialResult(await _connect(address), address)
+                return DialResult(await connect_one(address), address)
         except trio.TooSlowError:
             errors.append(f"{address.sockaddr[0]}: no answer within {share_s:g} s")
         except ConnectionRefusedError:
@@ -190,8 +193,14 @@ async def connect_any(
     return DialResult(None, error="; ".join(errors) or "no address", refused=gone)
 
 
-async def _connect(address: resolver.Address) -> socket.socket:
+async def connect_one(
+    address: resolver.Address, under_way: set[socket.socket] | None = None
+) -> socket.socket:
+    """Return a socket that is connected to ``address``, or raise OSError. It is in ``under_way`` meanwhile."""
     sock = socket.socket(address.family, socket.SOCK_STREAM)
+    if under_way is None:
+        under_way = set()
+    under_way.add(sock)
     try:
         sock.setblocking(False)
         code = sock.connect_ex(address.sockaddr)
@@ -208,4 +217,6 @@ async def _connect(address: resolver.Address) -> socket.socket:
     except BaseException:
         abort(sock)
         raise
+    finally:
+        under_way.discard(sock)
     return sock

@@ -1,0 +1,251 @@
+"""What an application on trio uses: :func:`open_client` and :class:`Client`."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import os
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
+
+import trio
+
+from flexcore.client import ApplicationAction, ClientConfig, StateChanged, Trouble
+from flexcore.client import Seat as Granted
+from flexcore.errors import LicenseLost
+from flexcore.keys import VerifyingKey
+from flexcore_host import clock, entropy
+from flexcore_host.application import CHECKIN_S, CLOSE_S, TIMEOUT_S, client_config
+from flexcore_host.desk import CALLBACK_FAILED, Desk, Loss, call_safely
+
+from .client_dial import Connect, Dialler
+from .client_engine import Engine
+from .client_seat import Checkout, Seat
+
+__all__ = ["Client", "open_client"]
+
+_log = logging.getLogger("flexcore_trio")
+
+OnLoss = Callable[[Seat, LicenseLost], Awaitable[None] | None]
+OnState = Callable[[StateChanged], Awaitable[None] | None]
+
+
+@contextlib.asynccontextmanager
+async def open_client(
+    path: str | None = None,
+    *,
+    vendor: str = "",
+    keys: Iterable[VerifyingKey | str] = (),
+    user: str | None = None,
+    host: str | None = None,
+    display: str | None = None,
+    project: str = "",
+    timeout_s: float = TIMEOUT_S,
+    on_loss: OnLoss | None = None,
+    on_state: OnState | None = None,
+    trusted_end: bool = True,
+    connect: Connect | None = None,
+    now: Callable[[], float] = clock.now,
+    wall: Callable[[], float] = clock.wall,
+    draw: Callable[[int], bytes] = entropy.draw,
+) -> AsyncIterator[Client]:
+    """Open a client of the licence servers in *path* for an ``async with`` block.
+
+    No server is contacted before the first checkout. One nursery keeps what is held alive in the background, whatever
+    the block does; at its end, however it ends, everything is given back and a goodbye is said, for
+    CLOSE_S seconds at most and shielded from cancellation. What the block raises comes out as it is, in no group.
+
+    Args:
+        path: as in ``LM_LICENSE_FILE``: ``2837@pat,2837@lee,2837@terry``. None: from the environment,
+            ``<VENDOR>_LICENSE_FILE`` and then ``LM_LICENSE_FILE``.
+        vendor: the vendor's name; it follows from *keys* where those are given.
+        keys: the publisher's public keys (``VENDOR.pub``, as text or as keys): every grant is
+            verified with them. Without keys none is.
+        user, host, display, project: who is shown by lmstat; found out where not given.
+        timeout_s: how long a checkout waits for a server.
+        on_loss: called at once when a seat is lost, with the seat and why. An async one runs as a task of the
+            client's nursery, beside the block; the block's end waits for it, an exception in the block cancels it.
+        on_state: called when a master is found or lost; no seat is lost by that. May be async as well.
+        trusted_end: False behind a proxy that ends connections by itself.
+        connect: instead of TCP: ``await connect(host, port)`` returns a stream, or raises OSError.
+        now, wall, draw: the clocks and the randomness. With ``trio.testing.MockClock`` pass ``now=trio.current_time``.
+
+    Raises:
+        SearchPathError: no path, or not a usable one. KeyFormatError: a key's text is none.
+        ValueError: an impossible argument.
+    """
+    config = client_config(
+        path, vendor=vendor, keys=keys, user=user, host=host, display=display, project=project,
+        trusted_end=trusted_end,
+    )  # fmt: skip
+    raised: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        client = Client(
+            config, nursery, timeout_s=timeout_s, on_loss=on_loss, on_state=on_state,
+            connect=connect or Dialler(), now=now, wall=wall, draw=draw,
+        )  # fmt: skip
+        await nursery.start(client._engine.run)
+        try:
+            yield client
+        except BaseException as error:  # noqa: BLE001 - raised again, outside of the nursery
+            raised = error
+            nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await client.close()
+    if raised is not None:
+        try:
+            raise raised
+        finally:
+            del raised  # its traceback holds this frame
+
+
+class Client:
+    """A client of licence servers; made by :func:`open_client`. Usable from any task of the same ``trio.run``.
+
+    After a fork the child's copy holds nothing: its seats are not held, and whatever needs a server raises
+    LocalProtocolError. The parent's is not disturbed, as long as the child does not go on with trio.
+    """
+
+    def __init__(
+        self, config: ClientConfig, nursery: trio.Nursery, *, timeout_s: float,
+        on_loss: OnLoss | None, on_state: OnState | None, connect: Connect,
+        now: Callable[[], float], wall: Callable[[], float], draw: Callable[[int], bytes],
+    ) -> None:  # fmt: skip
+        self._nursery = nursery
+        self._timeout_s = timeout_s
+        self._on_loss = on_loss
+        self._on_state = on_state
+        self._desk = Desk(
+            config, self._make_seat, lock=contextlib.nullcontext(), now=now, wall=wall, draw=draw
+        )
+        self._engine = Engine(
+            self._desk.machine, connect=connect, tell=self._tell, failed=self._fail, now=now, wall=wall
+        )
+        _live.add(self)
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    def checkout(
+        self, feature: str, version: str = "", *, count: int = 1, wait_s: float | None = None
+    ) -> Checkout:
+        """Check out *count* licences of *feature*: ``async with client.checkout("f1") as seat:``, or
+        ``seat = await client.checkout("f1")``.
+
+        A denial is told at once. *wait_s* (default: the client's timeout_s) is how long to look for a server that
+        serves, and to wait for its answer. What is given up, by that or by cancellation, is withdrawn at the server.
+
+        Raises:
+            CheckoutDenied: the answer is no, with the manual's code.
+            NoQuorum: servers answer, none serves. NoServerReachable: no server answers.
+            NotOneTriad: the path joins servers by a comma that do not belong together.
+            LocalProtocolError: closed, or in a forked child. ValueError: an impossible argument.
+        """
+        return Checkout(self._check_out(feature, version, count, wait_s))
+
+    async def _check_out(
+        self, feature: str, version: str, count: int, wait_s: float | None
+    ) -> Seat:
+        desk, engine = self._desk, self._engine
+        request = desk.ask(feature, version, count)
+        try:
+            engine.turn()
+            await engine.wait_until(
+                lambda: desk.is_answered(request), self._timeout_s if wait_s is None else wait_s
+            )
+        except BaseException:
+            desk.abandon(request)
+            engine.turn()
+            raise
+        try:
+            return desk.collect(request, feature)
+        finally:
+            engine.turn()  # it may have been withdrawn
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """What is held now."""
+        return self._desk.seats
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why nobody serves this client at the moment; None: somebody does, or nothing is asked."""
+        return self._desk.trouble
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether a master has this client's session at the moment."""
+        return self._desk.is_serving
+
+    # --- what the engine says ---------------------------------------------------------------------
+
+    def _make_seat(self, granted: Granted) -> Seat:
+        return Seat(self, self._desk, granted)
+
+    def _tell(self, action: ApplicationAction) -> None:
+        news = self._desk.note(action)
+        if isinstance(news, Loss):
+            self._call(self._on_loss, *news)
+        elif news is not None:
+            self._call(self._on_state, news)
+
+    def _fail(self, error: Exception) -> None:
+        """The engine is broken: nothing is confirmed any more, and everybody is told."""
+        _log.error("the licence client has failed", exc_info=error)
+        for loss in self._desk.fail(error):
+            self._call(self._on_loss, *loss)
+
+    def _call(self, callback: Callable[..., object] | None, *arguments: object) -> None:
+        result = call_safely(_log, callback, *arguments)
+        if inspect.isawaitable(result):
+            self._nursery.start_soon(self._finish, result)
+
+    async def _finish(self, awaitable: Awaitable[Any]) -> None:
+        try:
+            await awaitable
+        except Exception:  # noqa: BLE001 - the application's mistake must not end its licences
+            _log.exception(CALLBACK_FAILED)
+
+    # --- giving back ------------------------------------------------------------------------------
+
+    async def _check_in(self, seat: Seat) -> None:
+        desk, engine = self._desk, self._engine
+        key = desk.give_back(seat, waits=True)
+        if desk.is_forked:
+            return
+        engine.turn()
+        if key is None:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await engine.wait_until(lambda: desk.is_returned(key), CHECKIN_S)
+        finally:
+            desk.forget_return(key)
+
+    async def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Give everything back and end; waits for the server's answer for *timeout_s* at most. Once
+        more is harmless, and the end of the ``async with`` block does it."""
+        desk, engine = self._desk, self._engine
+        if not desk.is_forked:
+            desk.close()
+            engine.turn()
+            try:
+                await engine.wait_until(lambda: desk.closed, timeout_s)
+            finally:
+                engine.end(abort=desk.failure is not None)
+        else:
+            engine.end()
+        _live.discard(self)
+
+
+_live: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for client in list(_live):
+        client._engine.let_go_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
