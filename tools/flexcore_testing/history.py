@@ -56,9 +56,6 @@ EVENTS = frozenset(
         "pool", "checkout", "granted", "denied", "gave up", "checkin", "returned", "lost", "anew", "died", "settled",
     }
 )  # fmt: skip
-_ANSWERS = frozenset({"granted", "denied", "gave up", "returned", "settled"})
-"""Events that end something; at the same instant they count as later than what begins something."""
-
 NEVER = math.inf
 LINE_BYTES_MAX = 4096
 
@@ -157,7 +154,7 @@ class History:
             HistoryError: no client can see these events in this order.
         """
         builder = _Builder(pools or {})
-        for event in sorted(events, key=lambda event: (event.at, event.event in _ANSWERS)):
+        for event in sorted(events, key=lambda event: event.at):  # stable: each writer's own order stays
             builder.take(event)
         return cls(builder.pools, builder.operations)
 
@@ -185,9 +182,12 @@ class _Builder:
         self._held: dict[tuple[str, int], Operation] = {}
         self._lost_early: dict[tuple[str, int], Event] = {}
         self._gone: set[tuple[str, int]] = set()
+        self._dead: set[str] = set()
         self._open: dict[str, list[Operation]] = {}
 
     def take(self, event: Event) -> None:
+        if event.client in self._dead and event.event != "settled":
+            return  # told to somebody who listens no longer
         handler: Callable[[Event], None] = getattr(self, "_" + event.event.replace(" ", "_"))
         handler(event)
 
@@ -267,6 +267,7 @@ class _Builder:
             self._free("lost", event._replace(handle=handle), self._held.pop((client, handle)))
         for client, op in [key for key in self._asked if key[0] == event.client]:
             del self._asked[client, op]
+        self._dead.add(event.client)
 
     def _anew(self, event: Event) -> None:
         for operation in self._open.get(event.client, ()):
