@@ -447,7 +447,7 @@ async def test_refused_means_refused_where_the_peer_was(monkeypatch):
         await trio.lowlevel.checkpoint()
         raise ConnectionRefusedError if address in refusing else OSError(errno.ENETUNREACH, "no")
 
-    monkeypatch.setattr(sockets, "_connect", connect)
+    monkeypatch.setattr(sockets, "connect_one", connect)
     refusing = {other}
     assert not (await sockets.connect_any([other, lost], 1.0, lost)).refused
     assert not (await sockets.connect_any([other, lost], 1.0, None)).refused

@@ -34,23 +34,13 @@ OnState = Callable[[StateChanged], Awaitable[None] | None]
 
 @contextlib.asynccontextmanager
 async def open_client(
-    path: str | None = None,
-    *,
-    vendor: str = "",
-    keys: Iterable[VerifyingKey | str] = (),
-    user: str | None = None,
-    host: str | None = None,
-    display: str | None = None,
-    project: str = "",
-    timeout_s: float = TIMEOUT_S,
-    on_loss: OnLoss | None = None,
-    on_state: OnState | None = None,
-    trusted_end: bool = True,
-    connect: Connect | None = None,
-    now: Callable[[], float] = clock.now,
-    wall: Callable[[], float] = clock.wall,
-    draw: Callable[[int], bytes] = entropy.draw,
-) -> AsyncIterator[Client]:
+    path: str | None = None, *, vendor: str = "", keys: Iterable[VerifyingKey | str] = (),
+    user: str | None = None, host: str | None = None, display: str | None = None,
+    project: str = "", timeout_s: float = TIMEOUT_S,
+    on_loss: OnLoss | None = None, on_state: OnState | None = None, trusted_end: bool = True,
+    connect: Connect | None = None, now: Callable[[], float] = clock.now,
+    wall: Callable[[], float] = clock.wall, draw: Callable[[int], bytes] = entropy.draw,
+) -> AsyncIterator[Client]:  # fmt: skip
     """Open a client of the licence servers in *path* for an ``async with`` block.
 
     No server is contacted before the first checkout. One nursery keeps what is held alive in the background, whatever
