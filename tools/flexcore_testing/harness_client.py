@@ -1,0 +1,265 @@
+"""A client of a simulated triad, with the surface of :class:`flexcore_sync.Client`: hand it to the product."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from flexcore.client import CheckoutDeniedAction, SeatLost, Trouble
+from flexcore.client import Seat as Granted
+from flexcore.codes import ErrorCode
+from flexcore.errors import LicenseLost, LocalProtocolError
+from flexcore.override import override
+from flexcore_host.application import CHECKIN_S, CLOSE_S, TIMEOUT_S, denial, no_answer
+from flexcore_host.desk import SeatBase
+from flexcore_testing.client_run import ClientRun
+
+if TYPE_CHECKING:
+    from flexcore_testing.harness import Triad
+
+CLOSED = "closed"
+"""How a client ended that was not killed."""
+
+WAIT_MAX_S = 30 * 86400.0
+"""The longest simulated wait that a call may ask for: more is a mistake, and would run for minutes."""
+
+_DATES = (ErrorCode.EXPIRED, ErrorCode.NOT_STARTED_YET)
+
+OnLoss = Callable[["Seat", LicenseLost], None]
+
+
+def seconds_of(value: float, name: str, *, longest: float = WAIT_MAX_S) -> float:
+    """Return *value* if it is a length of time.
+
+    Raises:
+        TypeError: no number. ValueError: negative, not finite or longer than *longest*.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is a number of simulated seconds, not {value!r}")
+    if not math.isfinite(value) or not 0.0 <= value <= longest:
+        raise ValueError(f"{name}={value!r}: simulated seconds from 0 to {longest:g}")
+    return float(value)
+
+
+class Client:
+    """One application process and the licence client in it, on a machine of its own.
+
+    :meth:`flexcore_testing.Triad.client` makes them. ``checkout``, ``checkin`` and ``close`` let simulated time pass as
+    far as they need it, and no further than they say.
+    """
+
+    def __init__(self, triad: Triad, run: ClientRun, on_loss: OnLoss | None) -> None:
+        self._triad = triad
+        self._run = run
+        self._on_loss = on_loss
+        self._seats: dict[int, Seat] = {}
+        self._closing = False
+        self._end = ""
+        """How the process ended; '' while it lives."""
+
+    @property
+    def name(self) -> str:
+        """The user's name, as lmstat shows it."""
+        return self._run.name
+
+    # --- what flexcore_sync.Client has, too -----------------------------------------------------------------------
+
+    def checkout(self, feature: str, version: str = "", *, count: int = 1, wait_s: float | None = None) -> Seat:
+        """Check out *count* licences of *feature* and return the seat.
+
+        Simulated time passes until the answer is there: some milliseconds while a server serves, and *wait_s*
+        (default: ten seconds) at most. What is given up is withdrawn at the server.
+
+        Raises:
+            CheckoutDenied: the answer is no, with the manual's code.
+            NoQuorum: servers answer, none serves. NoServerReachable: no server answers.
+            LocalProtocolError: this process has crashed, is paused or closed. ValueError: an impossible argument.
+        """
+        self._check_usable()
+        wait = TIMEOUT_S if wait_s is None else seconds_of(wait_s, "wait_s")
+        run = self._run
+        request = run.checkout(feature, count, version)
+        self._triad._run_for(wait, lambda: request not in run.pending)
+        granted = run.granted.get(request)
+        if granted is not None:
+            seat = Seat(self, granted)
+            if seat.held:
+                self._seats[granted.handle] = seat
+            return seat
+        denied = run.denied.get(request)
+        if denied is not None:
+            raise self._denial(denied, feature)
+        self._check_usable()
+        trouble = run.node.trouble(run.now())
+        run.withdraw(request)
+        raise no_answer(trouble)
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """What is held now."""
+        return tuple(seat for seat in self._seats.values() if seat.held)
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why nobody serves this client at the moment; None: somebody does, or nothing is asked."""
+        self._check_usable(paused_too=False)
+        return self._run.node.trouble(self._run.now())
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether a master has this client's session at the moment."""
+        return self._run.alive and not self._closing and self._run.node.ready
+
+    def pump(self, timeout_s: float = 0.0) -> None:
+        """Let *timeout_s* simulated seconds pass. The simulated client needs no pumping; products may pump it."""
+        self._check_usable()
+        self._triad.advance(timeout_s)
+
+    def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Give everything back and end, waiting for the server's answer; once more is harmless."""
+        wait = seconds_of(timeout_s, "timeout_s")
+        if self._closing or self._end:
+            return
+        self._check_usable()
+        self._closing = True
+        run = self._run
+        run.close()
+        self._triad._run_for(wait, lambda: run.closed)
+        if run.alive:  # nobody answered: the process ends all the same
+            self._triad._kill_client(self, CLOSED, says_so=True)
+        self._end = CLOSED
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._run.paused:
+            self.close()
+
+    # --- what can happen to a process -----------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there and not paused."""
+        return self._run.alive and not self._run.paused
+
+    def crash(self) -> None:
+        """kill -9: the process is gone without a goodbye, and its machine's kernel ends its connections."""
+        self._check_usable(paused_too=False)
+        self._triad._kill_client(self, "crashed", says_so=True)
+
+    def power_off(self) -> None:
+        """Its machine is gone without a word; the servers wait for its lease to end."""
+        self._check_usable(paused_too=False)
+        self._triad._kill_client(self, "powered off", says_so=False)
+
+    def pause(self) -> None:
+        """Stop the process as SIGSTOP does (a debugger, a closed lid with the clock running): it says nothing."""
+        self._check_usable()
+        self._run.pause()
+
+    def resume(self) -> None:
+        """Let it go on. What it finds lost by then, it tells."""
+        self._check_usable(paused_too=False)
+        if not self._run.paused:
+            raise LocalProtocolError(f"{self.name} is not paused")
+        self._run.resume()
+
+    @override
+    def __repr__(self) -> str:
+        state = self._end or ("paused" if self._run.paused else "running")
+        return f"<simulated client {self.name}, {state}, holds {len(self.seats)}>"
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _check_usable(self, *, paused_too: bool = True) -> None:
+        if self._end:
+            how = f"{'is' if self._end == CLOSED else 'has'} {self._end}"
+            raise LocalProtocolError(
+                f"the client {self.name} {how}; triad.client({self.name!r}) starts another process of it"
+            )
+        if self._closing:
+            raise LocalProtocolError(f"the client {self.name} is closing")
+        if paused_too and self._run.paused:
+            raise LocalProtocolError(f"the client {self.name} is paused: a process that is stopped asks for nothing")
+
+    def _lose(self, action: SeatLost) -> None:
+        seat = self._seats.pop(action.handle, None)
+        if seat is None:
+            seat = Seat(self, action.seat)
+        seat._lost = LicenseLost(seat.feature, seat.handle, action.reason, action.code or None)
+        if self._on_loss is not None:
+            self._on_loss(seat, seat._lost)
+
+    def _check_in(self, seat: Seat) -> None:
+        if seat._returned:
+            return
+        run, handle = self._run, seat.handle
+        if run.alive and not self._closing:
+            self._check_usable()
+        seat._returned = True
+        self._seats.pop(handle, None)
+        if seat._lost is not None or self._closing or not run.alive:
+            return
+        try:
+            run.checkin(handle)
+        except LocalProtocolError:
+            return  # lost a moment ago; that is being told
+        if run.node.ready:
+            returned = self._triad._sim.returned
+            self._triad._run_for(CHECKIN_S, lambda: (run.serial, handle) in returned or not run.node.ready)
+
+    def _denial(self, action: CheckoutDeniedAction, feature: str) -> Exception:
+        denied = denial(action, feature)
+        if action.code in _DATES:
+            denied.add_note(f"In this simulation it is {self._triad.date}; Triad(date=...) starts on another day.")
+        return denied
+
+
+class Seat(SeatBase):
+    """Licences that were checked out of a simulated triad. A context manager: they are given back at its end."""
+
+    def __init__(self, client: Client, granted: Granted) -> None:
+        books: Any = _Books(client)
+        super().__init__(books, granted)
+        self._client = client
+
+    def checkin(self) -> None:
+        """Give it back; once more is harmless. While a server serves, a simulated second at most passes until the
+        seat is free for the next checkout."""
+        self._client._check_in(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._client._run.paused:  # a process that is stopped gives nothing back
+            self.checkin()
+
+
+class _Books:
+    """What a seat asks of its client, where real clients have a :class:`flexcore_host.desk.Desk`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def believes(self, granted: Granted) -> bool:
+        client, run = self._client, self._client._run
+        return run.alive and not client._closing and run.node.believes(granted.handle, run.now(), granted.site)
+
+    def lease_left_s(self, granted: Granted) -> float:
+        run = self._client._run
+        until = run.node.believed_until(granted.site)
+        return max(0.0, until - run.now()) if until is not None else 0.0
+
+    def why_not_held(self) -> str:
+        end = self._client._end
+        if end:
+            return f"the client {'is' if end == CLOSED else 'has'} {end}"
+        return "no licence server has confirmed it in time"
