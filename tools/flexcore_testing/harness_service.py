@@ -17,13 +17,11 @@ from flexcore.wire.messages import ServerAddress
 from flexcore_testing.checks import Violation
 from flexcore_testing.client_run import ClientRun
 from flexcore_testing.harness_licence import Terms
+from flexcore_testing.inquiry import SOFTWARE
 from flexcore_testing.profile import Profile
 from flexcore_testing.server_run import NodeRun
 from flexcore_testing.service import ServiceTriad
 from flexcore_testing.triad import NAMES
-
-SOFTWARE = "flexcore 0.1"
-"""What simulated servers call themselves: the same in every version, so that a test may compare what lmstat prints."""
 
 LOG_LINES_MAX = 10_000
 """Lines of each server's debug log that are kept."""
