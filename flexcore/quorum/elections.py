@@ -61,7 +61,7 @@ class Elections(CatchUp):
         self.stand_not_before = -math.inf
         self.candidacy_until = -math.inf
         self.vote_round = 0
-        self.vote_sent_at = 0.0
+        self.vote_sent_at = -math.inf
         self.denied: set[int] = set()
         self.failures = 0
         self._refused: dict[int, tuple[int, Endpoint, PreVote]] = {}
@@ -152,9 +152,10 @@ class Elections(CatchUp):
                 )
 
     def _drop_forming(self) -> None:
-        """A member that is free again stands in the triad that it is a member of: the forming that
-        it agreed to came to nothing (its proposer holds no promise of ours any more), and two
-        members must understand each other."""
+        """A member that is free again stands, and votes, in the triad that it is a member of: the
+        forming that it agreed to came to nothing (its proposer holds no promise of ours any more),
+        and two members must understand each other. For the tertiary, which never stands, the
+        pre-vote of a member is the occasion."""
         if self.hard.pending_triad:
             self.hard.pending_triad = b""
             self._touch_hard()
@@ -188,6 +189,8 @@ class Elections(CatchUp):
     # --- pre-votes --------------------------------------------------------------------------------
 
     def _on_prevote(self, link: Link, frame: PeerFrame, body: PreVote, now: float) -> None:
+        if frame.triad_id == self.hard.triad_id and self.free_for(frame.sender, now):
+            self._drop_forming()
         ok = (
             self._may_vote(frame.sender, now)
             and body.next_term > self.hard.term

@@ -28,6 +28,8 @@ FORM_EVERY_S = 0.5
 FORM_PATIENCE_S = 1.0
 """How long after its start a server lets a third one answer before it forms a triad without it."""
 LOOK_AGAIN_S = 0.05
+EVERYTHING = 1 << 60
+"""Up to where a blank proposer copies: its partner's log may have grown since it greeted."""
 
 
 class Forming(Recovery):
@@ -95,7 +97,13 @@ class Forming(Recovery):
         )
 
     def _member_in_sight(self, besides: Rank | None = None) -> bool:
-        return any(
+        """A member that answers: a peer, or one with another file.
+
+        The schedule of the latter: P's machine is replaced. S and the new P have the new file; T was
+        forgotten and serves on with the old P. Without T's word S and the new P would form a second
+        triad beside them: every licence twice.
+        """
+        return any(link.other_file for link in self.links.values()) or any(
             peer.hello is not None
             and peer.hello.member
             and peer.out is not None
@@ -125,9 +133,9 @@ class Forming(Recovery):
         ):
             return  # the primary is present: it proposes
         assert partner.hello is not None
-        if partner.hello.member and not self._copied_to_form:
+        if partner.hello.member and (not self._copied_to_form or self._copy_is_old):
             if self.pull is None:
-                self._start_pull(partner, "form", 1, partner.hello.last.index, now)
+                self._start_pull(partner, "form", 1, EVERYTHING, now)
             return
         self._propose_forming(partner, now)
 
@@ -167,6 +175,7 @@ class Forming(Recovery):
         self.vote_round = self.form_round = self.round
         self.vote_sent_at = now
         self.form_with = partner.rank
+        self._copy_is_old = True  # for the next proposal: the log may have grown by then
         self.denied = set()
         self._notice("forming", f"proposing a new triad to {partner.rank.word}", partner.rank)
         self._send(

@@ -65,6 +65,9 @@ class Link:
     """When to greet again: no answer came, and without one the link is of no use."""
     greeted: bool = False
     """Dialled: our nonce came back. Accepted: its Hello came."""
+    other_file: bool = False
+    """Greeted by a member whose file names other machines: not a peer, but it may be serving (rules
+    9 and 19)."""
     voter_nonces: tuple[bytes, ...] = ()
     """Accepted: nonces that we sent on it; a Vote has to show one (rule 4: the link works both
     ways)."""
@@ -78,7 +81,7 @@ class Peer:
     boot: Boot | None = None
     """The boot that answered a fresh nonce."""
     hello: Hello | None = None
-    hello_at: float = 0.0
+    hello_at: float = -math.inf
     heard_at: float | None = None
     out: int | None = None
     """The link that we dialled, once it is greeted."""
@@ -93,7 +96,7 @@ class Peer:
     twice: bool = False
     foreign: bool = False
     """Another triad, or another membership: not a peer (rules 9 and 19)."""
-    hello_sent_at: float = 0.0
+    hello_sent_at: float = -math.inf
     round_trip_s: float = 0.0
     voter_nonce: bytes = b""
     """Its nonce, to be shown with a Vote."""
@@ -294,26 +297,27 @@ class Links(Base):
         it."""
         peer = self.peers[link.peer]
         boot = frame.sender.boot
+        if link.dialled and hello.echo != link.nonce:
+            return  # of another time or another link: says nothing
+        link.boot = boot
+        link.greeted = True
+        link.other_file = hello.member and hello.membership_digest != self.config.membership_digest
         if link.dialled:
-            if hello.echo != link.nonce:
-                return  # of another time or another link: says nothing
-            link.boot = boot
-            link.greeted = True
             link.heard_at = now
             self._measure(peer, now - peer.hello_sent_at)
             peer.voter_nonce = hello.nonce
             self._fresh_boot(peer, boot)
             self._note_hello(peer, hello, now)
         else:
-            link.boot = boot
-            link.greeted = True
             if peer.redial_at is not None and not self._dialled(peer):
                 peer.redial_at = min(
                     peer.redial_at, now
                 )  # it is there now: no need to wait for the next try
             nonce = self._fresh_nonce()
             link.voter_nonces = (*link.voter_nonces[-1:], nonce)
-            if self._believable(peer, boot):
+            if link.other_file and self._greeted(peer):
+                pass  # a machine that was replaced: where our file says, the new one has answered
+            elif self._believable(peer, boot):
                 self._note_hello(peer, hello, now)
             else:
                 self._suspect_twice(peer, boot)

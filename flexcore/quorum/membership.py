@@ -70,8 +70,26 @@ class Membership(Handover):
             )
         else:
             self.hard.peer_seen.pop(int(changed[0]), None)
+            self._sit_out_promise_to(changed[0])
         self.hard.hostids = own
         self._touch_hard()
+
+    def _sit_out_promise_to(self, replaced: Rank) -> None:
+        """The machine that we promised is no longer in the file, and may serve by that promise still.
+
+        The schedule: P serves; the file gets another machine for P; S and T start again with it. At
+        P's place now answers, or refuses, the new machine: evidence of rule 6 for a process that was
+        never there. S and T elect S while the old machine serves for up to a whole lease. So the
+        promise becomes a wait that no evidence ends (durable, as that of rule 8).
+        """
+        promised = self.hard.promised_to
+        if promised is None or promised.rank != replaced:
+            return
+        self.hard.no_promise_s = max(self.hard.no_promise_s, self.hard.promise_len_s)
+        self.hard.no_promise_term = self.hard.term
+        self.no_promise_before = max(self.no_promise_before, self.now + self.hard.no_promise_s)
+        self.hard.promised_to = None
+        self.promise_until = self.now
 
     def _say_once(self, key: str, kind: str, text: str, peer: Rank | None = None) -> None:
         if key not in self._said and len(self._said) < SAID_MAX:

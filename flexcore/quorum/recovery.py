@@ -83,7 +83,7 @@ class Recovery(Membership):
         self.recover_answers: dict[int, tuple[RecoverReply, int]] = {}
         self.recover_goal: RecoverGoal | None = None
         self.asks: list[RecoverAsk] = []
-        self._copied_to_form = False
+        self._copied_to_form = self._copy_is_old = False
 
     # --- asking -----------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Recovery(Membership):
             self._replace_log(ledger, snapshot)
             if ledger.last.term > self.hard.term:
                 self._raise_term(ledger.last.term)
-            self._copied_to_form = True
+            self._copied_to_form, self._copy_is_old = True, False
             return
         assert goal is not None
         if ledger.last.index < goal.index:
@@ -200,7 +200,7 @@ class Recovery(Membership):
         # boot.
         self.no_promise_before = max(self.no_promise_before, self.boot_at + longest)
         if self.no_promise_before > now:
-            self.hard.no_promise_s = longest
+            self.hard.no_promise_s = max(self.hard.no_promise_s, longest)
             self.hard.no_promise_term = self.hard.term
 
     def _wait_over(self, now: float) -> None:

@@ -1,0 +1,131 @@
+"""Schedules found by reading the rules against the code, step by step of the proofs in docs/proofs.rst.
+
+Each test tells one schedule in which a step of an argument did not hold, and stands for the mend.
+"""
+
+from __future__ import annotations
+
+from flexcore.identity import NO_LAST, Boot, Endpoint, Last
+from flexcore.quorum import StoredState
+from flexcore.wire.messages import FormPropose, FormReply, PreVote, PreVoteReply, Pull, PullReply
+from tests.quorum_kit import MEMBERS, TO, Alone, P, S, T, settled_state
+from tests.test_quorum_forming import NEW_TRIAD, WAIT, nobody
+
+OLD_MACHINE = Boot(7, b"old machine's id")
+NEW_MACHINE = Boot(0, b"new machine's id")
+BEFORE = ("1700dead", *MEMBERS[1:])
+
+
+def replaced_primary() -> Alone:
+    """The tertiary starts with a file in which the primary's machine is another one."""
+    state = settled_state(T, hostids=BEFORE, promised_to=Endpoint(0, OLD_MACHINE), promise_len_s=TO)
+    return Alone(T, state)
+
+
+def prevote(alone: Alone, *, term: int = 6) -> PreVoteReply:
+    alone.request(S, PreVote(term, Last(9, 9), b"n"), term=5)
+    return alone.last_sent(S, PreVoteReply)
+
+
+def test_what_the_new_machine_says_voids_no_promise_to_the_old_one() -> None:
+    alone = replaced_primary()
+    alone.connect(S)
+    alone.dialled(P, boot=NEW_MACHINE, member=False, committed_triad=b"", serving=False)
+    assert not prevote(alone).ok, "the old machine may serve by this promise still"
+    alone.run(TO - 1.0)
+    assert not prevote(alone).ok
+    alone.run(1.0)
+    assert prevote(alone).ok
+
+
+def test_nor_does_a_refusal_where_the_new_machine_will_be() -> None:
+    alone = replaced_primary()
+    alone.connect(S)
+    alone.refuse(P)
+    assert not prevote(alone).ok
+
+
+def test_the_wait_for_the_old_machine_survives_another_restart() -> None:
+    first = replaced_primary()
+    stored = StoredState(hard=first.batches[-1].hard, entries=settled_state(T).entries)
+    alone = Alone(T, stored)
+    alone.connect(S)
+    alone.refuse(P)
+    alone.run(TO - 1.0)
+    assert not prevote(alone).ok
+
+
+def test_the_greeting_of_the_old_machine_does_not_cut_the_new_one_off() -> None:
+    """It has the old file, and dials as ever; one greeting made the new machine a stranger until it greeted again."""
+    alone = replaced_primary()
+    alone.connect(P, boot=Boot(1, b"new machine's id"))
+    alone.accepted(P, boot=OLD_MACHINE, membership_digest=b"x" * 32, hostids=BEFORE)
+    assert not alone.machine.peers[P].foreign
+    assert alone.machine.peers[P].out is not None
+
+
+# --- rule 9 beside rule 19: a member with another file still serves ---------------------------------------------------
+
+
+def test_nothing_forms_anew_beside_a_member_that_has_the_old_file() -> None:
+    """P's machine is replaced. S and the new P have the new file; T, forgotten, serves on with the old P."""
+    alone = Alone(S, settled_state(S))
+    alone.run(WAIT + 1.0)
+    alone.connect(T, membership_digest=b"x" * 32, hostids=BEFORE)
+    assert alone.machine.peers[T].foreign
+    alone.connect(P, **nobody(forming_at_s=0.0))
+    alone.request(P, FormPropose(NEW_TRIAD, Last(9, 99), 4, False), term=9, triad_id=NEW_TRIAD)
+    assert not alone.last_sent(P, FormReply).ok
+    alone.lose(T)
+    alone.request(P, FormPropose(NEW_TRIAD, Last(9, 99), 5, False), term=10, triad_id=NEW_TRIAD)
+    assert alone.last_sent(P, FormReply).ok
+
+
+def test_nor_does_the_new_machine_propose_it() -> None:
+    alone = Alone(P)
+    alone.run(WAIT + 1.0)
+    alone.connect(T, membership_digest=b"x" * 32, hostids=BEFORE)
+    alone.connect(S, forming_at_s=0.0)
+    alone.run(5.0)
+    assert not alone.take(S, Pull)
+    assert not alone.take(S, FormPropose)
+
+
+# --- rule 9: a forming that came to nothing --------------------------------------------------------------------------
+
+
+def test_a_tertiary_gives_up_a_forming_that_came_to_nothing_when_a_member_asks() -> None:
+    """P is blank, T a member left alone; T grants P's proposal and P dies. S, a member, comes back: T answered it
+    under the id of the forming for ever, also after a restart, and S did not listen."""
+    alone = Alone(T, settled_state(T))
+    alone.run(WAIT + 1.0)
+    alone.connect(P, **nobody(forming_at_s=0.0))
+    alone.request(P, FormPropose(NEW_TRIAD, Last(9, 99), 4, False), term=9, triad_id=NEW_TRIAD)
+    assert alone.last_sent(P, FormReply).ok
+    alone.connect(S)
+    alone.request(S, PreVote(10, Last(9, 99), b"n"), term=9)
+    assert alone.sent[-1][1].triad_id == NEW_TRIAD, "P may serve under that id"
+    alone.run(TO)
+    alone.request(S, PreVote(10, Last(9, 99), b"n"), term=9)
+    to, frame = alone.sent[-1]
+    assert (to, frame.triad_id) == (S, alone.triad_id)
+    assert isinstance(frame.body, PreVoteReply)
+    assert frame.body.ok
+
+
+def test_a_blank_proposer_copies_again_when_its_copy_is_too_old() -> None:
+    """P copied S's log in order to form, was refused because the log had grown, and proposed the old copy for ever."""
+    alone = Alone(P)
+    alone.run(WAIT + 1.0)
+    alone.connect(S, forming_at_s=0.0, last=Last(1, 4))
+    alone.run(1.0)
+    pull = alone.last_sent(S, Pull)
+    state = settled_state(S)
+    rows = state.entries
+    alone.reply(S, PullReply(pull.nonce, NO_LAST, rows[:4], Last(1, 4)), term=5)
+    alone.run(1.0)
+    proposal = alone.last_sent(S, FormPropose)
+    assert proposal.last == Last(1, 4)
+    alone.reply(S, FormReply(False, proposal.triad_id, proposal.round, 0.0, 0.0), term=5)
+    alone.run(1.0)
+    assert alone.take(S, Pull), "it copies what it lacks before it proposes again"
