@@ -1,4 +1,4 @@
-"""Test a product against losing its licence servers, and its licence: the real servers, with faults by name.
+"""Test what a product does when it loses its licence servers, or its licence: the real servers, faults by name.
 
 >>> from flexcore_testing import Triad
 >>> triad = Triad(features={"f1": 10})
@@ -12,10 +12,12 @@
 * :class:`Triad`          three servers and any number of clients in a simulation: no socket, no waiting
 * :class:`Client`, :class:`Seat`   a simulated client, with the surface of ``flexcore_sync.Client``, and what it holds
 * :class:`Violation`      a promise of the protocol was broken: an AssertionError that shows the last messages
+* :class:`LoopbackTriad`  three servers on real sockets of 127.0.0.1, in threads; for anything that connects over TCP
+* :func:`open_triad`      the same in the test's own trio loop, and under its mock clock if it has one
 
 ``pytest -p flexcore_testing.plugin`` brings them as fixtures (:mod:`flexcore_testing.plugin`). Importing this package
-needs neither pytest nor trio; the names are loaded when first used. The other modules of the package are what
-flexcore's own tests are made of, and may change.
+needs neither pytest nor trio (real sockets need trio); the names are loaded when first used. The other modules of the
+package are what flexcore's own tests are made of, and may change.
 """
 
 from __future__ import annotations
@@ -25,8 +27,11 @@ from typing import TYPE_CHECKING, Any
 # Public name -> module that defines it. To publish a name: one line here, one import below.
 _PUBLIC: dict[str, str] = {
     "Client": "harness_client",
+    "LoopbackTriad": "loopback",
+    "open_triad": "loopback_trio",
     "Seat": "harness_client",
     "Triad": "harness",
+    "TrioTriad": "loopback_trio",
     "Violation": "checks",
 }
 
@@ -35,6 +40,9 @@ if TYPE_CHECKING:
     from .harness import Triad as Triad
     from .harness_client import Client as Client
     from .harness_client import Seat as Seat
+    from .loopback import LoopbackTriad as LoopbackTriad
+    from .loopback_trio import TrioTriad as TrioTriad
+    from .loopback_trio import open_triad as open_triad
 
 __all__ = [*_PUBLIC]  # noqa: PLE0604 - the table is the one list of names
 

@@ -104,7 +104,7 @@ def _made_up(features: Mapping[str, int] | None, keys: tuple[VerifyingKey, ...])
     for name, count in chosen.items():
         if not _is_whole(count, 1, SEATS_MAX):
             raise ValueError(f"features: {name!r} needs a number of licences, 1 to {SEATS_MAX}, not {count!r}")
-    file = parse_license(triad_text(dict(chosen)), name="simulated.lic")
+    file = parse_license(triad_text(dict(chosen)), name="test.lic")
     if file.errors or [line.name for line in file.features] != list(chosen):
         shown = "; ".join(str(problem) for problem in file.errors)
         raise ValueError(f"features: {', '.join(map(repr, chosen)) or 'none'} cannot be licensed: {shown}")

@@ -65,7 +65,7 @@ class HarnessTriad(ServiceTriad):
     @override
     def server_config(self, rank: Rank) -> ServerConfig:
         config = super().server_config(rank)
-        path = self.terms.license.name or "simulated.lic"
+        path = self.terms.license.name or "test.lic"
         return attrs.evolve(config, keys=self.terms.keys, license_path=path, software=SOFTWARE)
 
     @override
