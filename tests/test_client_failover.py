@@ -240,6 +240,35 @@ def test_a_triad_formed_anew_is_served_by_once_nothing_is_believed(world):
     assert len(world.node.held(world.now)) == 1
 
 
+def test_an_answer_about_a_forgotten_session_opens_no_other(world):
+    """Found by simulation: the answer to a resume that was under way when the session was forgotten passed for the
+    opening of the next one, whose requests then went to the old session."""
+    old = world.hold()
+    triad = world.triads[0]
+    pat = triad.servers[0]
+    answer, muted = pat.answer, [True]
+
+    def hesitate(conn, message):
+        if muted[0] and not isinstance(message, wire.ClientHello | wire.StatusRequest):
+            pat.held_back.append((conn, message))
+            return []
+        return answer(conn, message)
+
+    pat.answer = hesitate
+    world.break_connections(pat)
+    site = world.node._sites[0]
+    forgotten = site.session
+    while site.session is forgotten:
+        world.run(0.05)
+        assert world.now < 1000.0
+    muted[0] = False
+    world.thaw(pat)
+    new = world.checkout()
+    world.run(10)
+    seat = next(a.seat for a in world.all_told(CheckoutGranted) if a.request == new)
+    assert triad.ledger.seats[seat.handle][0] != triad.ledger.seats[old.handle][0]
+
+
 def test_garbage_from_a_server_is_no_end_of_anything(world):
     seat = world.hold()
     triad = world.triads[0]

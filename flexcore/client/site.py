@@ -290,6 +290,9 @@ class Site(Pursuit):
         if now >= session.lease_until + session.lease_s and not self.ready and session.asked:
             checkouts, checkins = session.unfinished()
             if not checkouts and session.lease_s:
+                home = self.home
+                if home is not None:  # its answer is about this session, and must not open the next one
+                    self._end(home, "it does not answer", now, silent=True)
                 self._checkins_done(checkins)
                 self.session = None
 
