@@ -315,6 +315,19 @@ def test_the_same_story_twice():
     assert story() == story()
 
 
+def test_the_story_is_told_without_messages():
+    triad = Triad()
+    triad.client("user1").checkout("f1")
+    triad.crash("primary")
+    triad.advance(1)
+    head, *lines = triad.story(1000).splitlines()
+    assert head.startswith("What happened")
+    assert not [line for line in lines if " -> " in line or " -x " in line]
+    assert [line for line in lines if line.endswith("user1 holds f1 handle 1")]
+    assert [line for line in lines if line.endswith("P killed while serving")]
+    assert triad.story(2).splitlines()[1:] == lines[-2:]
+
+
 # --- licence files ------------------------------------------------------------------------------------------------
 
 

@@ -60,7 +60,7 @@ def test_a_failure_shows_the_last_messages(pytester):
     told.assert_outcomes(failed=1)
     told.stdout.fnmatch_lines([
         "*- flexcore_triad -*", "<simulated triad at * master primary, 1 clients>", "  primary: serving term 1*",
-        "The last messages*", "*user1 holds f1 handle 1*",
+        "What happened*", "*user1 holds f1 handle 1*", "The last messages*", "* P -> T *",
     ])  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
@@ -32,8 +33,9 @@ from flexcore_testing.harness_service import HarnessTriad, quiet_profile, with_c
 from flexcore_testing.harness_status import lmstat
 from flexcore_testing.server_run import NodeRun
 
+STORY_LINES = 30
 CHART_LINES = 40
-"""How many of the last messages a failure shows."""
+"""How many of the last happenings and messages a failure shows."""
 
 ADVANCE_MAX_S = 366 * 86400.0
 """The longest simulated time of one call: a year takes minutes."""
@@ -46,6 +48,7 @@ LATENCY_MAX_S = 60.0
 
 CLIENTS_MAX = 10_000
 
+_IS_MESSAGE = re.compile(r" *[0-9.]+ +\S+ -[>x] ").match
 _STARTS_APART_S = 0.1
 _STARTUP_S = 10.0
 
@@ -198,6 +201,12 @@ class Triad:
         """The last messages and happenings, as a failure shows them."""
         head = "The last messages (P primary, S secondary, T tertiary; simulated seconds):"
         return "\n".join([head, *self._sim.journal.lines(lines)])
+
+    def story(self, lines: int = STORY_LINES) -> str:
+        """What happened last, without the messages: who was hurt, who serves, who holds and loses what."""
+        head = "What happened (P primary, S secondary, T tertiary; simulated seconds):"
+        told = [line for line in self._sim.journal.lines() if not _IS_MESSAGE(line)]
+        return "\n".join([head, *told[-lines:]])
 
     # --- time -----------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@
 
 ``flexcore_triad``
     A :class:`flexcore_testing.Triad`: simulated, no sockets, milliseconds. At the end of the test its ``check()`` is
-    called; when the test fails, the report shows the last messages.
+    called; when the test fails, the report shows what happened, and the last messages.
 ``flexcore_loopback_triad``
     A :class:`flexcore_testing.LoopbackTriad`: real servers on 127.0.0.1, in threads; needs trio.
 ``flexcore_async_triad``
@@ -103,4 +103,4 @@ def _story(value: object) -> str:
 
     if not isinstance(value, Triad):
         return ""
-    return f"{value!r}\n{value._states()}\n\n{value.chart()}"
+    return f"{value!r}\n{value._states()}\n\n{value.story()}\n\n{value.chart()}"
