@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from flexcore.identity import NO_LAST, Boot, Endpoint, Last
 from flexcore.quorum import StoredState
-from flexcore.wire.messages import FormPropose, FormReply, PreVote, PreVoteReply, Pull, PullReply
+from flexcore.quorum.base import Role
+from flexcore.wire.messages import (
+    AppendReply,
+    FormPropose,
+    FormReply,
+    PreVote,
+    PreVoteReply,
+    Pull,
+    PullReply,
+    Vote,
+    VoteReply,
+)
 from tests.quorum_kit import MEMBERS, TO, Alone, P, S, T, settled_state
 from tests.test_quorum_forming import NEW_TRIAD, WAIT, nobody
 
@@ -129,3 +140,39 @@ def test_a_blank_proposer_copies_again_when_its_copy_is_too_old() -> None:
     alone.reply(S, FormReply(False, proposal.triad_id, proposal.round, 0.0, 0.0), term=5)
     alone.run(1.0)
     assert alone.take(S, Pull), "it copies what it lacks before it proposes again"
+
+
+def test_a_late_append_of_the_old_triad_does_not_free_a_founder_from_its_proposer() -> None:
+    """S was master of a term that T never heard of, long ago; its last Append arrives while T, bound to P, waits to
+    hear that the new triad is committed. T let go of P for it, and could vote for S while P serves by T's promise."""
+    alone = Alone(T, settled_state(T))
+    alone.run(WAIT + 1.0)
+    alone.connect(P, **nobody(forming_at_s=0.0))
+    alone.request(P, FormPropose(NEW_TRIAD, Last(9, 99), 4, False), term=9, triad_id=NEW_TRIAD)
+    assert alone.last_sent(P, FormReply).ok
+    alone.connect(S)
+    alone.append(S, term=10, round=7)
+    promised = alone.machine.hard.promised_to
+    assert promised is not None
+    assert promised.rank == P
+    alone.run(TO)
+    alone.append(S, term=10, round=8)
+    _, frame = alone.sent[-1]
+    assert isinstance(frame.body, AppendReply)
+    assert frame.triad_id == alone.triad_id, "the forming came to nothing: T follows S"
+
+
+# --- rule 1: a candidate's promise to itself -------------------------------------------------------------------------
+
+
+def test_a_candidate_that_steps_down_is_bound_to_itself_no_longer() -> None:
+    """It was free for nobody else until its candidacy would have ended: up to a quarter of the timeout."""
+    alone = Alone(S, settled_state(S))
+    alone.connect(T)
+    alone.reply(T, PreVoteReply(True, NO_LAST, b"n", 0.0), term=5)
+    vote = alone.last_sent(T, Vote)
+    alone.connect(P)
+    alone.reply(T, VoteReply(False, vote.round, b"n", 0.0), term=10)
+    assert alone.machine.role is not Role.CANDIDATE
+    alone.request(P, PreVote(20, Last(19, 99), b"n"), term=19)
+    assert alone.last_sent(P, PreVoteReply).ok

@@ -154,11 +154,22 @@ class Elections(CatchUp):
     def _drop_forming(self) -> None:
         """A member that is free again stands, and votes, in the triad that it is a member of: the
         forming that it agreed to came to nothing (its proposer holds no promise of ours any more),
-        and two members must understand each other. For the tertiary, which never stands, the
-        pre-vote of a member is the occasion."""
+        and two members must understand each other."""
         if self.hard.pending_triad:
             self.hard.pending_triad = b""
             self._touch_hard()
+
+    def _back_from_forming(self, frame: PeerFrame, now: float) -> bool:
+        """The occasion of :meth:`_drop_forming` where another stands or reigns; False: a member of
+        the old triad speaks while we are bound to the proposer of a new one. Its word is late: that
+        triad has had no two members that could elect since. An Append of it, with a term that we
+        never heard of, must not free us of the proposer, who may serve by our promise."""
+        if not self.hard.pending_triad or frame.triad_id == self.hard.pending_triad:
+            return True
+        if not self.free_for(frame.sender, now):
+            return False
+        self._drop_forming()
+        return True
 
     @override
     def _forget_refusals(self) -> None:
@@ -189,8 +200,7 @@ class Elections(CatchUp):
     # --- pre-votes --------------------------------------------------------------------------------
 
     def _on_prevote(self, link: Link, frame: PeerFrame, body: PreVote, now: float) -> None:
-        if frame.triad_id == self.hard.triad_id and self.free_for(frame.sender, now):
-            self._drop_forming()
+        self._back_from_forming(frame, now)
         ok = (
             self._may_vote(frame.sender, now)
             and body.next_term > self.hard.term

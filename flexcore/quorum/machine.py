@@ -302,7 +302,7 @@ class QuorumMachine(Reports):
                 gate=self._hard_gate,
             )
             return
-        if not Rank(frame.sender.rank).may_be_master:
+        if not Rank(frame.sender.rank).may_be_master or not self._back_from_forming(frame, now):
             return
         if self.role is Role.MASTER and frame.term == self.hard.term:
             self._end_reign(f"two masters of term {frame.term}", now, None)

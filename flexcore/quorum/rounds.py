@@ -301,6 +301,8 @@ class Rounds(Promises):
             if self.serving:
                 self.serving = False
                 self._emit(StopServing(reason=reason, successor=successor))
+        elif self.role is Role.CANDIDATE:
+            self._end_own_promise(now)
         self.role = Role.FOLLOWER
 
     # --- Appends, at the others -------------------------------------------------------------------
