@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from flexcore.checkout import CheckoutMachine, Denial, Grant, Repeat, Return, Withdrawal
 from flexcore.checkout.nodelock import lock_allows
-from flexcore.checkout.rights import offer_on, version_key
+from flexcore.checkout.rights import PROOF_LINES_MAX, offer_on, version_key
 from flexcore.ledger import RESULTS_MAX, Ledger
 from flexcore.ledger.commands import Command, SessionEnded, SessionOpened
 from flexcore.wire.codec import encode_command
@@ -80,6 +80,19 @@ class Desk:
     def back(self, name: bytes, handle: int) -> Any:
         number = self.next(name)
         return self.ask(name, Checkin(0, number, number - 1, handle, 0))
+
+
+def test_a_grant_comes_with_as_many_signed_lines_as_its_count_takes() -> None:
+    lines = [line(seats=seats, signed_text=f"line of {seats}") for seats in (2, 1, 4)]
+    over = line(seats=9, signed_text="over", expiry_day=DAY - 1)
+    desk = Desk(*lines, over)
+    assert desk.out(b"a", count=2).proof == "line of 2"
+    assert desk.out(b"b", count=5).proof == "line of 2\nline of 4"
+    again = desk.ask(b"b", Checkout(0, 1, 0, "f1", "", 5, 0))
+    assert (type(again), again.proof) == (Repeat, "line of 2\nline of 4")
+    assert Desk(*lines, over).out(b"a", count=7).proof == "line of 2\nline of 4\nline of 1"
+    many = Desk(*[line(seats=1, signed_text=f"{number}") for number in range(100)])
+    assert many.out(b"a", count=80).proof.count("\n") == PROOF_LINES_MAX - 1
 
 
 # --- versions and days ---------------------------------------------------------------------------
@@ -168,7 +181,7 @@ def test_repeat_is_the_same_checkout() -> None:
     again = desk.ask(b"a", Checkout(0, 1, 0, "f1", "1.0", 1, 0))
     assert isinstance(again, Repeat)
     assert again.command == first.command
-    assert again.line == first.line
+    assert again.proof == first.proof
     assert len(desk.state.seats) == 1
 
 

@@ -193,6 +193,41 @@ def test_a_grant_that_the_publisher_did_not_sign_is_given_back(key, case):
     assert world.all_told(CheckoutGranted) == []
 
 
+def add_up(key: SigningKey, *endings: str) -> list[str]:
+    """Signed INCREMENT lines of f1, each with its ending."""
+    head = "".join(TEXT.splitlines(keepends=True)[:4])
+    text = head + "".join(f"INCREMENT f1 demo {ending}\n" for ending in endings)
+    return [line.signed_text for line in sign_license(parse_license(text), key).features]
+
+
+def test_lines_add_up_to_a_grant(key):
+    lines = add_up(key, "1.0 permanent 2", "1.0 permanent 1 ISSUED=1-jan-2025")
+    world = verified_world(key, "\n".join(lines))
+    world.hold(3)
+    assert [seat.count for seat in world.node.held(world.now)] == [3]
+
+
+@pytest.mark.parametrize("case", ["too few", "twice", "twice in other words", "two pools", "one changed", "many"])
+def test_lines_that_do_not_add_up_are_given_back(key, case):
+    first, second, other = add_up(key, "1.0 permanent 2", "1.0 permanent 1 ISSUED=1-jan-2025", "2.0 permanent 5")
+    lines = {
+        "too few": [second, first],
+        "twice": [first, first],
+        "twice in other words": [first, first.replace("INCREMENT", "increment"), first.replace(" 2 ", "  2 ")],
+        "two pools": [first, other],
+        "one changed": [first, second.replace(" permanent 1 ", " permanent 9 ")],
+        "many": [first] + [second] * 64,
+    }[case]
+    world = verified_world(key, "\n".join(lines))
+    world.checkout(count=4)
+    world.run(1)
+    (denied,) = world.all_told(CheckoutDeniedAction)
+    assert denied.code == -8
+    words = {"too few": "signed 3 ", "twice": "signed 2 ", "two pools": "do not add up", "many": "more than 64 lines"}
+    assert words.get(case, "") in denied.detail
+    assert world.node.held(world.now) == ()
+
+
 # --- by bytes -------------------------------------------------------------------------------------
 
 

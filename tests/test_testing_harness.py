@@ -353,6 +353,15 @@ def test_an_own_licence_file(tmp_path):
     assert Triad(OWN, heartbeat_interval_s=0).timeout_s == 79
 
 
+def test_counts_of_several_lines_add_up_in_one_checkout():
+    triad = Triad(OWN)
+    assert triad.client("ann").checkout("editor", count=3).count == 3
+    triad.crash("primary")
+    triad.advance(10)
+    assert triad.in_use("editor") == 3
+    triad.check()
+
+
 def test_a_file_that_the_publisher_signed():
     text = format_license(sign_license(parse_license(OWN), KEY))
     triad = Triad(text, keys=str(KEY.verifying_key), heartbeat_interval_s=5)

@@ -32,7 +32,7 @@ from flexcore.wire.messages import Checkin, Checkout, Withdraw
 
 from .holders import HolderLists
 from .nodelock import lock_allows
-from .rights import Line, Offer, Rights, offers_on, version_key
+from .rights import Offer, Rights, offers_on, proof_of, version_key
 
 if TYPE_CHECKING:
     from flexcore.ledger.state import LedgerState, Seat, Session
@@ -47,10 +47,11 @@ Request: TypeAlias = Checkout | Checkin | Withdraw
 
 
 class Grant(NamedTuple):
-    """Append *command*; the seat's start is the stamp of that entry. *line* goes to the client."""
+    """Append *command*; the seat's start is the stamp of that entry. *proof*, the signed lines that
+    it is granted from, goes to the client."""
 
     command: SeatGranted
-    line: Line
+    proof: str
 
 
 class Return(NamedTuple):
@@ -70,13 +71,13 @@ class Withdrawal(NamedTuple):
 class Repeat(NamedTuple):
     """The request was carried out before, by the entry *entry* with *stamp*: answer the same again.
 
-    *line* is the signed line for a repeated grant, None if its pool is no longer in the file.
+    *proof* are the signed lines for a repeated grant, '' if its pool is no longer in the file.
     """
 
     entry: int
     stamp: float
     command: SeatGranted | SeatReturned | RequestWithdrawn
-    line: Line | None
+    proof: str
 
 
 class Denial(NamedTuple):
@@ -167,10 +168,10 @@ class CheckoutMachine:
         result = session.results.get(number)
         if result is not None:
             command = result.command
-            line = None
+            proof = ""
             if type(command) is SeatGranted:
-                line = self._line_of(command.feature, command.pool)
-            return Repeat(result.index, result.stamp, command, line)
+                proof = self._proof_of(command.feature, command.pool, command.count)
+            return Repeat(result.index, result.stamp, command, proof)
         if number <= session.answered:
             return Denial(ErrorCode.INVALID_PARAMETER, f"request {number} was answered before")
         if number in session.withdrawn:
@@ -179,14 +180,14 @@ class CheckoutMachine:
             return Denial(ErrorCode.SERVER_BUSY, f"{RESULTS_MAX} answers wait for the client's word")
         return None
 
-    def _line_of(self, feature: str, pool: str) -> Line | None:
+    def _proof_of(self, feature: str, pool: str, count: int) -> str:
         for offer in self._offers.get(feature, ()):
             if offer.pool == pool:
-                return offer.line
+                return offer.proof(count)
         for other in self._rights.pools:
             if other.key == pool:
-                return other.first
-        return None
+                return proof_of(other.first, other.lines, count)
+        return ""
 
     # --- checkout -------------------------------------------------------------------------------
 
@@ -225,7 +226,7 @@ class CheckoutMachine:
                     session.session, request.request, request.answered, state.next_handle,
                     request.feature, pool, wanted or offer.version, count,
                 )  # fmt: skip
-                return Grant(command, offer.line)
+                return Grant(command, offer.proof(count))
         return self._why_not(state, session, offers, key, request, now)
 
     def _why_not(

@@ -37,6 +37,9 @@ def version_key(text: str) -> Version | None:
 
 _FOR_EVER = 1 << 40
 
+PROOF_LINES_MAX = 64
+"""Signed lines that go out with one grant; a pool of more lines than that is no honest file."""
+
 
 class Line(NamedTuple):
     """One verified FEATURE or INCREMENT line, as far as checkouts need it.
@@ -90,10 +93,26 @@ class Pool:
         return self.lines[0]
 
 
+def proof_of(first: Line, lines: Iterable[Line], count: int) -> str:
+    """Return the signed texts of *first* and of as many of *lines* as it takes to license *count*
+    seats, the largest first, one a line: a checkout may need more than one INCREMENT line has."""
+    covered = first.seats or count
+    chosen = [first]
+    if covered < count:
+        others = [line for line in lines if line is not first]
+        for line in sorted(others, key=lambda line: line.seats or count, reverse=True):
+            if covered >= count or len(chosen) == PROOF_LINES_MAX:
+                break
+            chosen.append(line)
+            covered += line.seats or count
+    return "\n".join(line.signed_text for line in chosen)
+
+
 class Offer(NamedTuple):
     """A pool on a certain day. *seats* 0 with *uncounted* False: nothing of it counts that day.
 
-    *refusal* is 0, or the code of the only answer that this pool has that day (-10, -31).
+    *refusal* is 0, or the code of the only answer that this pool has that day (-10, -31). *good* are
+    the lines that count that day.
     """
 
     pool: str
@@ -105,6 +124,11 @@ class Offer(NamedTuple):
     lock: str
     refusal: int
     line: Line
+    good: tuple[Line, ...] = ()
+
+    def proof(self, count: int) -> str:
+        """Return the signed lines that license *count* seats, for the client to verify."""
+        return proof_of(self.line, self.good, count)
 
 
 @attrs.frozen(kw_only=True)
@@ -179,7 +203,7 @@ def offer_on(pool: Pool, day: int) -> Offer:
         early = any(entry.is_early_on(day) for entry in pool.lines)
         refusal = ErrorCode.NOT_STARTED_YET if early else ErrorCode.EXPIRED
     return Offer(pool.key, pool.feature, pool.version, pool.version_key, uncounted, count,
-                 pool.first.lock, int(refusal), line)  # fmt: skip
+                 pool.first.lock, int(refusal), line, tuple(good))  # fmt: skip
 
 
 def offers_on(rights: Rights, day: int) -> dict[str, tuple[Offer, ...]]:

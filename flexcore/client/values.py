@@ -60,7 +60,8 @@ class ClientConfig:
 class Seat(NamedTuple):
     """What was granted. *site* is the place in the search path (0 the first) of the server that granted it;
     *handle* is unique there, and there only. *started* is epoch seconds, the same on every server.
-    *line* is the signed licence line that was granted from, *hostids* are those that its signature covers."""
+    *line* is the signed licence line that was granted from (of a count that takes several INCREMENT lines: those, one
+    a line), *hostids* are those that its signature covers."""
 
     handle: int
     feature: str

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 REMEMBERED_MAX = 64
 """Lines whose verdict is remembered: verifying costs 80 us, and a product has few features."""
 
+LINES_MAX = 64
+"""Lines of one grant: more than one where the counts of INCREMENT lines add up to it."""
+
 
 class Verifier:
     """Verifies granted lines, each once. Without keys everything is taken as it is."""
@@ -39,20 +42,33 @@ class Verifier:
         return verdict
 
     def _judge(self, seat: Seat) -> str:
+        """Each of the lines must be the publisher's, of this feature and of one pool, and none may count twice."""
         # Only those who have keys pay for the parser and for cryptography.
         from flexcore.licensefile import FeatureLine, verify_line
+        from flexcore.licensefile.signature import content_digest
 
         if not seat.line:
             return "the licence server sent no signed line with the grant"
-        try:
-            verdict = verify_line(seat.line, seat.hostids, self._vendor, self._keys)
-        except LicenseError as error:
-            return str(error)
-        if not verdict.is_valid:
-            return verdict.message
-        line = verdict.line
-        if line.name.casefold() != seat.feature.casefold():
-            return f"the licence server sent the line of {line.name} with a grant of {seat.feature}"
-        if isinstance(line, FeatureLine) and 0 < line.count < seat.count:
-            return f"the publisher signed {line.count} licences, the server granted {seat.count}"
+        texts = seat.line.split("\n", LINES_MAX)
+        if len(texts) > LINES_MAX:
+            return f"the licence server sent more than {LINES_MAX} lines with the grant"
+        signed: dict[bytes, int] = {}
+        pools: set[str] = set()
+        for text in texts:
+            try:
+                verdict = verify_line(text, seat.hostids, self._vendor, self._keys)
+            except LicenseError as error:
+                return str(error)
+            if not verdict.is_valid:
+                return verdict.message
+            line = verdict.line
+            if line.name.casefold() != seat.feature.casefold():
+                return f"the licence server sent the line of {line.name} with a grant of {seat.feature}"
+            if isinstance(line, FeatureLine):
+                signed[content_digest(line, seat.hostids)] = line.count or seat.count
+                pools.add(line.pool_key)
+        if len(pools) > 1:
+            return "the licence server sent lines that do not add up with the grant"
+        if pools and sum(signed.values()) < seat.count:
+            return f"the publisher signed {sum(signed.values())} licences, the server granted {seat.count}"
         return ""

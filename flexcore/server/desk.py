@@ -338,12 +338,12 @@ class ClientDesk:
         self, conn: ServerConnection, message: Checkout | Checkin | Withdraw, session: Session,
         verdict: Grant, now: float, wall: float,
     ) -> None:  # fmt: skip
-        command, line = verdict
+        command, proof = verdict
         index = self._quorum.propose(command, now=now, wall=wall)
         handle, feature, count = command.handle, command.feature, command.count
         said = Granted(
             message.seq, command.request, self.term, True, handle, feature, command.version, count,
-            self._state.seats[handle].started, line.signed_text, self._checkout.rights.hostids,
+            self._state.seats[handle].started, proof, self._checkout.rights.hostids,
         )  # fmt: skip
         conn.held += 1
         log = out_line(feature, session.user, session.host, count)
@@ -371,8 +371,7 @@ class ClientDesk:
         if type(command) is SeatGranted and type(message) is Checkout:
             said = Granted(
                 message.seq, command.request, self.term, False, command.handle, command.feature,
-                command.version, command.count, verdict.stamp,
-                verdict.line.signed_text if verdict.line is not None else "",
+                command.version, command.count, verdict.stamp, verdict.proof,
                 self._checkout.rights.hostids,
             )  # fmt: skip
         elif type(command) is SeatReturned and type(message) is Checkin:

@@ -376,8 +376,8 @@ class Checkout(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """*line* is the signed feature line, *hostids* those of the SERVER lines in order: enough to
-    verify the signature."""
+    """*line* is the signed feature line, or as many of them as the count takes, one a line;
+    *hostids* are those of the SERVER lines in order: enough to verify the signatures."""
 
     seq: int
     request: int
