@@ -6,7 +6,9 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq
-SEEDS ?= 2000
+SEEDS ?=
+HOURS ?=
+SOAK ?= soak.json
 PYTEST_ARGS ?=
 
 .PHONY: help demo test lint bench docs soak clean
@@ -30,8 +32,8 @@ docs: $(VENV)/.dev ## the documentation, a warning being an error: docs/_build/h
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
-soak: $(VENV)/.dev ## the simulated triad with all faults on, SEEDS=2000
-	$(BIN)/python -m flexcore_testing.simulate --seeds 1..$(SEEDS) --jobs 2 --keep-going
+soak: $(VENV)/.dev ## the simulated triad with all faults on, HOURS=8 or SEEDS=1..20000; goes on where soak.json ends
+	$(BIN)/python -m flexcore_testing.soak --resume $(SOAK) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(HOURS),--hours $(HOURS))
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) docs/_build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flexcore import timing
 from flexcore_testing.client_run import ClientRun
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ class Application:
         self.name = name
         self.rng = triad.client_rng
         self.pace_s = triad.profile.traffic_s
-        self.rate = self.rng.choice((1.0, 1.0 - timing.RATE_ERROR, 1.0 + timing.RATE_ERROR))
+        error = triad.profile.rate_error
+        self.rate = self.rng.choice((1.0, 1.0 - error, 1.0 + error))
         self.first = number % 3
         self.run: ClientRun | None = None
         self.active = True
@@ -69,10 +69,14 @@ class Application:
         run = self.run
         if run is None or not run.alive:
             return False
-        triad, network = self.triad, self.triad.network
+        triad = self.triad
         if fault.kind == "client kill":
             triad.kill_client(self.name, says_so=fault.for_s < triad.profile.timeout_s)
             self.run = None
+        elif fault.kind == "client switch":
+            triad.kill_client(self.name, says_so=fault.draw < 0.5)
+            self.first = (self.first + 1) % 3
+            self._start()
         elif fault.kind == "client pause":
             if run.paused:
                 return False
@@ -80,19 +84,33 @@ class Application:
             run.pause()
             triad.world.after(fault.for_s * 2, run.resume)
         elif fault.kind == "client cut":
-            pairs = [(self.name, server) for server in "PST" if server == "PST"[fault.other] or fault.for_s % 1 < 0.5]
-            if fault.draw < 0.7:
-                pairs += [(server, client) for client, server in pairs]
-            triad.note(run, f"cut {pairs}")
-            for source, target in pairs:
-                network.cut(source, target)
-                triad.world.after(fault.for_s * 2, network.heal, source, target)
+            self._cut(run, fault)
+        elif fault.kind == "client wall jump":
+            run.wall_error_s += (fault.draw - 0.5) * (10 if fault.for_s < 5 else 200_000)
+            triad.note(run, f"its wall clock is wrong by {run.wall_error_s:.1f} s")
         else:
-            for server in "PST":
-                network.reset_between(self.name, server, half_open=fault.draw < 0.5)
-            triad.note(run, "its connections are reset")
+            self.reset(half_open=fault.draw < 0.5)
         triad.coverage[f"fault {fault.kind}"] += 1
         return True
+
+    def _cut(self, run: ClientRun, fault: Fault) -> None:
+        network = self.triad.network
+        pairs = [(self.name, server) for server in "PST" if server == "PST"[fault.other] or fault.for_s % 1 < 0.5]
+        if fault.draw < 0.7:
+            pairs += [(server, client) for client, server in pairs]
+        self.triad.note(run, f"cut {pairs}")
+        for source, target in pairs:
+            network.cut(source, target)
+            self.triad.world.after(fault.for_s * 2, network.heal, source, target)
+
+    def reset(self, *, half_open: bool) -> None:
+        """All its connections break."""
+        run = self.run
+        if run is None or not run.alive:
+            return
+        for server in "PST":
+            self.triad.network.reset_between(self.name, server, half_open=half_open)
+        self.triad.note(run, "its connections are reset")
 
     # --- the end -------------------------------------------------------------------------------------------------
 

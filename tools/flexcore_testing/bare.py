@@ -39,7 +39,7 @@ class BareTriad(SimulatedTriad):
             vendor="demo",
             membership_digest=b"m" * 32,
             hostids=("17003456", "17004355", "17007ea8"),
-            rights_digest=b"r" * 32,
+            rights_digest=b"r" * 31 + bytes([self.licensed_on[rank]]),
             software="simulated",
             first_start=self.first_start,
         )

@@ -6,13 +6,17 @@ knows.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flexcore.identity import Last, Rank
 from flexcore.ledger import Ledger
 from flexcore.ledger.commands import Formed, Rights, SeatGranted, TermStarted
+from flexcore.quorum.base import Role
 from flexcore.wire.codec import decode_command
 from flexcore.wire.messages import EntryRow, PeerFrame, VoteReply
+from flexcore_testing.profile import DISKS, EVIDENCE, HOLDS
 
 if TYPE_CHECKING:
     from flexcore_testing.network import Party
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 1 << 30
 
-BEYOND_ONLY = frozenset({"I1", "I3", "renewal"})
+BEYOND_ONLY = HOLDS[EVIDENCE] & HOLDS[DISKS]
 """With two disks lost, or false evidence of death, these hold all the same."""
 
 
@@ -36,7 +40,7 @@ class Violation(AssertionError):
 class RunBooks:
     """What the checkers remember of one run of a server."""
 
-    __slots__ = ("commit", "heard", "last", "lease_until", "serving", "triad_id")
+    __slots__ = ("commit", "heard", "last", "lease_until", "role", "serving", "tail", "triad_id")
 
     def __init__(self) -> None:
         self.last: Last | None = None
@@ -47,6 +51,9 @@ class RunBooks:
         self.lease_until = -1.0
         """In true time, while it serves."""
         self.heard: dict[str, float] = {}
+        self.tail: dict[int, EntryRow] = {}
+        """What it held beyond its commit: the next turn may commit it and fold it into a snapshot at once."""
+        self.role: Role | None = None
 
 
 class ServerChecks:
@@ -66,8 +73,12 @@ class ServerChecks:
         self.handles: dict[tuple[bytes, bytes, int], int] = {}
         self.asked_at: dict[tuple[int, int, int], float] = {}
         """When a server got the question with this number from this client."""
+        self.on_commit: Callable[[object], None] | None = None
+        """Called with each command when it is first known to be committed."""
         self.elections = 0
         self.grants = 0
+        self.said: Counter[type] = Counter()
+        """Messages by kind."""
 
     def fail(self, name: str, text: str) -> None:
         """Report a violation, unless this campaign is outside the invariant's assumptions."""
@@ -91,7 +102,7 @@ class ServerChecks:
                 heard = self.of_serial(target.serial).heard
                 if sent_at > heard.get(source.host, -1.0):
                     heard[source.host] = sent_at
-            else:
+            elif not getattr(source, "lies", False):
                 seq = getattr(message, "seq", None)
                 if seq is not None:
                     self.asked_at[target.serial, source.serial, seq] = self.triad.world.now
@@ -105,8 +116,9 @@ class ServerChecks:
 
     def sent(self, source: Party, target: Party, message: object) -> None:
         """A message left: nobody votes twice in a term, and nobody renews what a successor may have given away."""
+        self.said[type(message.body if type(message) is PeerFrame else message)] += 1
         if not target.is_server:
-            if source.is_server and getattr(message, "renews", False):
+            if source.is_server and not getattr(target, "lies", False) and getattr(message, "renews", False):
                 self._check_renewal(source, target, message)
             return
         if isinstance(message, PeerFrame) and isinstance(message.body, VoteReply) and message.body.ok:
@@ -158,13 +170,18 @@ class ServerChecks:
     def halted(self, run: ServerRun, exit_code: int, reason: str) -> None:
         """A process ended by its own decision and says that something is wrong: only a slow disk may be."""
         self.triad.coverage[f"halt {exit_code}"] += 1
-        if "disk" not in reason.lower():
+        if "disk" not in reason.lower() and "could not be written" not in reason:
             self.fail("halt", f"{run.name} stops: {reason}")
 
     def after_turn(self, run: ServerRun) -> None:
         """Called after each turn of each server, while it is alive or in its last breath."""
         books = self.of(run)
         ledger = run.ledger
+        role = run.quorum.role
+        if role is not books.role:
+            if books.role is not None:
+                self.triad.coverage[f"role {books.role.value} > {role.value}"] += 1
+            books.role = role
         if ledger.last != books.last or ledger.commit != books.commit:
             self._check_log(run, ledger, books)
         serving = run.may_serve(run.clock.local(self.triad.world.now))
@@ -212,6 +229,7 @@ class ServerChecks:
         known = self.committed.setdefault(triad_id, [])
         base = ledger.base
         if base.index > books.commit:
+            self._take_folded(triad_id, known, base, books)
             if base.index > len(known):
                 self.fail("log", f"{run.name} has a snapshot of {base}, beyond all that was committed ({len(known)})")
             elif known[base.index - 1].term != base.term:
@@ -226,9 +244,18 @@ class ServerChecks:
                 self._committed(triad_id, index, row)
             else:
                 self.fail("log", f"{run.name} commits {index} first, {len(known)} were known")
+        books.tail = {start + at: row for at, row in enumerate(rows) if start + at > ledger.commit}
         books.triad_id = triad_id
         books.last = ledger.last
         books.commit = ledger.commit
+
+    def _take_folded(self, triad_id: bytes, known: list[EntryRow], base: Last, books: RunBooks) -> None:
+        """Entries that this run held, and in this turn first knew to be committed and folded."""
+        if books.triad_id not in (triad_id, b""):
+            return
+        while len(known) < base.index and (row := books.tail.get(len(known) + 1)) is not None:
+            known.append(row)
+            self._committed(triad_id, len(known), row)
 
     def _still_holds(self, ledger: Ledger, index: int) -> bool:
         """What was known to be committed is in the log, whether or not that is known now."""
@@ -258,6 +285,8 @@ class ServerChecks:
     def _committed(self, triad_id: bytes, index: int, row: EntryRow) -> None:
         self.committed_at.setdefault((triad_id, row.term), self.triad.world.now)
         command = decode_command(row.payload)
+        if self.on_commit is not None:
+            self.on_commit(command)
         if isinstance(command, SeatGranted):
             self.grants += 1
             key = (triad_id, command.session, command.request)

@@ -49,6 +49,7 @@ class ClientRun:
         self.alive = True
         self.paused = False
         rng: random.Random = triad.client_rng
+        self.wall_error_s = 0.0
         self.clock = DriftingClock(rate, self.world.now, rng.uniform(0.0, 1e6))
         self.node = ClientNode(
             config,
@@ -79,7 +80,7 @@ class ClientRun:
 
     def wall(self) -> float:
         """The client machine's wall clock."""
-        return self.triad.profile.epoch + self.world.now
+        return self.triad.profile.epoch + self.world.now + self.wall_error_s
 
     def held(self) -> tuple[Seat, ...]:
         """What the client believes in at this very instant, whether or not it runs."""
@@ -93,23 +94,27 @@ class ClientRun:
         """Ask for seats."""
         request = self.node.checkout(feature, version, count, now=self.now(), wall=self.wall())
         self.pending[request] = feature
+        self.triad.recorder.asked(self, request, feature, count)
         self._wake(self.world.now)
         return request
 
     def checkin(self, handle: int) -> None:
         """Give a seat back."""
         self.seats.pop(handle, None)
-        self.node.checkin(handle, now=self.now(), wall=self.wall())
+        request = self.node.checkin(handle, now=self.now(), wall=self.wall())
+        self.triad.recorder.returning(self, request, handle)
         self._wake(self.world.now)
 
     def withdraw(self, request: int) -> None:
         """Give up a request."""
-        self.pending.pop(request, None)
+        if self.pending.pop(request, None) is not None:
+            self.triad.recorder.gave_up(self, request)
         self.node.withdraw(request, now=self.now(), wall=self.wall())
         self._wake(self.world.now)
 
     def close(self) -> None:
         """Give everything back and end the process in order."""
+        self.triad.recorder.ended(self)
         self.seats.clear()
         self.pending.clear()
         self.node.close(now=self.now(), wall=self.wall())
@@ -128,6 +133,7 @@ class ClientRun:
 
     def die(self) -> None:
         """The process is gone."""
+        self.triad.recorder.ended(self)
         self.alive = False
         self.seats.clear()
         self.pending.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flexcore.identity import NO_LAST, Last
 from flexcore.ledger import Snapshot
 from flexcore.quorum import PersistBatch, StoredState
 from flexcore.wire.messages import EntryRow
@@ -21,6 +22,40 @@ class Disk:
     def blank(self) -> bool:
         """Nothing was ever stored, or it was lost."""
         return self.hard is None
+
+    @property
+    def last(self) -> Last:
+        """The last entry that is stored."""
+        if self.rows:
+            return Last(self.rows[-1].term, self.first + len(self.rows) - 1)
+        return NO_LAST if self.snapshot is None else self.snapshot.last
+
+    def copy(self) -> Disk:
+        """What somebody who copies the state folder has."""
+        twin = Disk()
+        twin.hard, twin.snapshot, twin.first = self.hard, self.snapshot, self.first
+        twin.rows = list(self.rows)
+        return twin
+
+    def tear(self, draw: float) -> str:
+        """Cut something that is stored in the middle, and say what; *draw*: a number from 0 to 1 that decides."""
+        parts = ["hard state"]
+        if self.snapshot is not None:
+            parts.append("snapshot")
+        if self.rows:
+            parts.append("row")
+        what = parts[int(draw * 3 * len(parts)) % len(parts)]
+        if what == "snapshot":
+            assert self.snapshot is not None
+            last, stamp, state = self.snapshot.last, self.snapshot.stamp, self.snapshot.state
+            self.snapshot = Snapshot(last, stamp, _cut(state, draw))
+        elif what == "row":
+            at = int(draw * len(self.rows))
+            self.rows[at] = self.rows[at]._replace(payload=_cut(self.rows[at].payload, draw))
+        else:
+            assert self.hard is not None
+            self.hard = _cut(self.hard, draw)
+        return what
 
     def load(self) -> StoredState | None:
         """What a server that starts finds."""
@@ -69,3 +104,7 @@ class Disk:
             if place != len(self.rows):
                 raise AssertionError(f"a hole in the stored log: row {index} after {self.first + len(self.rows) - 1}")
             self.rows.append(row)
+
+
+def _cut(data: bytes, draw: float) -> bytes:
+    return data[: max(1, int(draw * (len(data) - 1)))]

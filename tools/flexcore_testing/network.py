@@ -47,6 +47,9 @@ class NetworkSettings:
         self.jitter_s = 0.001
         self.slow_chance = 0.0
         self.slow_s = 0.0
+        self.tail_alpha = 0.0
+        """Not 0: the jitter has a heavy tail (Pareto) with this exponent, cut off at ``tail_max_s``."""
+        self.tail_max_s = 0.0
         self.dial_timeout_s = 3.0
         self.reset_at_death = 0.3
         """How often the kernel of a process that dies resets its connections instead of closing them in order."""
@@ -156,7 +159,7 @@ class Network:
     def calm(self) -> None:
         """From now on nothing is lost, doubled, overtaken or late; what is under way stays as it is."""
         settings = self.settings
-        settings.loss = settings.double = settings.reorder_s = settings.slow_chance = 0.0
+        settings.loss = settings.double = settings.reorder_s = settings.slow_chance = settings.tail_alpha = 0.0
 
     def power_off(self, host: str) -> None:
         """The machine is gone without a word."""
@@ -195,11 +198,14 @@ class Network:
         self._links[party.serial, conn] = (link, 0)
         self._links[listener.serial, link.conns[1]] = (link, 1)
         listener.accepted(link.conns[1], party.host)
-        self.world.at(link.last_at[1], self._report_made, link, made)
+        self.world.at(link.last_at[1], self._report_made, link, made, failed)
 
-    def _report_made(self, link: Link, made: Made) -> None:
-        if link.parties[0].alive and link.opened[0]:
-            made(link.conns[0])
+    def _report_made(self, link: Link, made: Made, failed: Failed) -> None:
+        if link.opened[0]:
+            if link.parties[0].alive:
+                made(link.conns[0])
+        else:  # whoever accepted it was gone before the dialler knew
+            self._report_failure(link.parties[0], failed, link.conns[0], False, "Connection reset by peer")
 
     def _report_failure(self, party: Party, failed: Failed, conn: int, refused: bool, error: str) -> None:
         if party.alive:
@@ -210,7 +216,11 @@ class Network:
     def delay(self) -> float:
         """How long one message takes, in true seconds."""
         settings = self.settings
-        delay = settings.delay_s + self.rng.random() * settings.jitter_s
+        if settings.tail_alpha:
+            tail = settings.jitter_s * (self.rng.paretovariate(settings.tail_alpha) - 1.0)
+            delay = settings.delay_s + min(tail, settings.tail_max_s)
+        else:
+            delay = settings.delay_s + self.rng.random() * settings.jitter_s
         if settings.slow_chance and self.rng.random() < settings.slow_chance:
             delay += self.rng.random() ** 3 * settings.slow_s
         return delay

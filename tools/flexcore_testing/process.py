@@ -38,6 +38,14 @@ class ServerHost:
         self.disk = Disk()
         self.disk_latency_s = 0.0
         self.disk_jitter_s = 0.0
+        self.hung_until = 0.0
+        """In true time: until then nothing that is written is acknowledged."""
+        self.write_error = ""
+        """Not empty: every write fails with this."""
+        self.torn = ""
+        """What of the state was cut: a server has to refuse it."""
+        self.unsound_until_counter = 0
+        """An older state was put back: until its boot counter is above this it may not know that."""
         self.starts = 0
         self.run: ServerRun | None = None
 
@@ -71,6 +79,7 @@ class ServerRun:
         """What the machine said at the end of the last turn: an adapter asks once a turn."""
         self._answered: list[int] = []
         self.pending: PersistBatch | None = None
+        self._pending_ticket = 0
         self.dialling: set[Rank] = set()
 
     # --- what the subclass provides ------------------------------------------------------------------------------
@@ -222,14 +231,25 @@ class ServerRun:
 
     def _persist(self, ticket: int, batch: PersistBatch) -> None:
         host = self.machine_host
+        if host.write_error:
+            self.post(("persist_failed", ticket, host.write_error))
+            return
         latency = host.disk_latency_s + self.triad.rng.random() * host.disk_jitter_s
+        if host.hung_until > self.world.now:
+            latency += host.hung_until - self.world.now
         if latency <= 0:
             host.disk.write(batch)
             self._answered.append(ticket)
             return
         assert self.pending is None, f"{self.name}: two Persists at once"
         self.pending = batch
+        self._pending_ticket = ticket
         self.world.after(latency, self._persisted, ticket, batch)
+
+    def disk_answers(self) -> None:
+        """The disk works again: what it was asked for is done."""
+        if self.pending is not None:
+            self.world.after(self.machine_host.disk_latency_s, self._persisted, self._pending_ticket, self.pending)
 
     def _persisted(self, ticket: int, batch: PersistBatch) -> None:
         if not self.alive or self.pending is not batch:

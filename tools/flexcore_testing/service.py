@@ -23,6 +23,7 @@ from flexcore_testing.client_run import ClientRun
 from flexcore_testing.licences import HOSTS, PORT, licence_for, test_key
 from flexcore_testing.process import ServerHost, ServerRun
 from flexcore_testing.profile import Profile
+from flexcore_testing.recorder import Recorder
 from flexcore_testing.server_run import NodeRun
 from flexcore_testing.triad import NAMES, SimulatedTriad
 
@@ -46,6 +47,8 @@ class ServiceTriad(SimulatedTriad):
         self.clients: dict[str, ClientRun] = {}
         self.applications: list[Application] = []
         self.client_checks = ClientChecks(self)
+        self.recorder = Recorder(self)
+        self.checks.on_commit = self.recorder.committed
         self.calm = False
         """In peace: a denial for any other reason than that the seats are in use is a fault (I8)."""
 
@@ -68,9 +71,16 @@ class ServiceTriad(SimulatedTriad):
 
     def license_of(self, rank: Rank) -> LicenseFile:
         """The licence file on the disk of this server: its unsigned parts may differ."""
-        if self.intervals_s[rank] == self.profile.interval_s:
+        interval_s, licensed = self.intervals_s[rank], self.licensed_on[rank]
+        if (interval_s, licensed) == (self.profile.interval_s, self.profile.licensed):
             return self.license
-        return licence_for(attrs.evolve(self.profile, interval_s=self.intervals_s[rank]))
+        return licence_for(attrs.evolve(self.profile, interval_s=interval_s, licensed=licensed))
+
+    @override
+    def edit_licence(self, rank: Rank, licensed: int) -> None:
+        super().edit_licence(rank, licensed)
+        self.recorder.count_changed()
+        self.client_checks.licensed["f1"] = max(self.client_checks.licensed["f1"], licensed)
 
     @override
     def is_member(self, rank: Rank) -> bool:
@@ -126,6 +136,7 @@ class ServiceTriad(SimulatedTriad):
     def after_client_turn(self, run: ClientRun) -> None:
         """Called after each turn of a client."""
         self.client_checks.after_client_turn(run)
+        self.recorder.after_client_turn(run)
 
     @override
     def after_turn(self, run: ServerRun) -> None:
@@ -135,12 +146,14 @@ class ServiceTriad(SimulatedTriad):
 
     def client_granted(self, run: ClientRun, request: int, seat: Seat) -> None:
         """A client was told that it holds a seat."""
+        self.recorder.granted(run, request, seat)
         self.coverage["checkouts"] += 1
         self.note(run, f"granted {seat.feature} x{seat.count} handle {seat.handle} (request {request})")
         self.client_checks.granted(run, seat)
 
     def client_denied(self, run: ClientRun, action: CheckoutDeniedAction) -> None:
         """A client was told no."""
+        self.recorder.denied(run, action)
         self.coverage[f"denied {action.code}"] += 1
         self.note(run, f"denied {action.code},{action.minor} {action.text} {action.detail}")
         if self.calm and action.code not in SEATS_UNAVAILABLE:
@@ -148,6 +161,7 @@ class ServiceTriad(SimulatedTriad):
 
     def client_lost(self, run: ClientRun, action: SeatLost) -> None:
         """A client was told that a seat is gone."""
+        self.recorder.lost(run, action)
         self.coverage["seat lost"] += 1
         self.note(run, f"lost handle {action.handle}: {action.reason}")
         if self.calm:
@@ -155,6 +169,7 @@ class ServiceTriad(SimulatedTriad):
 
     def client_returned(self, run: ClientRun, action: CheckedIn) -> None:
         """A server took a seat back."""
+        self.recorder.returned(run, action)
         self.coverage["checkins"] += 1
 
     def client_closed(self, run: ClientRun) -> None:
@@ -177,8 +192,12 @@ class ServiceTriad(SimulatedTriad):
     @override
     def strike_client(self, fault: Fault) -> bool:
         """Carry out a fault that is about clients."""
-        application = self.applications[int(fault.draw * len(self.applications))]
-        return application.strike(fault)
+        if fault.kind == "client herd":  # all come back at once
+            for application in self.applications:
+                application.reset(half_open=fault.draw < 0.3)
+            self.coverage["fault client herd"] += 1
+            return True
+        return self.applications[int(fault.draw * len(self.applications))].strike(fault)
 
     @override
     def settle(self, absent: Rank | None) -> None:
@@ -188,18 +207,31 @@ class ServiceTriad(SimulatedTriad):
         for application in self.applications:
             application.finish()
         longest = self.longest_timeout_s
-        self.advance(1.03 * (timing.client_lease_s(longest) + 2 * longest) + 10.0 + 4 * profile.slack_s)
+        self.advance_until(
+            1.03 * (timing.client_lease_s(longest) + 2 * longest) + 10.0 + 4 * profile.slack_s,
+            lambda: self._all_returned(absent),
+        )
         self.checks.check_replicas()
         master = self.require_master()
         state = master.ledger.state
         if state.seats or state.sessions or any(state.in_use.values()):
             raise Violation("returned", f"all clients are gone, but {state.seats} {list(state.sessions)} are held")
         lasts = {host.name: host.run.ledger.last for host in self.hosts if host.run is not None}
+        self.recorder.check()
         if len(set(lasts.values())) != 1:
             raise Violation("I7", f"in peace the logs do not become one: {lasts}")
         for rank in Rank:
             if rank is not absent and not self.is_member(rank):
                 raise Violation("I7", f"in peace {rank.word} does not become a member")
+
+    def _all_returned(self, absent: Rank | None) -> bool:
+        """Nothing is held any more, and the servers are all there and agree about that."""
+        master = self.master()
+        if master is None or master.ledger.state.sessions:
+            return False
+        expected = [rank for rank in Rank if rank is not absent]
+        lasts = {run.ledger.last for run in self.runs()}
+        return len(self.runs()) == len(expected) and len(lasts) == 1 and all(map(self.is_member, expected))
 
     def _expect_service(self, absent: Rank | None) -> None:
         """Every client that lives is served again, soon."""

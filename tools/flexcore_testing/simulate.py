@@ -1,4 +1,5 @@
-"""``python -m flexcore_testing.simulate``: one seed with its story, or a campaign of many with its counts."""
+"""``python -m flexcore_testing.simulate``: one seed with its story, a campaign of many with what they exercised, or a
+case that was kept; ``--shrink`` makes a failure small."""
 
 from __future__ import annotations
 
@@ -6,13 +7,18 @@ import argparse
 import multiprocessing
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from flexcore_testing.campaign import Outcome, run_seed
-from flexcore_testing.profile import CAMPAIGNS, WITHIN
+from flexcore_testing.campaign import CHART_LINES, Outcome, run_case
+from flexcore_testing.case import LEVELS, Case, CaseError
+from flexcore_testing.coverage import coverage_text
+from flexcore_testing.profile import BEYOND, CAMPAIGNS, WITHIN
+from flexcore_testing.shrink import SHRINK_S, Shrinker
+from flexcore_testing.tally import HEADLINES, Tally
 
-HEADLINES = ("elections", "checkouts", "grants committed", "faults", "messages")
+__all__ = ["HEADLINES", "Tally", "failure_text", "main", "replay_command", "run_many"]
+
 PROGRESS_S = 10.0
 FAILURES_MAX = 50
 """With --keep-going: enough is enough."""
@@ -28,90 +34,93 @@ def replay_command(seed: int, campaign: str, level: str) -> str:
 def failure_text(outcome: Outcome, campaign: str, level: str) -> str:
     """What a person needs who has to find the reason."""
     chart = "\n".join(outcome.chart)
+    again = replay_command(outcome.seed, campaign, level)
     return (
-        f"{chart}\n\nseed {outcome.seed}: {outcome.text}\nat {outcome.simulated_s:.4f} s; "
-        f"again with: {replay_command(outcome.seed, campaign, level)}"
+        f"{chart}\n\nseed {outcome.seed}: {outcome.text}\nat {outcome.simulated_s:.4f} s; again with: {again}\n"
+        f"smaller with: {again.removesuffix(' -v')} --shrink"
     )
-
-
-class Tally:
-    """Adds outcomes up."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.failures: list[Outcome] = []
-        self.seeds = 0
-        self.simulated_s = 0.0
-        self.spent_s = 0.0
-
-    def add(self, outcome: Outcome) -> None:
-        """Count one seed."""
-        self.seeds += 1
-        self.counts.update(outcome.counts)
-        self.simulated_s += outcome.simulated_s
-        self.spent_s += outcome.spent_s
-        if outcome.failure:
-            self.failures.append(outcome)
-
-    def headline(self) -> str:
-        """One line: how much was simulated."""
-        hours = self.simulated_s / 3600
-        parts = [f"{self.seeds} seeds", f"{len(self.failures)} violations"]
-        parts += [f"{self.counts[name]} {name}" for name in HEADLINES if self.counts[name]]
-        parts.append(f"{hours:.1f} simulated hours")
-        parts.append(f"{hours / max(self.spent_s, 1e-9):.2f} simulated hours a second of one core")
-        return ", ".join(parts)
-
-    def table(self) -> str:
-        """Everything that was counted."""
-        rows = [f"  {self.counts[name]:>10}  {name}" for name in sorted(self.counts) if name not in HEADLINES]
-        return "\n".join(rows)
-
-
-def _work(job: tuple[int, str, str]) -> Outcome:
-    seed, campaign, level = job
-    return run_seed(seed, campaign, level=level)
 
 
 def run_many(seeds: Sequence[int], campaign: str = WITHIN, *, level: str = "full", jobs: int = 1) -> Iterator[Outcome]:
     """The outcomes of many seeds, in order."""
-    work = [(seed, campaign, level) for seed in seeds]
+    yield from run_cases([Case(seed=seed, campaign=campaign, level=level) for seed in seeds], jobs=jobs)
+
+
+def run_cases(cases: Sequence[Case], *, jobs: int = 1) -> Iterator[Outcome]:
+    """The outcomes of many cases, in order, *jobs* at a time."""
     if jobs <= 1:
-        yield from map(_work, work)
+        yield from map(run_case, cases)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(_work, work, chunksize=4)
+        yield from pool.imap(run_case, cases, chunksize=4)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for; 0 if nothing was violated."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flexcore_testing.simulate", description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--seed", type=int, help="one seed, told as it happens with -v")
     which.add_argument("--seeds", metavar="A..B", help="all seeds from A up to and including B")
+    which.add_argument("--case", type=Path, metavar="FILE", help="a case that was kept")
     parser.add_argument("--campaign", choices=CAMPAIGNS, default=WITHIN)
-    parser.add_argument("--level", choices=("full", "quorum"), default="full")
+    parser.add_argument("--level", choices=LEVELS, default="full")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--chart", type=int, default=120, metavar="LINES", help="length of a failure's chart")
+    parser.add_argument("--chart", type=int, default=CHART_LINES, metavar="LINES", help="length of a failure's chart")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first violation")
-    parser.add_argument("-v", "--verbose", action="store_true")
+    parser.add_argument("--shrink", action="store_true", help="make the first failure small, and print it as a test")
+    parser.add_argument("--shrink-seconds", type=float, default=SHRINK_S, metavar="S", help="at most so long")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="write the shrunk case to this file")
+    parser.add_argument("-v", "--verbose", action="store_true", help="the story of a seed; what all exercised")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; 0 if nothing was violated."""
+    parser = _parser()
     options = parser.parse_args(arguments)
-    out = sys.stdout.write
-    if options.seed is not None:
-        outcome = run_seed(
-            options.seed, options.campaign, level=options.level, verbose=options.verbose, chart_lines=options.chart
-        )
-        tally = Tally()
-        tally.add(outcome)
-        if outcome.failure:
-            out(failure_text(outcome, options.campaign, options.level) + "\n")
-        out(tally.headline() + "\n")
-        if options.verbose:
-            out(tally.table() + "\n")
-        return 1 if outcome.failure else 0
+    if options.seeds is None:
+        if options.case is None:
+            case = Case(seed=options.seed, campaign=options.campaign, level=options.level)
+        else:
+            try:
+                case = Case.from_json(options.case.read_text(encoding="utf-8"))
+            except (OSError, CaseError) as error:
+                parser.error(f"{options.case}: {error}")
+        return _one(case, options)
     first, _, last = options.seeds.partition("..")
-    seeds = range(int(first), int(last or first) + 1)
+    try:
+        seeds = range(int(first), int(last or first) + 1)
+    except ValueError:
+        parser.error(f"--seeds wants A..B, not {options.seeds!r}")
     return _campaign(seeds, options)
+
+
+def _one(case: Case, options: argparse.Namespace) -> int:
+    out = sys.stdout.write
+    outcome = run_case(case, verbose=options.verbose and not options.shrink, chart_lines=options.chart)
+    tally = Tally()
+    tally.add(outcome)
+    if outcome.failure and options.shrink:
+        return _shrink(case, outcome, options)
+    if outcome.failure:
+        out(failure_text(outcome, case.campaign, case.level) + "\n")
+    if options.verbose:
+        out(coverage_text(tally.counts, 1, level=case.level, beyond=case.campaign == BEYOND) + "\n")
+    out(tally.headline() + "\n")
+    return 1 if outcome.failure else 0
+
+
+def _shrink(case: Case, outcome: Outcome, options: argparse.Namespace) -> int:
+    out = sys.stdout.write
+    out(f"seed {case.seed} fails with {outcome.failure}; shrinking for at most {options.shrink_seconds:.0f} s ...\n")
+    sys.stdout.flush()
+    shrunk = Shrinker(case, outcome.failure, seconds=options.shrink_seconds).shrink()
+    if shrunk is None:
+        out("it did not fail again: something outside of the case decides\n")
+        return 1
+    out("\n".join(shrunk.outcome.chart[-options.chart :]) + "\n\n" + shrunk.text())
+    if options.keep is not None:
+        options.keep.write_text(shrunk.case.to_json(), encoding="utf-8")
+    return 1
 
 
 def _campaign(seeds: Sequence[int], options: argparse.Namespace) -> int:
@@ -121,20 +130,23 @@ def _campaign(seeds: Sequence[int], options: argparse.Namespace) -> int:
     for outcome in run_many(seeds, options.campaign, level=options.level, jobs=options.jobs):
         tally.add(outcome)
         if outcome.failure:
+            if options.shrink:
+                return _shrink(outcome.case, outcome, options)
             if not options.keep_going:
                 out(failure_text(outcome, options.campaign, options.level) + "\n")
                 break
-            if len(tally.failures) >= FAILURES_MAX:
-                break
-            text = outcome.text.strip().splitlines()[-1]
+            text = outcome.text.strip().splitlines()[-1 if outcome.failure.endswith("Error") else 0]
             out(f"seed {outcome.seed}: {outcome.failure}: {text[:300]}\n")
+            if tally.failed >= FAILURES_MAX:
+                break
         if time.monotonic() - shown > PROGRESS_S:
             shown = time.monotonic()
-            out(f"... {tally.seeds} of {len(seeds)} seeds, {len(tally.failures)} violations\n")
+            out(f"... {tally.seeds} of {len(seeds)} seeds, {tally.failed} violations\n")
         sys.stdout.flush()
-    out(tally.table() + "\n" + tally.headline() + "\n")
+    out(coverage_text(tally.counts, tally.seeds, level=options.level, beyond=options.campaign == BEYOND) + "\n")
+    out(tally.headline() + "\n")
     out(f"{time.monotonic() - began:.1f} s, {options.jobs} job(s), campaign {options.campaign}\n")
-    return 1 if tally.failures else 0
+    return 1 if tally.failed else 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flexcore import timing
+from flexcore.errors import FlexcoreError
 from flexcore.identity import Rank
 from flexcore.ledger import Ledger
 from flexcore.ledger.commands import Command
@@ -61,6 +62,10 @@ class SimulatedTriad:
         self.back_at_once: set[Rank] = set()
         """In peace: who stops all the same (an lmdown was still under way) is started again."""
         self.on_exit: Callable[[ServerRun], None] | None = None
+        self.on_refused_state: Callable[[Rank], None] | None = None
+        """A server would not start with the state that it found."""
+        self.licensed_on = [profile.licensed] * 3
+        """How many seats each server's own licence file names (rule 19)."""
         for host in self.hosts:
             self.network.add_host(host.name)
             host.disk_latency_s = profile.disk_latency_s
@@ -166,9 +171,24 @@ class SimulatedTriad:
         self.serial += 1
         self.coverage["start"] += 1
         self.note(host.name, f"starts ({'blank' if host.disk.blank else 'with state'})")
-        host.run = self.make_run(host, self.serial)
+        try:
+            host.run = self.make_run(host, self.serial)
+        except FlexcoreError as error:
+            self._refused(host, error)
+            return
+        if host.torn:
+            self.checks.fail("torn", f"{host.name} starts with a state whose {host.torn} was cut in the middle")
         self.network.listen(host.run)
         host.run.wake()
+
+    def _refused(self, host: ServerHost, error: FlexcoreError) -> None:
+        """The process has ended with an error instead of using what it found."""
+        self.coverage[f"state refused: {host.torn or 'not damaged'}"] += 1
+        self.tell(host.rank.word, f"refuses its state: {error}")
+        if not host.torn:
+            self.checks.fail("torn", f"{host.name} refuses a state that nobody damaged: {error}")
+        if self.on_refused_state is not None:
+            self.on_refused_state(host.rank)
 
     def kill(self, rank: Rank) -> bool:
         """kill -9: the process is gone and its kernel says so."""
@@ -231,6 +251,8 @@ class SimulatedTriad:
         """The disk of a server that does not run is replaced by an empty one."""
         assert self.hosts[rank].run is None
         self.hosts[rank].disk.lose()
+        self.hosts[rank].torn = ""
+        self.hosts[rank].unsound_until_counter = 0
         self.coverage["disk lost"] += 1
         self.note(self.hosts[rank].name, "lost its disk")
 
@@ -257,6 +279,11 @@ class SimulatedTriad:
         self.intervals_s[rank] = interval_s
         self.longest_timeout_s = max(self.longest_timeout_s, timing.timeout_s(interval_s))
         self.note(self.hosts[rank].name, f"its file says HEARTBEAT_INTERVAL={interval_s} from the next start on")
+
+    def edit_licence(self, rank: Rank, licensed: int) -> None:
+        """An administrator puts a licence file with another count on one server; it is read at the next start."""
+        self.licensed_on[rank] = licensed
+        self.note(self.hosts[rank].name, f"its file licenses {licensed} from the next start on")
 
     # --- the network ---------------------------------------------------------------------------------------------
 
@@ -297,3 +324,12 @@ class SimulatedTriad:
     def advance(self, seconds: float) -> None:
         """Let true time pass."""
         self.world.run_until(self.world.now + seconds)
+
+    def advance_until(self, seconds: float, stop: Callable[[], bool], *, step_s: float = 1.0) -> bool:
+        """Let true time pass, at most *seconds*; look every *step_s* whether *stop* says that it is enough."""
+        end = self.world.now + seconds
+        while self.world.now < end:
+            if stop():
+                return True
+            self.world.run_until(min(end, self.world.now + step_s))
+        return stop()

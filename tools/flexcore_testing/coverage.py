@@ -1,0 +1,127 @@
+"""Coverage: which rules of protocol.md acted, which roles changed, what was said, which faults struck; and how often.
+
+A rule that no seed has exercised was not tested, whatever the number of seeds: :func:`coverage_text` says so loudly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flexcore.wire.messages import ClientMessage, PeerBody, ServerMessage
+from flexcore_testing.probes import CLIENT_PROBES, QUORUM_PROBES, Look, Probe
+from flexcore_testing.profile import (
+    ASSUMPTIONS,
+    CLIENT_FAULTS,
+    FAULTS,
+    MORE_CLIENT_FAULTS,
+    MORE_FAULTS,
+)
+
+RULE, ROLE, SENT, FAULT = "rule ", "role ", "sent ", "fault "
+
+ROLES = (
+    "follower > prevote", "prevote > candidate", "prevote > follower", "candidate > master", "candidate > follower",
+    "master > follower", "follower > candidate", "follower > master", "prevote > master",
+)  # fmt: skip
+"""Changes of role that a turn may make; the last ones skip what begins and ends within one turn."""
+
+NEVER_SENT = frozenset({"SeatsLost", "StatusPage", "AdminRequest", "AdminReply", "Refusal"})
+"""Messages that only administrators cause, or liars."""
+
+
+def rule_names() -> tuple[str, ...]:
+    """Every rule that is probed, in the order of protocol.md."""
+    names = {name for probe in QUORUM_PROBES + CLIENT_PROBES for name in probe.names}
+    return tuple(sorted(names, key=_in_order))
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    number = re.match(r"\d+", name)
+    return (int(number.group()) if number else 99, name)
+
+
+@contextlib.contextmanager
+def probing() -> Iterator[Counter[str]]:
+    """Count what the probes see while the context lasts."""
+    counts: Counter[str] = Counter()
+    table: dict[tuple[type, str], list[Probe]] = {}
+    for probe in QUORUM_PROBES + CLIENT_PROBES:
+        table.setdefault((probe.owner, probe.method), []).append(probe)
+    kept: list[tuple[type, str, Any]] = []
+    try:
+        for (owner, method), probes in table.items():
+            kept.append((owner, method, owner.__dict__.get(method)))
+            setattr(owner, method, _probed(getattr(owner, method), probes, counts))
+        yield counts
+    finally:
+        for owner, method, original in kept:
+            if original is None:
+                delattr(owner, method)
+            else:
+                setattr(owner, method, original)
+
+
+def _probed(original: Callable[..., Any], probes: list[Probe], counts: Counter[str]) -> Callable[..., Any]:
+    befores: list[Look] = [probe.before for probe in probes if probe.before is not None]
+    afters: list[Look] = [probe.after for probe in probes if probe.after is not None]
+
+    @functools.wraps(original)
+    def probed(it: Any, *args: Any, **named: Any) -> Any:
+        seen = args + tuple(named.values()) if named else args
+        for look in befores:
+            name = look(it, seen, None)
+            if name:
+                counts[RULE + name] += 1
+        result = original(it, *args, **named)
+        for look in afters:
+            name = look(it, seen, result)
+            if name:
+                counts[RULE + name] += 1
+        return result
+
+    return probed
+
+
+# --- the report ------------------------------------------------------------------------------------------------------
+
+
+def never_exercised(counts: Counter[str], *, level: str = "full", beyond: bool = True) -> list[str]:
+    """What was not seen at all, of everything that this level of simulation can show."""
+    wanted = [RULE + name for probe in QUORUM_PROBES for name in probe.names]
+    wanted += [ROLE + name for name in ROLES[:6]]
+    wanted += [SENT + kind.__name__ for kind in PeerBody.__args__]
+    wanted += [FAULT + name for name in FAULTS + MORE_FAULTS]
+    if beyond:
+        wanted += [FAULT + name for names in ASSUMPTIONS.values() for name in names]
+    if level == "full":
+        wanted += [RULE + name for probe in CLIENT_PROBES for name in probe.names]
+        wanted += [SENT + kind.__name__ for kind in (ClientMessage | ServerMessage).__args__]
+        wanted += [FAULT + name for name in CLIENT_FAULTS + MORE_CLIENT_FAULTS]
+    never = dict.fromkeys(name for name in wanted if not counts[name] and name[len(SENT) :] not in NEVER_SENT)
+    return list(never)
+
+
+def coverage_text(counts: Counter[str], seeds: int, *, level: str = "full", beyond: bool = True) -> str:
+    """The table, rules first, and what was never exercised."""
+    parts = [f"What {seeds} seed{'s' if seeds != 1 else ''} exercised:"]
+    for title, prefix in (
+        ("rules of protocol.md", RULE), ("changes of role", ROLE), ("messages", SENT), ("faults", FAULT),
+    ):  # fmt: skip
+        names = sorted((name for name in counts if name.startswith(prefix)), key=lambda name: _in_order(name[5:]))
+        parts.append(f" {title}:")
+        parts += [f"  {counts[name]:>10}  {name[len(prefix) :]}" for name in names]
+    other = sorted(name for name in counts if not name.startswith((RULE, ROLE, SENT, FAULT)))
+    parts.append(" and:")
+    parts += [f"  {counts[name]:>10}  {name}" for name in other if not name.startswith("believed")]
+    never = never_exercised(counts, level=level, beyond=beyond)
+    if never:
+        parts.append(f"NEVER EXERCISED, and so not tested by these seeds ({len(never)}):")
+        parts += [f"  !!  {name}" for name in never]
+    else:
+        parts.append("Every rule, role, message and fault was exercised.")
+    return "\n".join(parts)
