@@ -79,6 +79,7 @@ def test_a_seat_is_lost_when_the_servers_are_installed_anew():
         assert client.checkout("f1").held
 
 
+@pytest.mark.slow
 def test_a_frozen_server_and_a_lost_disk():
     with LoopbackTriad() as triad, triad.connect() as client:
         seat = client.checkout("f1")
@@ -97,6 +98,26 @@ def test_a_frozen_server_and_a_lost_disk():
         triad.start("tertiary")
         wait_until(lambda: triad.state("tertiary") == "follower")
         assert "copied" in triad.log("tertiary")
+
+
+@pytest.mark.slow
+def test_servers_that_are_cut_off_from_each_other():
+    with LoopbackTriad(cuttable=True) as triad, triad.connect() as client:
+        seat = client.checkout("f1")
+        triad.cut("primary", "secondary", one_way=True)
+        triad.heal("primary", "secondary")
+        triad.isolate("primary")
+        wait_until(lambda: triad.state("secondary") == "serving" and triad.state("primary") != "serving")
+        assert client.checkout("f1").held
+        assert seat.held
+        triad.heal()
+        wait_until(lambda: triad.state("primary") == "follower")
+        with pytest.raises(ValueError, match="are one server"):
+            triad.cut("primary", "pat")
+        with pytest.raises(TypeError, match="heal"):
+            triad.heal("primary")
+    with LoopbackTriad(start=False) as triad, pytest.raises(LocalProtocolError, match="made with cuttable=True"):
+        triad.isolate("primary")
 
 
 def test_an_async_client_of_servers_in_threads():

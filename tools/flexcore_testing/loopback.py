@@ -30,6 +30,7 @@ from flexcore_host import clock
 from flexcore_testing.harness_client import seconds_of
 from flexcore_testing.harness_names import ServerName
 from flexcore_testing.inquiry import TIMEOUT_S, Inquiry, lmstat_of, master_of
+from flexcore_testing.loopback_links import Links
 from flexcore_testing.loopback_setup import (
     INTERVAL_S,
     STARTUP_S,
@@ -159,7 +160,8 @@ class LoopbackTriad:
 
     The arguments are those of :class:`flexcore_testing.Triad`. *heartbeat_interval_s* is 1 where not given; None takes
     what the file says. *date* sets the servers' calendar, which is the machine's where not given. The hosts and ports
-    of the SERVER lines are replaced by ports of this machine that are free (they are not signed).
+    of the SERVER lines are replaced by ports of this machine that are free (they are not signed). *cuttable* puts a
+    proxy on each connection between two servers, which :meth:`cut` and :meth:`heal` need.
 
     Methods may be called from any thread; they block. In a trio program call them by ``trio.to_thread.run_sync``, or
     use :func:`flexcore_testing.open_triad`, which runs in the program's own loop.
@@ -174,6 +176,7 @@ class LoopbackTriad:
         heartbeat_interval_s: int | None = INTERVAL_S,
         primary_is_master: bool | None = None,
         date: datetime.date | str | None = None,
+        cuttable: bool = False,
         start: bool = True,
     ) -> None:
         self._stage = Stage(
@@ -181,6 +184,8 @@ class LoopbackTriad:
             primary_is_master=primary_is_master, date=date, wall=clock.wall,
         )  # fmt: skip
         self._start_all = start
+        self._cuttable = cuttable
+        self._links: Links | None = None
         self._threads: dict[Rank, ServerThread] = {}
         self._closed = False
 
@@ -188,6 +193,8 @@ class LoopbackTriad:
 
     def __enter__(self) -> Self:
         try:
+            if self._cuttable:
+                self._links = Links(self._stage.addresses)
             if self._start_all:
                 for rank in Rank:
                     self.start(rank)
@@ -214,6 +221,8 @@ class LoopbackTriad:
                     thread.kill()
         finally:
             self._stage.ports.close()
+            if self._links is not None:
+                self._links.close()
 
     # --- what the product is told ---------------------------------------------------------------------------------
 
@@ -295,7 +304,8 @@ class LoopbackTriad:
         if self._closed:
             raise LocalProtocolError("this triad is closed")
         must_be_down(rank, self._runs(rank), "restart() stops it first")
-        self._threads[rank] = ServerThread(self._stage, rank, self._stage.addresses)
+        addresses = self._stage.addresses if self._links is None else self._links.addresses_for(rank)
+        self._threads[rank] = ServerThread(self._stage, rank, addresses)
 
     def stop(self, server: ServerName) -> None:
         """Stop one server in order, as SIGTERM does: a master hands over first. Returns when it has ended."""
@@ -348,12 +358,50 @@ class LoopbackTriad:
         self._wait(self._all_take_part, self.timeout_s + STARTUP_S, "the triad does not start")
         self._stage.first_start = False
 
+    def cut(self, source: ServerName, target: ServerName, *, one_way: bool = False) -> None:
+        """Let nothing pass between two servers of a *cuttable* triad; *one_way*: from *source* to *target* only.
+
+        Clients are not cut off: :mod:`flexcore_testing.proxy` goes between a product and a server.
+        """
+        links, first, second = self._ends(source, target)
+        links.cut(first, second)
+        if not one_way:
+            links.cut(second, first)
+
+    def isolate(self, server: ServerName) -> None:
+        """Cut a server off from both others."""
+        for rank in Rank:
+            if rank is not self._stage.rank(server):
+                self.cut(server, rank)
+
+    def heal(self, source: ServerName | None = None, target: ServerName | None = None) -> None:
+        """Undo all cuts, or those between two servers. What waited arrives."""
+        if source is None and target is None:
+            self._require_links().heal()
+        elif source is None or target is None:
+            raise TypeError("heal() undoes all cuts, heal(one, other) those between two servers")
+        else:
+            links, first, second = self._ends(source, target)
+            links.heal(first, second)
+
     # --- inside ---------------------------------------------------------------------------------------------------
 
     @override
     def __repr__(self) -> str:
         up = [rank.word for rank in Rank if self._runs(rank)]
         return f"<real triad {self.path}, up: {', '.join(up) or 'nobody'}>"
+
+    def _require_links(self) -> Links:
+        if self._links is None:
+            raise LocalProtocolError("only a triad that was made with cuttable=True can be cut")
+        return self._links
+
+    def _ends(self, source: ServerName, target: ServerName) -> tuple[Links, Rank, Rank]:
+        links = self._require_links()
+        first, second = self._stage.rank(source), self._stage.rank(target)
+        if first is second:
+            raise ValueError(f"{source!r} and {target!r} are one server")
+        return links, first, second
 
     def _runs(self, rank: Rank) -> bool:
         thread = self._threads.get(rank)
