@@ -19,7 +19,8 @@ class Links:
             for source in Rank:
                 for target in Rank:
                     if source is not target:
-                        self._proxies[source, target] = self._thread.add((addresses[target].host, addresses[target].port))
+                        host, port = addresses[target]
+                        self._proxies[source, target] = self._thread.add((host, port))
         except BaseException:
             self.close()
             raise
