@@ -5,6 +5,8 @@ Each test tells one schedule in which a step of an argument did not hold, and st
 
 from __future__ import annotations
 
+import pytest
+
 from flexcore.identity import NO_LAST, Boot, Endpoint, Last
 from flexcore.quorum import StoredState
 from flexcore.quorum.base import Role
@@ -19,7 +21,7 @@ from flexcore.wire.messages import (
     Vote,
     VoteReply,
 )
-from tests.quorum_kit import MEMBERS, TO, Alone, P, S, T, settled_state
+from tests.quorum_kit import MEMBERS, TO, Alone, P, S, T, config, settled_state
 from tests.test_quorum_forming import NEW_TRIAD, WAIT, nobody
 
 OLD_MACHINE = Boot(7, b"old machine's id")
@@ -176,3 +178,13 @@ def test_a_candidate_that_steps_down_is_bound_to_itself_no_longer() -> None:
     assert alone.machine.role is not Role.CANDIDATE
     alone.request(P, PreVote(20, Last(19, 99), b"n"), term=19)
     assert alone.last_sent(P, PreVoteReply).ok
+
+
+# --- rule 9: the longest interval ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interval_s", [-1.0, 120.5, 1000.0])
+def test_no_server_uses_an_interval_that_the_wait_of_forming_does_not_know(interval_s: float) -> None:
+    """With 1000 a client believes for 4029 s; two servers without state would form after 988, and grant all again."""
+    with pytest.raises(ValueError, match="heartbeat_interval_s"):
+        config(P, heartbeat_interval_s=interval_s)

@@ -32,7 +32,11 @@ class QuorumConfig:
 
     rank: Rank
     triad: bool
-    heartbeat_interval_s: float = timing.DEFAULT_INTERVAL_S
+    heartbeat_interval_s: float = attrs.field(
+        default=timing.DEFAULT_INTERVAL_S,
+        validator=[attrs.validators.ge(0.0), attrs.validators.le(timing.INTERVAL_MAX_S)],
+    )
+    """Bounded, because the wait of rule 9 is for the longest that any server may have used."""
     primary_is_master: bool = False
     vendor: str = ""
     membership_digest: bytes = b""
