@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -139,6 +140,22 @@ def test_an_exception_gives_the_seat_back(triad):
     with pytest.raises(RuntimeError, match="the product's"):
         product()
     assert triad.ledger.free == 10
+
+
+def test_an_interrupt_behind_the_grant_gives_it_back(triad, monkeypatch):
+    with flexcore_sync.connect(triad.path, vendor="demo") as client:
+        wait = client._await
+
+        def interrupted(*arguments: Any) -> None:
+            wait(*arguments)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(client, "_await", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                client.checkout("f1")
+        until(lambda: triad.ledger.free == 10 and len(triad.ledger.results) == 2)
+        assert client.seats == ()
 
 
 def test_a_wait_that_is_given_up_is_withdrawn(triad):

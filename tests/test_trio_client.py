@@ -92,6 +92,18 @@ async def test_the_lease_ends_to_the_instant(triad):
             seat.require()
 
 
+async def test_what_is_due_sooner_is_not_slept_through(triad):
+    """The next heartbeat is seconds away when a question is asked that the server does not answer."""
+    async with open_client(triad) as client:
+        await client.checkout("f1")
+        await trio.sleep(1.0)
+        triad.servers[0].frozen = True
+        triad.elect(1)
+        begun = trio.current_time()
+        assert (await client.checkout("f1")).held
+        assert trio.current_time() - begun < 2.0  # the machine's patience is one second
+
+
 # --- cancellation -------------------------------------------------------------------------------------
 
 
