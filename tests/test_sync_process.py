@@ -1,4 +1,5 @@
-"""The blocking client as part of a process: threads, fork, the environment, the end of the interpreter."""
+"""The blocking client as part of a process: threads, the environment, the end of the interpreter. Forks and other ends
+of both clients: test_client_ends."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import pytest
 
 import flexcore_sync
 from flexcore_host.paths import find_servers
-from tests.socket_triad import ORDERLY, SocketTriad
+from tests.socket_triad import SocketTriad
 
 PATIENCE_S = 20.0
 
@@ -72,48 +73,6 @@ def test_no_thread_in_the_no_thread_form(triad):
     with flexcore_sync.connect(triad.path, vendor="demo", keep_alive="none") as client:
         client.checkout("f1")
         assert threading.active_count() == before
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_child_holds_nothing_and_disturbs_nothing(triad):
-    with triad.lock:
-        triad.lease_s = 3.0
-    result = script(
-        """
-        import os, sys, time
-        import flexcore_sync
-        losses = []
-        client = flexcore_sync.connect(sys.argv[1], vendor="demo", on_loss=lambda *w: losses.append(w))
-        seat = client.checkout("f1")
-        pid = os.fork()
-        if pid == 0:
-            said = [seat.held, client.seats, client.is_serving]
-            for call in (seat.require, lambda: client.checkout("f1"), client.pump):
-                try:
-                    call()
-                except flexcore_sync.FlexcoreError as error:
-                    said.append(type(error).__name__ + (" forked" if "forked" in str(error) else ""))
-            seat.checkin()
-            client.close()
-            print(said, flush=True)
-            os._exit(0)
-        os.waitpid(pid, 0)
-        end = time.monotonic() + 4.5  # longer than the lease
-        while time.monotonic() < end:
-            assert seat.held
-            time.sleep(0.05)
-        print(len(losses), flush=True)
-        client.close()
-        """,
-        triad.path,
-    )
-    assert result.stderr == ""
-    assert result.stdout.splitlines() == [
-        str([False, (), False, "LicenseLost forked", *["LocalProtocolError forked"] * 2]),
-        "0",
-    ]
-    assert triad.ledger.free == 10
-    assert triad.sockets[0].ends == [ORDERLY]
 
 
 def test_the_end_of_the_interpreter_says_goodbye(triad):
