@@ -273,6 +273,20 @@ def test_terminate(triad):
         assert running.process.wait(PATIENCE_S) == 143
 
 
+def test_a_keeper_that_was_suspended_beyond_the_lease_ends_the_command(triad):
+    """It is SIGSTOPped alone: the command runs on meanwhile, and is ended as soon as its keeper can."""
+    with triad.lock:
+        triad.lease_s = 1.5
+    with Running(triad, WAIT) as running:
+        assert running.line() == "up"
+        running.process.send_signal(signal.SIGSTOP)
+        time.sleep(2.0)
+        running.process.send_signal(signal.SIGCONT)
+        assert "lost" in running.line("stderr")
+        assert running.process.wait(PATIENCE_S) != 0
+    assert triad.ledger.free == 10
+
+
 def test_warn(triad):
     with Running(triad, WAIT, "--on-loss", "warn") as running:
         assert running.line() == "up"

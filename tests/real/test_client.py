@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -20,13 +21,25 @@ pytestmark = [
 
 P, S, T = Rank
 
-APPLICATION = """
-import sys
+BLOCKING = """
+import os, sys
 import flexcore_sync
 client = flexcore_sync.connect(sys.argv[1], vendor="demo")
 seat = client.checkout("f1")
 print("up", flush=True)
-input()
+exec(input())
+"""
+
+ON_TRIO = """
+import os, sys
+import flexcore_trio, trio
+async def main():
+    async with flexcore_trio.open_client(sys.argv[1], vendor="demo") as client:
+        async with client.checkout("f1"):
+            await trio.sleep(0.2)
+            print("up", flush=True)
+            exec(await trio.to_thread.run_sync(input))
+trio.run(main)
 """
 
 
@@ -179,15 +192,25 @@ def test_run_rides_out_a_failover(serving):
     until("it is back", lambda: serving.seats() == [])
 
 
-def test_a_killed_application_frees_its_licences(serving):
-    process = subprocess.Popen(
-        [sys.executable, "-c", APPLICATION, serving.path],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "up\n"
-        assert len(serving.seats()) == 1
-        process.kill()
-        process.wait()
-    until("the grace is over", lambda: serving.seats() == [])
+@pytest.mark.parametrize("last_words", ["os.kill(os.getpid(), 9)", "os._exit(3)", "sys.exit(3)"])
+def test_an_application_that_ends_frees_its_licences(serving, last_words):
+    """Killed, ended past Python, ended without a close: the grace of an orderly end of stream at most (rule 16)."""
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", program, serving.path],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                )
+            )
+            for program in (BLOCKING, ON_TRIO)
+        ]  # fmt: skip
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+        assert len(serving.seats()) == 2
+        for process in processes:
+            process.communicate(f"{last_words}\n", timeout=30)
+            assert process.returncode != 0
+    # The lease is 33 s: only the end of the connections can have freed them before that.
+    assert until("they are free", lambda: serving.seats() == []) < 30.0
