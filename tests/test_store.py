@@ -232,3 +232,12 @@ def test_memory_keeps_nothing():
     assert store.load() is None
     store.close()
     assert not store.blocking
+
+
+def test_the_state_file_of_another_server_is_refused(path):
+    """Its votes and promises are another's. The primary took a copy of the tertiary's file for its own."""
+    SqliteStore(path).close()  # of before owners were written down
+    SqliteStore(path, owner="demo tertiary").close()
+    with pytest.raises(StateDamaged, match=r"that of demo tertiary, this server is demo primary.*delete the folder"):
+        SqliteStore(path, owner="demo primary")
+    SqliteStore(path, owner="demo tertiary").close()

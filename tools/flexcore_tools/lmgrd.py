@@ -91,7 +91,9 @@ def _serve(args: argparse.Namespace) -> int:
                     hostids=setup.license.hostids,
                 )  # fmt: skip
                 stack.callback(state.close)
-                store = SqliteStore(state.state_file)
+                store = SqliteStore(
+                    state.state_file, owner=f"{setup.vendor} {setup.rank.word}"
+                )
             return _serve_on(setup, store, log_file, log, first_start=args.first_start)
         except Exception as error:
             # The log says why as well: standard error may go nowhere.

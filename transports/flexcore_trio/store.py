@@ -78,7 +78,9 @@ class SqliteStore:
     """State in one SQLite file.
 
     Opening raises StateDamaged when the file is torn, of a newer version or not flexcore's, and
-    StateError when it cannot be opened; both name the file and what to do.
+    StateError when it cannot be opened; both name the file and what to do. *owner* names the SERVER
+    line that it belongs to: it is written into the file, and a file of another one's is refused as
+    damaged. A server that took another's promises and votes for its own could vote twice in a term.
     """
 
     blocking = True
@@ -88,7 +90,7 @@ class SqliteStore:
         """The file."""
         return self.path
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, owner: str = "") -> None:
         self.path = path
         self._failed = ""
         _check_owner(path)
@@ -101,6 +103,8 @@ class SqliteStore:
             raise self._unusable(error) from error
         try:
             self._prepare()
+            if owner:
+                self._check_owner_line(owner)
         except sqlite3.Error as error:
             self._connection.close()
             raise self._unusable(error) from error
@@ -183,6 +187,15 @@ class SqliteStore:
             run(f"PRAGMA application_id = {APPLICATION_ID}")
             run(f"PRAGMA user_version = {SCHEMA_VERSION}")
             run("COMMIT")
+
+    def _check_owner_line(self, owner: str) -> None:
+        """Files of before this table have no owner yet, and get this one."""
+        run = self._connection.execute
+        run("CREATE TABLE IF NOT EXISTS owner (id INTEGER PRIMARY KEY CHECK (id = 0), name TEXT NOT NULL)")
+        run("INSERT OR IGNORE INTO owner VALUES (0, ?)", (owner,))
+        found = str(run("SELECT name FROM owner").fetchone()[0])
+        if found != owner:
+            raise self._damaged(f"it is that of {found}, this server is {owner}")
 
     def _write(self, batch: PersistBatch) -> None:
         run = self._connection.execute
