@@ -245,6 +245,22 @@ def test_refuse_leaves_the_open_connections_and_comes_back_on_the_same_port(link
             assert ask(other) == b"hello"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a copy of a socket keeps its port")
+def test_refuse_while_a_process_is_being_started(link):
+    """Between fork and exec a child has a copy of every socket: the port must refuse and come back all the same."""
+    link.set(accept="forward")
+    copy = link._proxy._listener.dup()
+    try:
+        link.set(accept="refuse")
+        with pytest.raises(ConnectionRefusedError):
+            dial(link)
+        link.heal()
+        with dial(link) as sock:
+            assert ask(sock) == b"hello"
+    finally:
+        copy.close()
+
+
 def test_a_target_that_refuses_is_refused_until_it_is_back(proxies, link, echo):
     address = echo.address
     echo.close()

@@ -169,34 +169,55 @@ class Proxy:
         return self.accept == "refuse" or self._target_down
 
     def _open(self) -> None:
-        assert self._listener is not None
         if not self._listening:
+            self._claim()
+            assert self._listener is not None
             self._listener.listen(BACKLOG)
             self._listening = True
+
+    def _refuse(self) -> None:
+        """Stop listening; the port stays ours where the system can do that."""
+        assert self._listener is not None
+        if sys.platform == "linux":
+            # The socket stays bound. A close would not do: a process that is being started in this
+            # very moment has a copy of the socket, which goes on listening until it is replaced.
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listening = False
+        else:
+            self._release()
 
     def _claim(self) -> None:
         """Take the port, unless it is ours already."""
         if self._listener is not None:
             return
+        listener = self._bind(self.port)
+        if self.port == 0 and sys.platform == "linux":
+            # A port that was asked for by its number stays with a socket that no longer listens.
+            chosen, listener = listener, self._bind(int(listener.getsockname()[1]))
+            chosen.close()
+        self.port = int(listener.getsockname()[1])
+        self._listener = listener
+        self._listening = False
+
+    def _bind(self, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             if sys.platform != "win32":  # there the option would let two processes share the port
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((self.host, self.port))
+            listener.bind((self.host, port))
             listener.setblocking(False)
         except BaseException:
             listener.close()
             raise
-        self.port = int(listener.getsockname()[1])
-        self._listener = listener
-        self._listening = False
+        return listener
 
     def _release(self) -> None:
         if self._listener is not None:
             trio.lowlevel.notify_closing(self._listener)
             self._listener.close()
             self._listener = None
+            self._listening = False
 
     async def _accept_one(self, nursery: trio.Nursery) -> None:
         """Wait for a connection, or until a change may have closed the port."""
@@ -253,9 +274,8 @@ class Proxy:
         for scope in self._scopes:
             scope.cancel()
         if self._refuses and self._listening:
-            self._release()
-            self._claim()  # bound, so that nobody else gets the port, but not listening
-        elif not self._refuses and self._listener is not None:
+            self._refuse()
+        elif not self._refuses:
             self._open()
 
     @contextlib.contextmanager
