@@ -268,7 +268,7 @@ while True:
     now = time.monotonic()
     held = seat.held
     if now - last > 0.4:
-        say("slept", held)
+        say("slept", now - last, held)
         if not held:
             break
     last = now
@@ -284,22 +284,31 @@ say((AWAIT client.checkout("f1")).held)
 """
 
 
+def after_sleep(process: Process, pause_s: float) -> str:
+    """What it said of its seat when it woke. A busy machine lets it sleep for shorter times besides."""
+    while True:
+        word, slept_s, held = process.line().split()
+        assert word == "slept"
+        if float(slept_s) > pause_s - 0.2:
+            return held
+
+
 def test_a_product_that_is_suspended_knows_before_it_says_that_it_holds(triad):
     """SIGSTOP for less than the lease changes nothing. For longer: the first thing that the product can see is that
     it does not hold its licence any more, then it is told so. Both clients at once, since this takes real time."""
     with triad.lock:
-        triad.lease_s = 2.5
+        triad.lease_s = 3.0
     with running("blocking", WATCH, triad) as one, running("trio", WATCH, triad) as other:
         for process in (one, other):
             assert process.line() == "up"
-        for pause_s, held in ((0.8, True), (3.0, False)):
+        for pause_s, held in ((0.8, "True"), (3.5, "False")):
             for process in (one, other):
                 process.send(signal.SIGSTOP)
             time.sleep(pause_s)
             for process in (one, other):
                 process.send(signal.SIGCONT)
             for process in (one, other):
-                assert process.line() == f"slept {held}"
+                assert after_sleep(process, pause_s) == held
         for process in (one, other):
             assert process.end() == (0, "lost False True 1\ntold\nTrue\n", "")
     assert triad.ledger.free == 10
