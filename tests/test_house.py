@@ -57,7 +57,11 @@ MAY_IMPORT = {
     "flexcore_host": {"flexcore"},
     "flexcore_sync": {"flexcore", "flexcore_host", "attrs"},
     "flexcore_trio": {"flexcore", "flexcore_host", "attrs", "trio"},
-    "flexcore_tools": {"flexcore", "flexcore_host", "flexcore_sync", "flexcore_trio", "attrs", "trio"},
+    "flexcore_tools": {
+        *("flexcore", "flexcore_host", "flexcore_sync", "flexcore_trio", "attrs", "trio"),
+        "flexcore_testing",  # `flexcore simulate` runs the simulation; never the other way round
+        "matplotlib",  # an extra: its pictures
+    },
     "flexcore_testing": {
         *("flexcore", "flexcore_host", "flexcore_sync", "flexcore_trio", "attrs", "trio"),
         *("pytest", "pytest_trio", "hypothesis"),

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "lmgrd": "run a licence server in the foreground",
     "lmstat": "show servers, features and who holds what",
     "lmdown": "stop licence servers",
+    "simulate": "say which HEARTBEAT_INTERVAL suits a network",
     "run": "run a command while holding a licence",
     "demo": "show the main job on this machine, in under 30 seconds",
 }
