@@ -345,3 +345,18 @@ def test_the_command_says_what_is_wrong(capsys):
     with pytest.raises(SystemExit):
         main(["--link", "nonsense"])
     assert "reads NAME=HOST:PORT=HOST:PORT" in capsys.readouterr().err
+
+
+def test_many_resets_while_bytes_are_under_way(link):
+    """A reset closes both sockets between two steps of the tasks that wait for them: that ended all proxies."""
+    link.set(jitter_s=0.002)
+    for _ in range(40):
+        socks = [dial(link) for _ in range(5)]
+        for sock in socks:
+            sock.sendall(bytes(50_000))
+        link.reset()
+        for sock in socks:
+            sock.close()
+    link.heal()
+    with dial(link) as sock:
+        assert ask(sock) == b"hello"

@@ -68,6 +68,8 @@ class Pair:
         self.proxy = proxy
         self.near = near
         self.far: socket.socket | None = None
+        self.ended = False
+        """Both sockets are closed: their numbers may be another connection's by now."""
         self._scope = trio.CancelScope()
 
     async def run(self) -> None:
@@ -96,6 +98,7 @@ class Pair:
 
     def abort(self) -> None:
         """Reset both ends. Twice is harmless."""
+        self.ended = True
         self._scope.cancel()
         for sock in (self.near, self.far):
             if sock is not None and sock.fileno() >= 0:
@@ -127,6 +130,8 @@ class Stream:
         while True:
             while len(self.under_way) >= IN_FLIGHT_MAX:
                 await self.news.wait()
+            if self.pair.ended:
+                return
             try:
                 await trio.lowlevel.wait_readable(self.source)
                 data = self.source.recv(CHUNK_BYTES)
@@ -159,6 +164,8 @@ class Stream:
                 await self.news.wait()
             chunk = self.under_way[0]
             await self._wait_until_due(chunk)
+            if self.pair.ended:
+                return
             try:
                 if chunk.reset:
                     self.pair.abort()  # wakes the other direction as well
@@ -196,7 +203,7 @@ class Stream:
         while rest:
             try:
                 rest = rest[self.sink.send(rest) :]
-            except BlockingIOError:
+            except BlockingIOError:  # of an open socket, so it is not another's
                 await trio.lowlevel.wait_writable(self.sink)
         if self.forward:
             self.proxy.bytes_there += len(data)
