@@ -10,8 +10,11 @@ SEEDS ?=
 HOURS ?=
 SOAK ?= soak.json
 PYTEST_ARGS ?=
+MINUTES ?= 30
+SEED ?=
+CHAOS_ARGS ?=
 
-.PHONY: help demo test lint bench docs soak clean
+.PHONY: help demo test lint bench docs soak chaos clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 14
@@ -34,6 +37,9 @@ docs: $(VENV)/.dev ## the documentation, a warning being an error: docs/_build/h
 
 soak: $(VENV)/.dev ## the simulated triad with all faults on, HOURS=8 or SEEDS=1..20000; goes on where soak.json ends
 	$(BIN)/python -m flexcore_testing.soak --resume $(SOAK) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(HOURS),--hours $(HOURS))
+
+chaos: $(VENV)/.dev ## attacks on a real triad under load, MINUTES=30
+	$(BIN)/python -m flexcore_testing.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(CHAOS_ARGS)
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) docs/_build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,7 +19,7 @@ from flexcore_testing.linearize import TooConcurrent, find_offence, summary
 from .attacks import Attack, Skipped, choose
 from .audit import Findings, audit
 from .ground import Ground
-from .load import FEATURES, Load
+from .load import FEATURES, RUNNERS, Load
 from .servers import ChaosFailed, Servers
 
 __all__ = ["Outcome", "conduct"]
@@ -55,13 +55,14 @@ class Conductor:
     """The stage of the attacks: servers and load on one ground, a folder, and chance from a seed."""
 
     def __init__(
-        self, folder: Path, ground: Ground, seed: int, say: Callable[[str], None]
-    ) -> None:
+        self, folder: Path, ground: Ground, seed: int, say: Callable[[str], None],
+        runners: int = RUNNERS,
+    ) -> None:  # fmt: skip
         self.folder = folder
         self.ground = ground
         self.draw = random.Random(seed)
         self.servers = Servers(folder, ground, FEATURES)
-        self.load = Load(self.servers, random.Random(seed + 1))
+        self.load = Load(self.servers, random.Random(seed + 1), runners=runners)
         self.begun_at = time.monotonic()
         self.done: list[tuple[float, str]] = []
         """(when it began on the clock of the books, name)"""
@@ -114,12 +115,12 @@ def deck(attacks: list[Attack], draw: random.Random) -> Iterator[Attack]:
 
 def conduct(
     folder: Path, ground: Ground, *, name: str, seed: int, seconds: float, wanted: Collection[str] = (),
-    say: Callable[[str], None],
+    say: Callable[[str], None], runners: int = RUNNERS,
 ) -> Outcome:  # fmt: skip
     """Attack a triad on *ground* for so long; everything that is written lands in *folder*."""
     folder.mkdir(parents=True, exist_ok=True)
     outcome = Outcome(ground=name, seed=seed)
-    conductor = Conductor(folder, ground, seed, say)
+    conductor = Conductor(folder, ground, seed, say, runners)
     try:
         _attack(conductor, outcome, choose(name, wanted), seconds)
     except ChaosFailed as failed:

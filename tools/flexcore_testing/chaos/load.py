@@ -52,11 +52,11 @@ class Client:
 class Load:
     """All clients."""
 
-    def __init__(self, servers: Servers, draw: random.Random, *, trusted_end: bool = True) -> None:
+    def __init__(self, servers: Servers, draw: random.Random, *, runners: int = RUNNERS) -> None:
         self.servers = servers
         self.draw = draw
         self.folder = servers.folder
-        self.trusted_end = trusted_end
+        self.runners = runners
         self.clients: dict[str, Client] = {}
         self.runs: list[tuple[str, subprocess.Popen[bytes]]] = []
         self.killed_at: dict[str, float] = {}
@@ -85,8 +85,6 @@ class Load:
             "--name", name, "--role", role, "--folder", str(self.folder), "--path", self.servers.path(),
             "--key", str(self.servers.key.verifying_key), "--seed", str(self.draw.getrandbits(32)),
         ]  # fmt: skip
-        if not self.trusted_end:
-            command.append("--untrusted-end")
         with (self.folder / "clients.err").open("ab") as errors:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, start_new_session=True
@@ -106,7 +104,7 @@ class Load:
                 self.runs.remove((name, process))
                 if process.returncode not in (0, 252):  # 252: all of r1 are held
                     raise ChaosFailed(f"flexcore run ({name}) ended with {process.returncode}: see clients.err")
-        while len(self.runs) < RUNNERS:
+        while len(self.runs) < self.runners:
             self._start_run()
 
     def _start_run(self) -> None:

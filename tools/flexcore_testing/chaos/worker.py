@@ -39,7 +39,7 @@ class Worker:
         self.history = HistoryWriter(args.folder / f"history-{args.name}.jsonl")
         client = connect(
             args.path, keys=[args.key], user=args.name, host="elm", display=":0", timeout_s=PATIENCE_S,
-            on_loss=self._lost, trusted_end=args.trusted_end,
+            on_loss=self._lost,
         )  # fmt: skip
         self.client = RecordedClient(client, self.history, args.name)
         self.seats: dict[int, tuple[Seat, RecordedSeat]] = {}
@@ -170,7 +170,6 @@ def main() -> int:
     parser.add_argument("--key", required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--pause-s", type=float, default=0.05)
-    parser.add_argument("--untrusted-end", dest="trusted_end", action="store_false")
     args = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):  # the conductor tells when to end
         Worker(args).run()
