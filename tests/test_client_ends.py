@@ -94,19 +94,25 @@ class Process:
     def __init__(self, program: str, triad: SocketTriad) -> None:
         self.popen = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", program, triad.path],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
         )  # fmt: skip
+        self.told = b""
 
     def line(self) -> str:
         assert self.popen.stdout is not None
-        ready, _, _ = select.select([self.popen.stdout], [], [], PATIENCE_S)
-        assert ready, "it says nothing"
-        return self.popen.stdout.readline().rstrip("\n")
+        while b"\n" not in self.told:
+            ready, _, _ = select.select([self.popen.stdout], [], [], PATIENCE_S)
+            assert ready, "it says nothing"
+            data = os.read(self.popen.stdout.fileno(), 4096)
+            assert data, "it has ended"
+            self.told += data
+        line, _, self.told = self.told.partition(b"\n")
+        return line.decode()
 
     def end(self) -> tuple[int, str, str]:
         """Wait for its end: status, and what it has not said yet."""
         told, errors = self.popen.communicate(timeout=PATIENCE_S)
-        return self.popen.returncode, told, errors
+        return self.popen.returncode, (self.told + told).decode(), errors.decode()
 
     def send(self, number: signal.Signals) -> None:
         self.popen.send_signal(number)
