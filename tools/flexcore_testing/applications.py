@@ -119,6 +119,18 @@ class Application:
         if self.run is not None:
             self.run.resume()
 
+    def rest(self) -> None:
+        """Be gone for a while: nobody serves, and nothing is believed any more."""
+        self.active = False
+        self.triad.kill_client(self.name)
+        self.run = None
+
+    def go_on(self) -> None:
+        """Be back."""
+        if not self.active:
+            self.active = True
+            self.begin()
+
     def finish(self) -> None:
         """Leave: in order, or by dying."""
         self.active = False

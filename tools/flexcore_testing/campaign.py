@@ -146,7 +146,10 @@ def linger_on(triad: SimulatedTriad, striker: Striker) -> None:
     striker.peace()
     triad.advance(2.0 * profile.timeout_s)
     if DISKS in profile.broken and sum(triad.is_member(rank) for rank in Rank) < 2:
+        triad.advance(1.03 * profile.lease_s)
+        triad.rest()
         triad.advance_until(attrs.evolve(profile, first_start=False).warm_s, lambda: triad.master() is not None)
+        triad.go_on()
         if triad.master() is not None:
             triad.coverage["formed anew after the wait"] += 1
     if striker.away is not None:

@@ -45,7 +45,7 @@ ASSUMPTIONS: Mapping[str, tuple[str, ...]] = {
 connection means that the process is gone; one disk is lost at a time; a state folder is never restored from an older
 copy; clocks are true within the bound."""
 
-BY_ORDER = frozenset({"I1", "I5", "one vote", "log", "renewal", "torn"})
+BY_ORDER = frozenset({"I1", "I5", "one vote", "log", "renewal", "torn", "proof"})
 """Checks that rest on terms, votes and rounds alone, and on no clock."""
 HOLDS: Mapping[str, frozenset[str]] = {
     EVIDENCE: BY_ORDER | {"I3"},

@@ -20,6 +20,7 @@ from flexcore_testing.applications import Application
 from flexcore_testing.checks import Violation
 from flexcore_testing.client_checks import ClientChecks
 from flexcore_testing.client_run import ClientRun
+from flexcore_testing.liars import Liar
 from flexcore_testing.licences import HOSTS, PORT, licence_for, test_key
 from flexcore_testing.process import ServerHost, ServerRun
 from flexcore_testing.profile import Profile
@@ -46,6 +47,8 @@ class ServiceTriad(SimulatedTriad):
         self.keys = (test_key(),)
         self.clients: dict[str, ClientRun] = {}
         self.applications: list[Application] = []
+        self.liar_rng = random.Random(f"liars {profile.campaign} {profile.seed}")
+        self.liars: list[Liar] = []
         self.client_checks = ClientChecks(self)
         self.recorder = Recorder(self)
         self.checks.on_commit = self.recorder.committed
@@ -108,6 +111,10 @@ class ServiceTriad(SimulatedTriad):
         """A server wrote a line of its debug log."""
         self.journal.note(self.world.now, run.name, f"log ({daemon}) {text}")
         self.client_checks.logged(run, daemon, text)
+
+    def highest_term(self) -> int:
+        """The highest term that any server knows."""
+        return max((run.term for run in self.runs()), default=0)
 
     # --- clients -------------------------------------------------------------------------------------------------
 
@@ -184,10 +191,16 @@ class ServiceTriad(SimulatedTriad):
 
     @override
     def start_traffic(self) -> None:
+        idle_s = max(0.0, self.profile.warm_s - 10.0)  # nobody serves before blank servers have waited (rule 9)
         for number in range(self.profile.clients):
             application = Application(self, f"c{number}", number)
             self.applications.append(application)
-            application.begin()
+            self.world.after(idle_s, application.begin)
+        if self.profile.liars:
+            self.recorder.count_changed()  # they take seats, and no history says so
+        for number in range(self.profile.liars):
+            self.liars.append(Liar(self, f"liar{number}"))
+            self.liars[-1].begin()
 
     @override
     def strike_client(self, fault: Fault) -> bool:
@@ -200,12 +213,24 @@ class ServiceTriad(SimulatedTriad):
         return self.applications[int(fault.draw * len(self.applications))].strike(fault)
 
     @override
+    def rest(self) -> None:
+        for application in self.applications:
+            application.rest()
+
+    @override
+    def go_on(self) -> None:
+        for application in self.applications:
+            application.go_on()
+
+    @override
     def settle(self, absent: Rank | None) -> None:
         profile = self.profile
         self._expect_service(absent)
         self._expect_primary(absent)
         for application in self.applications:
             application.finish()
+        for liar in self.liars:
+            liar.finish()
         longest = self.longest_timeout_s
         self.advance_until(
             1.03 * (timing.client_lease_s(longest) + 2 * longest) + 10.0 + 4 * profile.slack_s,

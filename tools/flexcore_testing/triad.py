@@ -89,6 +89,12 @@ class SimulatedTriad:
         """After peace and an election: everything that must come true again does."""
         raise NotImplementedError
 
+    def rest(self) -> None:
+        """A long time without service begins: whoever uses the triad goes away."""
+
+    def go_on(self) -> None:
+        """... and comes back."""
+
     def strike_client(self, fault: Fault) -> bool:
         """Carry out a fault that is about clients; False where there are none."""
         return False
