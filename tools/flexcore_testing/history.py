@@ -281,7 +281,7 @@ class _Builder:
                 still.append(operation)
                 continue
             operation.settled_at = event.at
-            if operation.kind != "checkout":
+            if operation.kind != "checkout" and operation.result == "unknown":
                 operation.ended_at, operation.result = event.at, "freed"
         if still:
             self._open[event.client] = still
@@ -291,7 +291,8 @@ class _Builder:
         return self._begin(event, kind, granted.feature, granted.count, at)
 
     def _close(self, operation: Operation) -> None:
-        self._open[operation.client].remove(operation)
+        if not operation.anew:
+            self._open[operation.client].remove(operation)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

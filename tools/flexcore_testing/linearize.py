@@ -362,7 +362,7 @@ def _steps(operations: Sequence[Operation], seats: int) -> list[Step]:
         elif operation.code == ErrorCode.USERS_REACHED:
             steps.append(Step(DENIAL, count, began, ended, operation))
         if operation.kind == "checkout" and (operation.anew or operation.result == "unknown"):
-            ghosts.append((began, min(ended, operation.settled_at), count))
+            ghosts.append((began, operation.settled_at, count))
         if operation.code == ErrorCode.BAD_SIGNATURE:  # granted, refused by the client, and given back some time
             ghosts.append((began, NEVER, count))
     for index, step in enumerate(steps):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class _Watched:
     """One process of a client."""
 
-    __slots__ = ("ended", "leftovers", "name", "session", "until")
+    __slots__ = ("ended", "former", "leftovers", "name", "session", "until")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -30,6 +30,8 @@ class _Watched:
         """Until when it believes, as far as it knew at its last turn; in true time."""
         self.session: bytes | None = None
         self.ended = False
+        self.former: set[bytes] = set()
+        """Sessions that it has given up or was told to be over, and that may still hold something at the servers."""
         self.leftovers = False
         """It has left something open that nobody will tell it about."""
 
@@ -103,7 +105,7 @@ class Recorder:
         """The process says goodbye, or is gone."""
         watched = self._of(run)
         if not watched.ended:
-            watched.ended = True
+            watched.ended = watched.leftovers = True
             self._write(run, "died", until=watched.until)
 
     def after_client_turn(self, run: ClientRun) -> None:
@@ -112,20 +114,25 @@ class Recorder:
         if watched.ended:
             return
         session = run.node._sites[0].session
-        if session is None:
+        ident = None if session is None else session.ident
+        if ident != watched.session:
             if watched.session is not None:
                 self._write(run, "anew")
-            watched.session, watched.until = None, NEVER
-        else:
-            if watched.session not in (None, session.ident):
-                self._write(run, "anew")
-            if watched.session != session.ident:
-                self._owners[session.ident] = run, watched
-            watched.session = session.ident
-            watched.until = run.clock.true(session.lease_until) if session.seats else NEVER
-        if watched.leftovers and (
-            session is None or not (session.orders or session.waiting or session.doubtful)
-        ):
+                watched.leftovers = True
+                if watched.session in self._owners:
+                    watched.former.add(watched.session)
+            if ident is not None:
+                self._owners[ident] = run, watched
+            watched.session = ident
+        watched.until = run.clock.true(session.lease_until) if session is not None and session.seats else NEVER
+        self._settle(run, watched)
+
+    def _settle(self, run: ClientRun, watched: _Watched) -> None:
+        """Say so if nothing that the client left open can happen any more."""
+        session = run.node._sites[0].session
+        quiet = watched.ended or session is None or not (session.orders or session.waiting or session.doubtful)
+        over = not watched.former and not (watched.ended and watched.session in self._owners)
+        if watched.leftovers and quiet and over:
             watched.leftovers = False
             self._write(run, "settled")
 
@@ -135,8 +142,8 @@ class Recorder:
         """An entry is committed: the end of a dead client's session settles what it left open."""
         if isinstance(command, SessionEnded) and command.session in self._owners:
             run, watched = self._owners.pop(command.session)
-            if watched.ended and watched.session == command.session:
-                self._write(run, "settled")
+            watched.former.discard(command.session)
+            self._settle(run, watched)
 
     def _of(self, run: ClientRun) -> _Watched:
         watched = self._watched.get(run.serial)
