@@ -14,10 +14,11 @@
 * :class:`Violation`      a promise of the protocol was broken: an AssertionError that shows the last messages
 * :class:`LoopbackTriad`  three servers on real sockets of 127.0.0.1, in threads; for anything that connects over TCP
 * :func:`open_triad`      the same in the test's own trio loop, and under its mock clock if it has one
+* :class:`TriadMachine`   faults in any order, by Hypothesis
 
 ``pytest -p flexcore_testing.plugin`` brings them as fixtures (:mod:`flexcore_testing.plugin`). Importing this package
-needs neither pytest nor trio (real sockets need trio); the names are loaded when first used. The other modules of the
-package are what flexcore's own tests are made of, and may change.
+needs neither pytest nor trio nor hypothesis (real sockets need trio, TriadMachine needs hypothesis); the names are
+loaded when first used. The other modules of the package are what flexcore's own tests are made of, and may change.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _PUBLIC: dict[str, str] = {
     "open_triad": "loopback_trio",
     "Seat": "harness_client",
     "Triad": "harness",
+    "TriadMachine": "stateful",
     "TrioTriad": "loopback_trio",
     "Violation": "checks",
 }
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from .loopback import LoopbackTriad as LoopbackTriad
     from .loopback_trio import TrioTriad as TrioTriad
     from .loopback_trio import open_triad as open_triad
+    from .stateful import TriadMachine as TriadMachine
 
 __all__ = [*_PUBLIC]  # noqa: PLE0604 - the table is the one list of names
 

@@ -122,6 +122,11 @@ class Triad:
         return None if run is None else run.rank.word
 
     @property
+    def broken(self) -> bool:
+        """Whether a promise was broken: the simulation goes no further then, and every call says so again."""
+        return self._violation is not None
+
+    @property
     def now(self) -> float:
         """Simulated seconds since the triad was made."""
         return self._sim.world.now
