@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -234,8 +235,9 @@ def explained(history):
 def anything(draw):
     """Up to four clients that ask and are told anything at all."""
     story = Story(draw(st.integers(1, 3)))
-    state = dict.fromkeys("abcd", "idle")
-    held, handle = {}, 0
+    state: dict[str, Any] = dict.fromkeys("abcd", "idle")
+    held: dict[str, Any] = {}
+    handle = 0
     for _ in range(draw(st.integers(2, 15))):
         client = draw(st.sampled_from("abcd"))
         now = state[client]
@@ -278,7 +280,9 @@ def right(draw):
     seats = draw(st.integers(1, 4))
     events = [Event(0.0, "pool", feature="f1", count=seats)]
     in_use, handle, op, at = 0, 0, 0, 0.0
-    held, busy_until, numbers = {}, {}, {}
+    held: dict[str, Any] = {}
+    busy_until: dict[str, float] = {}
+    numbers: dict[str, int] = {}
     for _ in range(draw(st.integers(1, 60))):
         at += draw(st.sampled_from([0.1, 0.5, 1.0]))
         name = draw(st.sampled_from("abcdef"))

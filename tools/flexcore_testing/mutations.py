@@ -1,81 +1,38 @@
 """Deliberate mistakes: each takes one rule of protocol.md section 5 out of the real machines, and must be caught.
 
 A checker that has never failed proves nothing. A mutation replaces small methods of the running code, never its files;
-:func:`hunt` then runs a scripted schedule, or seeds until some check fails. *focus* bends the drawn profiles towards
-the faults that the rule is about, so that a few seeds suffice; what is hunted is the real code with one rule less.
+:func:`hunt` then runs a scripted schedule, or seeds until some check fails that does not fail with the rule in place.
+*focus* bends the drawn profiles towards the faults that the rule is about, so that a few seeds suffice; what is hunted
+is the real code with one rule less.
 
-``python -m flexcore_testing.mutations`` prints the table of mutation, check that caught it, and seeds needed.
+``python -m flexcore_testing.mutations --jobs 2`` prints the table of mutation, check that caught it, and seeds needed;
+with ``--table`` as it stands in the documents.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import attrs
 
-from flexcore import timing
-from flexcore.client.session import Session as ClientSession
-from flexcore.identity import Rank
-from flexcore.quorum.base import Role
-from flexcore.quorum.links import Peer
-from flexcore.quorum.machine import QuorumMachine
-from flexcore.server.desk import ClientDesk
-from flexcore.server.leases import SessionLeases
-from flexcore.server.replies import HeldReplies
-from flexcore_testing.campaign import run_seed
+from flexcore_testing.campaign import Outcome, run_seed
 from flexcore_testing.checks import Violation
-from flexcore_testing.profile import BEYOND, WITHIN
+from flexcore_testing.mutants import RULES
+from flexcore_testing.mutation import Mutation
 from flexcore_testing.schedules import run_schedule
 
-Change = tuple[Any, str, Any]
-"""Owner, attribute, replacement."""
-
-SEEDS_MAX = 150
-
-
-@attrs.frozen(kw_only=True)
-class Mutation:
-    """One rule taken out. *caught_by*: names of the checks that may catch it."""
-
-    name: str
-    rule: str
-    text: str
-    changes: tuple[Change, ...]
-    caught_by: frozenset[str]
-    level: str = "quorum"
-    campaign: str = WITHIN
-    focus: Mapping[str, Any] = attrs.field(factory=dict)
-    seeds_max: int = SEEDS_MAX
-    schedule: str = ""
-    """A scripted schedule of :mod:`flexcore_testing.schedules` that shows it; else seeds do."""
-
-    @contextlib.contextmanager
-    def applied(self) -> Iterator[None]:
-        """The machines without the rule, while the context lasts."""
-        kept = [(owner, name, owner.__dict__.get(name)) for owner, name, _ in self.changes]
-        for owner, name, replacement in self.changes:
-            assert hasattr(owner, name), f"{owner.__name__} has no {name}: the mutation {self.name} is out of date"
-            setattr(owner, name, replacement)
-        try:
-            yield
-        finally:
-            for owner, name, original in kept:
-                if original is None:
-                    delattr(owner, name)
-                else:
-                    setattr(owner, name, original)
+MUTATIONS: tuple[Mutation, ...] = RULES
 
 
 @attrs.frozen(kw_only=True)
 class Catch:
-    """A mutation and the check that caught it ('' if none did), after how many seeds (0: by its schedule)."""
+    """What caught a mutation: the name of the check ('' if none did), after how many seeds (0: by its schedule)."""
 
-    mutation: Mutation
+    name: str
     seeds: int
     check: str
     text: str
@@ -83,393 +40,104 @@ class Catch:
 
 
 def hunt(mutation: Mutation, first: int = 1) -> Catch:
-    """Run the schedule, or seeds, until a check fails that may catch this mutation."""
+    """Run the schedule, or seeds, until a check fails that may catch this mutation, and holds without it."""
     began = time.perf_counter()
     check = text = ""
     seeds = 0
+    if mutation.schedule:
+        check, text = _scheduled(mutation)
+    else:
+        for seed in range(first, first + mutation.seeds_max):
+            seeds += 1
+            with mutation.applied():
+                outcome = _run(mutation, seed)
+            if outcome.failure in mutation.caught_by and _run(mutation, seed).failure != outcome.failure:
+                check, text = outcome.failure, outcome.text
+                break
+    return Catch(name=mutation.name, seeds=seeds, check=check, text=text, spent_s=time.perf_counter() - began)
+
+
+def _run(mutation: Mutation, seed: int) -> Outcome:
+    return run_seed(seed, mutation.campaign, level=mutation.level, focus=mutation.focus)
+
+
+def _scheduled(mutation: Mutation) -> tuple[str, str]:
     with mutation.applied():
-        if mutation.schedule:
-            try:
-                run_schedule(mutation.schedule)
-            except Violation as violation:
-                check, text = violation.name, str(violation)
-        else:
-            for seed in range(first, first + mutation.seeds_max):
-                seeds += 1
-                outcome = run_seed(seed, mutation.campaign, level=mutation.level, focus=mutation.focus)
-                if outcome.failure in mutation.caught_by:
-                    check, text = outcome.failure, outcome.text
-                    break
-    if check not in mutation.caught_by:
-        check = ""
-    return Catch(mutation=mutation, seeds=seeds, check=check, text=text, spent_s=time.perf_counter() - began)
+        try:
+            run_schedule(mutation.schedule)
+        except Violation as violation:
+            if violation.name in mutation.caught_by:
+                return violation.name, str(violation)
+    return "", ""
+
+
+def _hunt_named(job: tuple[str, int]) -> Catch:
+    name, first = job
+    return hunt(next(mutation for mutation in MUTATIONS if mutation.name == name), first)
+
+
+def hunt_many(names: Sequence[str], *, first: int = 1, jobs: int = 1) -> Iterator[Catch]:
+    """Hunt the mutations of these names, on *jobs* cores; in their order."""
+    work = [(name, first) for name in names]
+    if jobs <= 1:
+        yield from map(_hunt_named, work)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(_hunt_named, work, chunksize=1)
+
+
+def _after(catch: Catch) -> str:
+    if not catch.seeds:
+        return "a schedule"
+    return f"{catch.seeds} seed{'s' if catch.seeds > 1 else ''}"
 
 
 def table(catches: Sequence[Catch]) -> str:
     """Mutation, rule, the check that caught it, and after how many seeds."""
-    rows = [f"{'mutation':<32} {'rule':<4} {'caught by':<10} {'after':<10} what is missing"]
+    known = {mutation.name: mutation for mutation in MUTATIONS}
+    rows = [f"{'mutation':<32} {'rule':<4} {'caught by':<14} {'after':<10} what is missing"]
     for catch in catches:
-        mutation = catch.mutation
-        after = "a schedule" if mutation.schedule else f"{catch.seeds} seed{'s' if catch.seeds > 1 else ''}"
+        mutation = known[catch.name]
         by = catch.check or "NOTHING"
-        rows.append(f"{mutation.name:<32} {mutation.rule:<4} {by:<10} {after:<10} {mutation.text}")
+        rows.append(f"{mutation.name:<32} {mutation.rule:<4} {by:<14} {_after(catch):<10} {mutation.text}")
     return "\n".join(rows)
 
 
-# --- replacements ----------------------------------------------------------------------------------------------------
-
-
-def _returns(value: Any) -> Callable[..., Any]:
-    return lambda *_args, **_kwargs: value
-
-
-def _nothing(*_args: Any, **_kwargs: Any) -> None:
-    return None
-
-
-def _bound_for_ever(machine: Any, now: float) -> None:
-    machine.promise_until = now + machine.config.timeout_s
-
-
-def _candidacy_of_a_timeout(machine: Any) -> float:
-    return float(machine.now + machine.config.timeout_s)
-
-
-def _lease_without_rates(machine: Any, sent_at: float, promise_s: float) -> None:
-    until = sent_at + min(machine.config.timeout_s, promise_s)
-    if until > machine.lease_until:
-        machine.lease_until = until
-        machine._promise_self(until)
-
-
-def _lease_of_own_length(machine: Any, sent_at: float, promise_s: float) -> None:
-    until = sent_at + timing.shrunk_s(machine.config.timeout_s)
-    if until > machine.lease_until:
-        machine.lease_until = until
-        machine._promise_self(until)
-
-
-_take_round = QuorumMachine._take_round
-
-
-def _lease_from_receipt(machine: Any, peer: Peer, number: int) -> float | None:
-    sent_at = _take_round(machine, peer, number)
-    return None if sent_at is None else float(machine.now)
-
-
-_fresh_boot = QuorumMachine._fresh_boot
-
-
-def _match_survives(machine: Any, peer: Peer, boot: Any) -> None:
-    match = peer.match
-    _fresh_boot(machine, peer, boot)
-    peer.match = match
-
-
-def _released_to_anyone(machine: Any, candidate: Any, release: Any) -> bool:
-    return bool(release.to is not None and release.to.rank == candidate.rank)
-
-
-def _stand_at_any_release(machine: Any, frame: Any, body: Any, now: float) -> None:
-    if machine.role is Role.FOLLOWER and machine.hard.member:
-        machine._stand(now, body.release)
-
-
-_post = QuorumMachine._post
-
-
-def _post_at_once(machine: Any, link: int, to: Any, body: Any, *, gate: int = 0) -> None:
-    _post(machine, link, to, body)
-
-
-def _quorum_of_one(machine: Any) -> int:
-    return int(max([machine.durable_index, *(peer.match for peer in machine.peers.values())]))
-
-
-def _hold_without_round(desk: Any, conn: Any, message: Any, now: float) -> None:
-    conn.held += 1
-    desk.held.until_commit(desk._quorum.ledger.commit, conn.conn, message)
-
-
-def _until_nothing(held: Any, index: int, conn: int, message: Any, log: tuple[str, ...] = ()) -> None:
-    _until_commit(held, 0, conn, message, log)
-
-
-_until_commit = HeldReplies.until_commit
-_desk_hold = ClientDesk._hold
-
-
-def _hold_renewing(desk: Any, conn: Any, message: Any, log: tuple[str, ...] = (), *, index: int | None = None) -> None:
-    if "renews" in getattr(message, "_fields", ()):
-        message = message._replace(renews=True)
-    _desk_hold(desk, conn, message, log, index=index)
-
-
-_connection_ended = ClientDesk.connection_ended
-
-
-def _every_end_is_death(desk: Any, conn: Any, *, orderly: bool, now: float) -> None:
-    _connection_ended(desk, conn, orderly=True, now=now)
-
-
-def _free_when_heard(leases: Any, session: Any) -> float:
-    heard = leases._heard.get(session.session)
-    winning = leases._spared_until - leases._timeout_s
-    return float((winning if heard is None else heard) + session.lease_s / 2)
-
-
-_note_answer = ClientSession.note_answer
-
-
-def _lease_counts_from_answer(session: Any, seq: int, *, renews: bool, now: float) -> float | None:
-    if seq in session.asked_at:
-        session.asked_at[seq] = now
-    return _note_answer(session, seq, renews=renews, now=now)
-
-
-# --- the table -------------------------------------------------------------------------------------------------------
-
-STORMS = {"kill": 2.0, "isolate": 2.0, "cut": 2.0, "pause": 1.0, "reset": 1.0, "power": 1.0, "kill all": 0.3}
-QUICK = {"interval_s": 1, "first_start": True, "faults_per_timeout": 1.0, "primary_is_master": False}
-
-MUTATIONS: tuple[Mutation, ...] = (
-    Mutation(
-        name="restart_forgets_promise",
-        rule="1",
-        text="a restarted voter is free at once",
-        changes=((QuorumMachine, "_promise_after_restart", _returns(0.0)),),
-        caught_by=frozenset({"I2"}),
-        schedule="voter_restarts",
-    ),
-    Mutation(
-        name="vote_for_self_without_being_free",
-        rule="1",
-        text="a candidate votes for itself while it is bound to the master",
-        changes=((QuorumMachine, "free_for_self", _returns(True)),),
-        caught_by=frozenset({"I2", "sticky", "I7"}),
-        focus={**QUICK, "faults": STORMS},
-    ),
-    Mutation(
-        name="candidate_bound_for_ever",
-        rule="1",
-        text="a candidate's promise to itself does not end with its candidacy",
-        changes=(
-            (QuorumMachine, "_end_candidacy_promise", _bound_for_ever),
-            (QuorumMachine, "_own_candidacy_until", _candidacy_of_a_timeout),
-        ),
-        caught_by=frozenset({"I7"}),
-        schedule="two_stand_at_once",
-    ),
-    Mutation(
-        name="master_not_bound_to_itself",
-        rule="1",
-        text="a master's promise to itself does not run with its lease",
-        changes=((QuorumMachine, "_own_promise_until", _returns(float("-inf"))),),
-        caught_by=frozenset({"sticky", "I2"}),
-        focus={**QUICK, "faults": {"cut": 3.0, "short cut": 1.0, "pause": 2.0, "reset": 1.0}},
-    ),
-    Mutation(
-        name="reply_teaches_nothing",
-        rule="1",
-        text="a higher term in a reply raises nobody's",
-        changes=((QuorumMachine, "_reply_teaches", _returns(False)),),
-        caught_by=frozenset({"I7"}),
-        schedule="lower_term_candidate",
-    ),
-    Mutation(
-        name="lease_without_clock_rates",
-        rule="2",
-        text="the lease is as long as the promise, whatever the clocks' rates",
-        changes=((QuorumMachine, "_extend_lease", _lease_without_rates),),
-        caught_by=frozenset({"I2"}),
-        focus={**QUICK, "rates": (0.99, 1.01, 1.01), "faults": {"isolate": 3.0, "pause": 2.0, "cut": 1.0}},
-    ),
-    Mutation(
-        name="lease_from_receipt",
-        rule="2",
-        text="the lease is counted from the answer, not from the send",
-        changes=((QuorumMachine, "_take_round", _lease_from_receipt),),
-        caught_by=frozenset({"I2"}),
-        focus={**QUICK, "faults": {"isolate": 2.0, "cut": 3.0, "pause": 3.0}},
-    ),
-    Mutation(
-        name="lease_longer_than_promise",
-        rule="2",
-        text="the master uses its own TO where the voter promised less",
-        changes=((QuorumMachine, "_extend_lease", _lease_of_own_length),),
-        caught_by=frozenset({"I2"}),
-        schedule="shorter_promise",
-    ),
-    Mutation(
-        name="no_pull",
-        rule="3",
-        text="a candidate does not fetch a newer log before it asks again",
-        changes=((QuorumMachine, "_can_pull_to_stand", _returns(False)),),
-        caught_by=frozenset({"I7"}),
-        focus={**QUICK, "traffic_s": 0.1, "faults": {"cut": 3.0, "isolate": 2.0, "kill": 2.0, "pause": 1.0}},
-    ),
-    Mutation(
-        name="no_log_check",
-        rule="4",
-        text="a vote does not ask how new the candidate's log is",
-        changes=((QuorumMachine, "_log_new_enough", _returns(True)),),
-        caught_by=frozenset({"I4", "log"}),
-        schedule="older_log",
-    ),
-    Mutation(
-        name="two_votes_a_term",
-        rule="4",
-        text="a server votes twice in a term",
-        changes=((QuorumMachine, "_vote_is_free", _returns(True)),),
-        caught_by=frozenset({"one vote"}),
-        schedule="second_candidate_of_a_term",
-    ),
-    Mutation(
-        name="vote_before_durable",
-        rule="4",
-        text="votes, promises and acknowledgements leave before they are durable",
-        changes=((QuorumMachine, "_post", _post_at_once),),
-        caught_by=frozenset({"one vote", "I1", "I2", "I4", "log"}),
-        focus={**QUICK, "disk_latency_s": 0.3, "traffic_s": 0.3, "faults": {"kill": 3.0, "kill all": 2.0}},
-    ),
-    Mutation(
-        name="no_own_term_entry",
-        rule="5",
-        text="the master serves before an entry of its own term is committed",
-        changes=((QuorumMachine, "_commit_floor", _returns(0)), (QuorumMachine, "_own_term_committed", _returns(True))),
-        caught_by=frozenset({"I4", "log"}),
-        schedule="figure_eight",
-    ),
-    Mutation(
-        name="quorum_of_one",
-        rule="5",
-        text="what one server holds counts as committed",
-        changes=((QuorumMachine, "_held_by_quorum", _quorum_of_one),),
-        caught_by=frozenset({"I4", "log", "AssertionError"}),
-        focus={**QUICK, "traffic_s": 0.3, "faults": STORMS},
-    ),
-    Mutation(
-        name="match_survives_boot",
-        rule="5",
-        text="what an earlier boot of a peer held counts for the new one",
-        changes=((QuorumMachine, "_fresh_boot", _match_survives),),
-        caught_by=frozenset({"I4"}),
-        schedule="acknowledged_by_a_lost_disk",
-    ),
-    Mutation(
-        name="forming_waits_for_nothing",
-        rule="9",
-        text="blank servers form while clients of the forgotten triad still believe",
-        changes=((QuorumMachine, "_forming_wait_s", _returns(1.0)),),
-        caught_by=frozenset({"I3"}),
-        level="full",
-        campaign=BEYOND,
-        focus={
-            **QUICK, "licensed": 1, "clients": 4, "traffic_s": 0.5,
-            "faults": {"lose two": 5.0, "isolate": 0.5},
-        },
-    ),
-    Mutation(
-        name="serve_after_release",
-        rule="10",
-        text="the old master goes on serving after it has released its voters",
-        changes=((QuorumMachine, "_end_reign", _nothing),),
-        caught_by=frozenset({"I2", "AssertionError"}),
-        focus={**QUICK, "faults": {"stop one": 3.0, "slow disk": 1.0}},
-    ),
-    Mutation(
-        name="release_of_any_term",
-        rule="10",
-        text="a release counts in every term, whoever gave it",
-        changes=(
-            (QuorumMachine, "_released_to", _released_to_anyone),
-            (QuorumMachine, "_on_timeout_now", _stand_at_any_release),
-        ),
-        caught_by=frozenset({"I2", "sticky"}),
-        schedule="late_release",
-    ),
-    Mutation(
-        name="renew_without_round",
-        rule="15",
-        text="heartbeats renew without a round: a replaced master goes on renewing",
-        changes=((ClientDesk, "_hold_for_round", _hold_without_round),),
-        caught_by=frozenset({"I3", "renewal"}),
-        schedule="ghost_master",
-    ),
-    Mutation(
-        name="denials_renew",
-        rule="15",
-        text="denials and repeats renew",
-        changes=((ClientDesk, "_hold", _hold_renewing),),
-        caught_by=frozenset({"I3", "renewal"}),
-        level="full",
-        campaign=BEYOND,
-        focus={
-            **QUICK, "licensed": 1, "clients": 5, "traffic_s": 0.5,
-            "faults": {"false refusal": 5.0, "isolate": 1.0},
-        },
-    ),
-    Mutation(
-        name="freed_before_the_lease",
-        rule="15",
-        text="a session is freed before its client has ceased to believe",
-        changes=((SessionLeases, "_free_at", _free_when_heard),),
-        caught_by=frozenset({"I3", "I4"}),
-        level="full",
-        focus={**QUICK, "licensed": 1, "clients": 4, "faults": {"client cut": 3.0, "client pause": 2.0}},
-    ),
-    Mutation(
-        name="lease_from_answer",
-        rule="15",
-        text="the client counts its lease from the answer, not from the question",
-        changes=((ClientSession, "note_answer", _lease_counts_from_answer),),
-        caught_by=frozenset({"I3", "I4"}),
-        schedule="slow_answer",
-    ),
-    Mutation(
-        name="every_end_is_death",
-        rule="16",
-        text="a reset connection counts as the death of the client",
-        changes=((ClientDesk, "connection_ended", _every_end_is_death),),
-        caught_by=frozenset({"I3", "I4"}),
-        level="full",
-        focus={**QUICK, "licensed": 1, "clients": 4, "faults": {"client reset": 3.0, "client cut": 3.0}},
-    ),
-    Mutation(
-        name="grant_before_commit",
-        rule="14",
-        text="answers leave before their entries are committed",
-        changes=((HeldReplies, "until_commit", _until_nothing),),
-        caught_by=frozenset({"I3", "I4", "I9"}),
-        level="full",
-        focus={**QUICK, "licensed": 2, "clients": 5, "traffic_s": 0.4, "faults": STORMS},
-    ),
-    Mutation(
-        name="tertiary_electable",
-        rule="I1",
-        text="the tertiary may be master",
-        changes=((Rank, "may_be_master", property(lambda _rank: True)),),
-        caught_by=frozenset({"I1", "AssertionError"}),
-        focus={**QUICK, "faults": {"isolate": 3.0, "kill": 3.0}},
-    ),
-)
+def documents_table(catches: Sequence[Catch]) -> str:
+    """The same for ``docs/mutations.rst``."""
+    known = {mutation.name: mutation for mutation in MUTATIONS}
+    rows = [".. list-table::", "   :header-rows: 1", "   :widths: 30 8 40 22", ""]
+    cells = [("Mutation", "Rule", "What is missing", "Caught by")]
+    for catch in catches:
+        mutation = known[catch.name]
+        by = f"{catch.check}, after {_after(catch)}" if catch.seeds else f"{catch.check or 'nothing'}, {_after(catch)}"
+        cells.append((f"``{mutation.name}``", mutation.rule, mutation.text, by if catch.check else "**nothing**"))
+    for row in cells:
+        rows += [f"   {'* -' if place == 0 else '  -'} {cell}" for place, cell in enumerate(row)]
+    return "\n".join(rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Hunt all mutations, or those named; 0 if each was caught."""
-    parser = argparse.ArgumentParser(prog="python -m flexcore_testing.mutations", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m flexcore_testing.mutations", description="Take rules out one by one and see a check fail."
+    )
     parser.add_argument("names", nargs="*", help="which mutations (default: all)")
     parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument("--jobs", type=int, default=1, help="on how many cores")
+    parser.add_argument("--table", action="store_true", help="print the table as it stands in the documents")
     options = parser.parse_args(arguments)
+    known = [mutation.name for mutation in MUTATIONS]
+    unknown = [name for name in options.names if name not in known]
+    if unknown:
+        parser.error(f"no such mutation: {', '.join(unknown)}")
+    names = [name for name in known if not options.names or name in options.names]
     catches = []
-    for mutation in MUTATIONS:
-        if options.names and mutation.name not in options.names:
-            continue
-        catch = hunt(mutation, options.first)
+    for catch in hunt_many(names, first=options.first, jobs=options.jobs):
         catches.append(catch)
         by = catch.check or "NOTHING"
-        sys.stderr.write(f"{mutation.name}: {by} after {catch.seeds} seeds, {catch.spent_s:.1f} s\n")
-    sys.stdout.write(table(catches) + "\n")
+        sys.stderr.write(f"{catch.name}: {by} after {_after(catch)}, {catch.spent_s:.1f} s\n")
+    sys.stdout.write((documents_table if options.table else table)(catches) + "\n")
     return 0 if all(catch.check for catch in catches) else 1
 
 

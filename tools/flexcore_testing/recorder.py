@@ -51,7 +51,7 @@ class Recorder:
         """What was seen so far."""
         if not self._changed:
             return History.of(self.events, self.pools)
-        # How much is licensed changed on the way: nobody may ever have had more than the most, and a denial means little.
+        # How much is licensed changed on the way: nobody ever had more than the most, and a denial means little.
         events = [event._replace(code=0) if event.event == "denied" else event for event in self.events]
         return History.of(events, self.triad.client_checks.licensed)
 
