@@ -182,6 +182,8 @@ class ServerChecks:
             if books.role is not None:
                 self.triad.coverage[f"role {books.role.value} > {role.value}"] += 1
             books.role = role
+        if run.machine_host.unsound and not run.quorum.hard.member:
+            run.machine_host.unsound = False  # it has learnt that its state is an older one
         if ledger.last != books.last or ledger.commit != books.commit:
             self._check_log(run, ledger, books)
         serving = run.may_serve(run.clock.local(self.triad.world.now))

@@ -67,21 +67,19 @@ class DiskFaults(Striking):
         if not all(remembered) or not self._others_sound(target) or not self._crash(fault, target):
             return
         host = self.triad.hosts[target]
-        assert copy.hard is not None
-        host.unsound_until_counter = max(*remembered, HardState.decode(copy.hard).counter + 1)
+        host.unsound = True
         self._restore(target, copy, fault)
         self.triad.coverage["stale disk remembered"] += 1
 
-    def _remembered(self, rank: Rank, target: Rank, copy: Disk) -> int:
-        """The boot counter that the disk of *rank* remembers of *target*, if it shows that *copy* is older; else 0."""
+    def _remembered(self, rank: Rank, target: Rank, copy: Disk) -> bool:
+        """Whether what the disk of *rank* remembers of *target* shows that *copy* is older."""
         disk = self.triad.hosts[rank].disk
         if disk.hard is None or copy.hard is None:
-            return 0
+            return False
         seen = HardState.decode(disk.hard).peer_seen.get(int(target))
         if seen is None:
-            return 0
-        newer = seen.boot.counter > HardState.decode(copy.hard).counter or seen.last > copy.last
-        return seen.boot.counter if newer else 0
+            return False
+        return seen.boot.counter > HardState.decode(copy.hard).counter or seen.last > copy.last
 
     def restored_disk(self, fault: Fault, target: Rank) -> bool:
         """Beyond: the same, whether or not anybody remembers."""

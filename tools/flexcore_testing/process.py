@@ -44,8 +44,8 @@ class ServerHost:
         """Not empty: every write fails with this."""
         self.torn = ""
         """What of the state was cut: a server has to refuse it."""
-        self.unsound_until_counter = 0
-        """An older state was put back: until its boot counter is above this it may not know that."""
+        self.unsound = False
+        """An older state was put back, and the server does not know that yet."""
         self.starts = 0
         self.run: ServerRun | None = None
 

@@ -103,14 +103,7 @@ class Striking:
         run = host.run
         if run is None or rank is self.away:
             return False
-        if not run.quorum.hard.member:
-            host.unsound_until_counter = 0  # it has learnt what it lacks
-        if not self.triad.is_member(rank):
-            return False
-        if host.unsound_until_counter and run.quorum.hard.counter <= host.unsound_until_counter:
-            return False  # it has an older state back, and has not learnt of that yet
-        host.unsound_until_counter = 0
-        return True
+        return self.triad.is_member(rank) and not host.unsound
 
     def _others_sound(self, target: Rank) -> bool:
         return all(self.sound(rank) for rank in Rank if rank is not target)

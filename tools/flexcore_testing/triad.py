@@ -258,7 +258,7 @@ class SimulatedTriad:
         assert self.hosts[rank].run is None
         self.hosts[rank].disk.lose()
         self.hosts[rank].torn = ""
-        self.hosts[rank].unsound_until_counter = 0
+        self.hosts[rank].unsound = False
         self.coverage["disk lost"] += 1
         self.note(self.hosts[rank].name, "lost its disk")
 
