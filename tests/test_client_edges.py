@@ -108,6 +108,24 @@ def test_goodbye_finds_the_new_master():
     assert world.told[-1] == Closed()
 
 
+def test_a_goodbye_that_dies_with_the_master_is_said_to_the_next():
+    """It was thought said when it was sent: the seat stayed taken for the whole lease."""
+    triad = FakeTriad("pat", "lee", "terry")
+    world = World(triad)
+    world.hold()
+    triad.servers[0].frozen = True
+    world.node.close(now=world.now)
+    world.drain()
+    world.run(0.1)
+    assert not world.node.closed
+    world.kill(triad.servers[0])
+    triad.elect(1)
+    world.run(1)
+    assert triad.ledger.free == 10
+    assert world.told[-1] == Closed()
+    assert world.conns == {}
+
+
 def test_close_does_not_wait_for_ever():
     triad = FakeTriad("pat", "lee", "terry")
     world = World(triad)

@@ -19,8 +19,8 @@ def on_made_up_time(test: Any, *, clock: None, instruments: Any) -> Any:
 pytestmark = pytest.mark.trio(run=on_made_up_time)
 
 SEATS = 3
-FREE_BY_S = 60.0
-"""The lease of an interval of 1 s (33 s), stretched for clocks that differ, behind a failover; with margin."""
+FREE_BY_S = 5.0
+"""A failover takes milliseconds here; the lease, which would free them as well, is 33 s."""
 
 
 class Books:
@@ -71,8 +71,8 @@ async def test_tasks_at_work_while_each_server_crashes_in_turn():
     assert losses == []
 
 
-async def test_a_goodbye_at_the_death_of_the_master_frees_the_seats_by_the_lease_at_the_latest():
-    """A goodbye that finds the next master frees them at once. One that went to the dying master is lost with it."""
+async def test_a_goodbye_at_the_death_of_the_master_is_said_to_the_next():
+    """One that went to the dying master was lost with it in half the runs: the seats stayed taken for the lease."""
     async with open_triad(features={"f1": SEATS}) as triad:
         async with triad.open_client() as client:
             await client.checkout("f1", count=SEATS)

@@ -151,6 +151,9 @@ class Pursuit(State):
         """A connection is no more: note why, and look elsewhere at once."""
         self.links.pop(link.conn, None)
         if link.stage is Stage.LEAVING:
+            if self.session is not None:  # its goodbye was not answered
+                self.session.connection_lost()
+                self.search.lost(link.address, error, now)
             return
         if link.stage is Stage.READY:
             self.search.lost(link.address, error, now)

@@ -92,6 +92,7 @@ class Site(Pursuit):
             self._not_serving(link, message, now)
         elif isinstance(message, wire.GoodbyeReply):
             if link.stage is Stage.LEAVING:
+                self.session = None
                 self._drop(link)
         elif isinstance(message, Answer):
             if link.is_home and self.session is not None:
@@ -315,7 +316,9 @@ class Site(Pursuit):
             self._send(home, message)
 
     def _searching(self, now: float) -> bool:
-        return self.wants and not self.broken and (self.home is None or self.suspects(now))
+        if not self.wants or self.broken or self._leaving:
+            return False
+        return self.home is None or self.suspects(now)
 
     def _adopt_parked(self, now: float) -> None:
         """A session is wanted, and one of those that were greeted before serves."""
@@ -371,13 +374,21 @@ class Site(Pursuit):
     def closed(self) -> bool:
         return self.close_until is not None and self.session is None and not self.links
 
+    @property
+    def _leaving(self) -> bool:
+        """Goodbye was said, and may be answered yet."""
+        return self.close_until is not None and any(
+            link.stage is Stage.LEAVING for link in self.links.values()
+        )
+
     def _advance_closing(self, now: float) -> None:
+        """Say goodbye, to the next master as well if one dies before it has answered: what it had not committed is
+        undone, and the seats would stay taken for the lease."""
         home = self.home
         if home is not None and home.stage is Stage.READY and self.session is not None:
             self._send(home, wire.Goodbye(self.session.take_seq(now), self.term_seen))
             home.stage = Stage.LEAVING
             home.deadline_at = self.close_until
-            self.session = None
         if self.close_until is not None and now >= self.close_until:
             self.session = None
         if self.session is None:
