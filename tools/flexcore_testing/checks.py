@@ -253,6 +253,11 @@ class ServerChecks:
 
     def _take_folded(self, triad_id: bytes, known: list[EntryRow], base: Last, books: RunBooks) -> None:
         """Entries that this run held, and in this turn first knew to be committed and folded."""
+        if not known:  # a triad that was formed anew on the log of the old one
+            for other in self.committed.values():
+                if len(other) >= base.index and other[base.index - 1].term == base.term:
+                    known.extend(other[: base.index])
+                    return
         if books.triad_id not in (triad_id, b""):
             return
         while len(known) < base.index and (row := books.tail.get(len(known) + 1)) is not None:
