@@ -271,14 +271,14 @@ def test_a_fingerprint_tells_what_makes_a_difference() -> None:
 
 
 def test_what_is_over_makes_no_difference() -> None:
-    def later(wait_s: float) -> object:
-        stored = settled_state(T, promised_to=Endpoint(0, Boot(1, b"boot of primary")), promise_len_s=30.0)
-        alone = Alone(T, stored)
-        alone.now += wait_s
+    def with_promise_over(ago_s: float) -> object:
+        alone = Alone(T, settled_state(T))
+        alone.run(500.0)
+        alone.machine.promise_until = alone.now - ago_s
         return alone.machine.fingerprint(alone.now)
 
-    assert later(31.0) == later(500.0)
-    assert later(29.0) != later(31.0)
+    assert with_promise_over(1.0) == with_promise_over(400.0)
+    assert with_promise_over(-1.0) != with_promise_over(1.0)
 
 
 def test_two_triads_that_lived_alike_are_alike() -> None:

@@ -11,7 +11,6 @@ This file turns events into calls of them, and time into the things that are due
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from typing import assert_never
@@ -34,6 +33,7 @@ from flexcore.quorum.events import (
 )
 from flexcore.quorum.links import BEAT_MASK, MAX_LINKS_PER_PEER, Link, Peer
 from flexcore.quorum.reports import Reports
+from flexcore.quorum.twin import twin_of
 from flexcore.wire.messages import (
     Append,
     AppendReply,
@@ -444,8 +444,5 @@ class QuorumMachine(Reports):
 
     def copy(self) -> QuorumMachine:
         """A twin that shares nothing that changes: for simulation and exploration."""
-        memo: dict[int, object] = {
-            id(self.config): self.config,
-            id(self.ledger): self.ledger.copy(),
-        }
-        return copy.deepcopy(self, memo)
+        twin: QuorumMachine = twin_of(self)
+        return twin

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from flexcore.identity import Rank
 from flexcore.quorum.base import Role
 from flexcore.quorum.events import QuorumReport
+from flexcore.quorum.fingerprint import fingerprint_of
 from flexcore.quorum.forming import Forming
-from flexcore.quorum.links import Peer
 
 
 class Reports(Forming):
@@ -113,69 +111,6 @@ class Reports(Forming):
         return tuple(notes)
 
     def fingerprint(self, now: float) -> tuple[object, ...]:
-        """Everything that can make a difference later, instants relative to *now*: equal states,
-        equal fingerprints."""
-        return (
-            self.hard.encode(),
-            self.ledger.fingerprint(),
-            self.durable_index,
-            self.role.value,
-            self.master,
-            self.stopping,
-            self.halted is not None,
-            _ago(self.promise_until, now),
-            _ago(self.no_promise_before, now),
-            _ago(self.lease_until, now),
-            self.started_index,
-            self.serving,
-            self.released_term,
-            self.promise_void,
-            self.successor,
-            self._outstanding_since is not None,
-            tuple((gate - self._done, type(frame.body).__name__) for gate, _, frame in self._gated),
-            self._agreed,
-            tuple(
-                (self._acks[-1][0] - number, _ago(at, now, past=True)) for number, at in self._acks
-            ),
-            _ago(self.candidacy_until, now),
-            _ago(self.stand_not_before, now),
-            _ago(self.eligible_since, now, past=True),
-            self.failures,
-            tuple(sorted(self.denied)),
-            tuple(sorted(self._refused)),
-            None
-            if self.pull is None
-            else (self.pull.peer, self.pull.purpose, self.pull.from_index),
-            tuple(sorted(self.recover_answers)),
-            tuple((ask.to, self.round - ask.round) for ask in self.asks),
-            tuple(self._fingerprint_of(peer, now) for peer in self.peers.values()),
-        )
-
-    def _fingerprint_of(self, peer: Peer, now: float) -> tuple[object, ...]:
-        links = self._links_of(peer.rank)
-        return (
-            peer.rank,
-            peer.boot,
-            peer.out is not None,
-            peer.gone,
-            peer.twice,
-            peer.foreign,
-            peer.dialling,
-            peer.dial_order < peer.ended_order,
-            peer.match,
-            peer.next,
-            self.round - peer.acked_round,
-            _ago(peer.good_since, now, past=True),
-            tuple((self.round - number, _ago(at, now, past=True)) for number, at in peer.inflight),
-            tuple((link.dialled, link.greeted, link.boot) for link in links),
-            None
-            if peer.hello is None
-            else (peer.hello.member, peer.hello.last, peer.hello.serving),
-        )
-
-
-def _ago(at: float | None, now: float, *, past: bool = False) -> float | None:
-    """Relative to *now*; everything that is over is alike, unless the *past* is what counts."""
-    if at is None or math.isinf(at):
-        return at
-    return round(at - now, 6) if past else max(round(at - now, 6), 0.0)
+        """Everything that can make a difference later, instants relative to *now*: equal
+        fingerprints, equal futures (:mod:`~flexcore.quorum.fingerprint`)."""
+        return fingerprint_of(self, now)
