@@ -14,7 +14,7 @@ MINUTES ?= 30
 SEED ?=
 CHAOS_ARGS ?=
 
-.PHONY: help demo test lint bench docs soak chaos clean
+.PHONY: help demo test lint bench docs soak chaos explore clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 14
@@ -40,6 +40,9 @@ soak: $(VENV)/.dev ## the simulated triad with all faults on, HOURS=8 or SEEDS=1
 
 chaos: $(VENV)/.dev ## attacks on a real triad under load, MINUTES=30
 	$(BIN)/python -m flexcore_testing.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(CHAOS_ARGS)
+
+explore: $(VENV)/.dev ## every state of the real servers within the bounds of SCOPE=million
+	nice $(BIN)/python -m flexcore_testing.explore --scope $(or $(SCOPE),million)
 
 clean: ## remove .venv and everything that was built
 	rm -rf $(VENV) docs/_build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

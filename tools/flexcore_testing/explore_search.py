@@ -117,6 +117,9 @@ def replay(world: World, choices: Sequence[int]) -> tuple[list[str], Violation |
     state, lines = world.first_state(), []
     for number, choice in enumerate(choices, 1):
         events: list[Event] = world.events(state)
+        if choice >= len(events):
+            lines.append(f"{number:>3}. what follows cannot happen here")
+            return lines, None
         event = events[choice]
         lines.append(f"{number:>3}. {world.describe(state, event)}")
         try:
