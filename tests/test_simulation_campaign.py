@@ -42,7 +42,7 @@ def triad() -> BareTriad:
     return triad
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CASES, ids=[path.stem for path in CASES])
 def test_kept_case_holds(path):
     """Each was the smallest schedule of a failure that is mended."""
     outcome = run_case(Case.from_json(path.read_text(encoding="utf-8")))
