@@ -75,6 +75,27 @@ def test_a_lagging_follower_gets_the_snapshot() -> None:
 
 
 @pytest.mark.usefixtures("short_logs")
+def test_who_has_to_pull_is_told_by_heartbeats_not_with_every_turn() -> None:
+    """Seed 89: a peer that did not pull was sent an Append with every turn of the master, a million of them."""
+    triad = formed()
+    triad.kill(T)
+    for number in range(40):
+        triad.propose(P, session(number))
+    triad.run(1.0)
+    triad.filter = lambda sender, _to, frame: not (sender is T and isinstance(frame.body, Pull))
+    triad.start(T)
+    triad.run(25.0)
+    triad.sent.clear()
+    for number in range(40, 140):
+        triad.propose(P, session(number))
+    told = [frame for sender, to, frame in triad.sent if sender is P and to is T and isinstance(frame.body, Append)]
+    assert len(told) < 10
+    triad.filter = lambda _from, _to, _frame: True
+    triad.run(60.0)
+    assert len(triad.logs()) == 1
+
+
+@pytest.mark.usefixtures("short_logs")
 def test_a_server_without_state_recovers_by_snapshot() -> None:
     triad = formed()
     for number in range(40):

@@ -170,7 +170,12 @@ class Rounds(Promises):
             self._append_to(peer, now)
 
     def _has_rows_for(self, peer: Peer) -> bool:
-        return peer.next <= self.ledger.last.index and peer.next - peer.match <= MAX_UNACKED_ENTRIES
+        """Rows that are in the snapshot by now are not sent: the heartbeat says that they have to be
+        pulled. (With every turn it said so without end to a peer that does not listen.)"""
+        return (
+            self.ledger.base.index < peer.next <= self.ledger.last.index
+            and peer.next - peer.match <= MAX_UNACKED_ENTRIES
+        )
 
     def _beat_every_s(self, peer: Peer) -> float:
         """s; but the peer's s where its file names a shorter one: its promises are as short (rule 2), and a lease
@@ -224,6 +229,8 @@ class Rounds(Promises):
             self._remember(peer, Last(self.ledger.term_at(peer.match) or 0, peer.match))
         elif peer.next > body.match + 1:
             peer.next = max(body.match + 1, 1)
+            if peer.next <= self.ledger.base.index:
+                peer.beat_at = now  # once, at once: pull
         self._confirm(body.round)
         if body.promise_s > 0 and sent_at is not None and not self._released():
             self._extend_lease(sent_at, body.promise_s)
