@@ -66,6 +66,11 @@ _ALL = (
         bounds=Bounds(longs=1, shorts=0, crashes=1, crash_ranks=(P,), asks=1, row=2),
     ),
     Scope(
+        name="power",
+        text="the master's machine fails, and with it what it had sent; a client asks before or after",
+        bounds=Bounds(longs=0, shorts=0, crashes=1, crash_loses=True, crash_ranks=(P,), asks=1, row=2),
+    ),
+    Scope(
         name="stop",
         text="one server is stopped in order and its mastership handed over; messages are late",
         bounds=Bounds(longs=2, shorts=0, crashes=0, stops=1, crash_ranks=(), row=2),

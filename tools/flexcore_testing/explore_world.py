@@ -76,6 +76,8 @@ class Bounds:
     short_s: float = 1.0
     row: int = 3
     """Messages under way from one server to another."""
+    crash_loses: bool = False
+    """What a killed server had sent and what is under way is lost with it, as by a reset or a failed machine."""
     crash_ranks: tuple[Rank, ...] = tuple(Rank)
     cut_links: tuple[int, ...] = (0, 1, 2)
 
@@ -309,6 +311,8 @@ class Move:
         self._rows[index] = (*row, item)
 
     def _dial(self, rank: int, other: int) -> None:
+        if not self._parts.facts[self._state[rank]].up:
+            return  # its process ended in the turn in which it dialled
         if self._is_cut(rank, other) or not self._parts.facts[self._state[other]].up:
             refused = not self._is_cut(rank, other)
             failed = DialFailed(peer=Rank(other), refused=refused)
@@ -394,11 +398,13 @@ class Move:
     # --- processes ---------------------------------------------------------------------------------------------------
 
     def _process_ends(self, rank: int) -> None:
-        """All its connections end; what was under way from it arrives all the same."""
+        """All its connections end; what is under way from it arrives all the same, unless a crash loses it."""
         for other in range(3):
             if other == rank:
                 continue
             self._forget(PAIR_OF[other, rank], None)
+            if self._bounds.crash_loses:
+                self._forget(PAIR_OF[rank, other], None)
             for pair in (PAIR_OF[rank, other], PAIR_OF[other, rank]):
                 self._state[CONN + pair] &= ~(2 if rank == PAIRS[pair][0] else 1)
                 self._tell_end(rank, other, pair)
