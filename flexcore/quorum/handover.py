@@ -6,8 +6,9 @@ voter that takes it for freedom to vote for that successor cannot help a second 
 first one serves. It is bound to (term, giver, successor) and void once its target or the voter is
 in a higher term: a release that arrives late must not free a promise that was given since. The
 master hands over in two steps: it first stops *deciding* (``accepting`` is False; what comes
-meanwhile is kept), and when the successor holds every entry, and so every decision was answered, it
-releases. The successor stands without a pre-vote. If nobody appears, the old master stands in a new
+meanwhile is kept), and when the successor holds every entry it releases. An answer that is committed
+and has not left by then is dropped: the client asks again, and is told the same. The
+successor stands without a pre-vote. If nobody appears, the old master stands in a new
 term.
 
 **Rule 11.** P becomes master again after it has been linked, acknowledging and caught up for one TO
