@@ -225,7 +225,7 @@ class Engine:
                     await self._read(link, link.stream)
             finally:
                 self._links.pop(link.conn, None)
-                with trio.move_on_after(CLOSE_FLUSH_S, shield=True):
+                with trio.CancelScope(deadline=trio.current_time() + CLOSE_FLUSH_S, shield=True):
                     await (client_dial.abort(link.stream) if link.abort else link.stream.aclose())
 
     @trio.lowlevel.enable_ki_protection
