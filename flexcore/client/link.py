@@ -57,7 +57,7 @@ class Link(State):
     @property
     def is_home(self) -> bool:
         """Whether the session is here, or about to be."""
-        return self.stage in (Stage.OPENING, Stage.READY)
+        return self.stage is Stage.READY or self.stage is Stage.OPENING
 
     @property
     def serves(self) -> bool:

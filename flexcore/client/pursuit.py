@@ -84,7 +84,10 @@ class Pursuit(State):
     @property
     def home(self) -> Link | None:
         """The link that has the session, or is about to have it."""
-        return next((link for link in self.links.values() if link.is_home), None)
+        for link in self.links.values():  # asked several times a turn: no generator
+            if link.is_home:
+                return link
+        return None
 
     @property
     def ready(self) -> bool:

@@ -168,21 +168,25 @@ class Search(State):
         """Return the address to dial now, if any. *busy* are being tried; *last* is to be tried after all others."""
         if now < self.dial_at:
             return None
-        for address in self._order(last):
-            if not any(self.same_server(address, other) for other in busy):
-                if self.backoff(address).next_at <= now:
-                    self.dial_at = now + timing.CLIENT_STAGGER_S
-                    return address
+        for address in self._free(self._order(last), busy):
+            if self.backoff(address).next_at <= now:
+                self.dial_at = now + timing.CLIENT_STAGGER_S
+                return address
         return None
 
     def next_dial_at(self, busy: list[ServerAddress]) -> float | None:
         """When next_dial has something to say, if nothing happens before."""
-        times = [
-            self.backoff(address).next_at
-            for address in self.candidates()
-            if not any(self.same_server(address, other) for other in busy)
-        ]
+        times = [self.backoff(address).next_at for address in self._free(self.candidates(), busy)]
         return max(self.dial_at, min(times)) if times else None
+
+    def _free(
+        self, addresses: list[ServerAddress], busy: list[ServerAddress]
+    ) -> list[ServerAddress]:
+        """Those of *addresses* that are none of the servers that are being tried."""
+        if not busy:
+            return addresses
+        tried = [self._listed_name(address) for address in busy]
+        return [address for address in addresses if self._listed_name(address) not in tried]
 
     def _order(self, last: ServerAddress | None) -> list[ServerAddress]:
         order = self.candidates()

@@ -157,7 +157,7 @@ def _draw_base(seed: int, campaign: str, bare: bool) -> Profile:
         campaign=campaign,
         interval_s=interval,
         primary_is_master=rng.random() < 0.4,
-        first_start=rng.random() < 0.92,
+        first_start=rng.random() < 0.98,
         rates=_draw_rates(rng, timing.RATE_ERROR),
         wall_errors_s=tuple(rng.choice((0.0, 0.0, rng.uniform(-5, 5), rng.uniform(-86400, 86400))) for _ in range(3)),  # type: ignore[arg-type]
         network=_draw_network(rng, timeout),
@@ -184,9 +184,9 @@ def _add_swarm(profile: Profile, rng: random.Random, bare: bool) -> Profile:
         network = _draw_network(rng, timing.timeout_s(interval))
     _draw_tail(rng, network, timing.timeout_s(interval))
     timeout = timing.timeout_s(interval)
-    timeouts = rng.uniform(8, 18) if 0 < interval <= 5 else rng.uniform(6, 11)
+    timeouts = rng.uniform(12, 24) if 0 < interval <= 5 else rng.uniform(8, 14)
     clients = rng.randint(3, 5)
-    actions = rng.choice((220, 360, 500))
+    actions = rng.choice((400, 700, 1000))
     changes: dict[str, Any] = {
         "interval_s": interval,
         "network": network,
