@@ -120,6 +120,8 @@ class Triad:
         """Directions in which nothing arrives; a dial that needs one times out."""
         self.closed: set[Rank] = set()
         """Alive, but a dial is refused all the same (false evidence)."""
+        self.moved: set[Rank] = set()
+        """Alive, and listening elsewhere than the others' file says: every dial is refused, whatever is cut."""
         self.filter: Callable[[Rank, Rank, PeerFrame], bool] = lambda _from, _to, _frame: True
         self.held: dict[tuple[Rank, Rank], list[tuple[Server, int, PeerFrame]]] = {}
         self._queue: deque[tuple[Server, QuorumEvent]] = deque()
@@ -209,7 +211,9 @@ class Triad:
 
     def _dial(self, server: Server, to: Rank) -> None:
         target = self.servers[to]
-        if (server.rank, to) in self.silent or (to, server.rank) in self.silent:
+        if to in self.moved:
+            self._queue.append((server, DialFailed(peer=to, refused=True)))
+        elif (server.rank, to) in self.silent or (to, server.rank) in self.silent:
             failed = DialFailed(peer=to, refused=False, error="timed out")
             self._later.append((self.now + 3.0, len(self._later), server, failed))
             heapq.heapify(self._later)

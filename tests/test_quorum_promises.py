@@ -195,12 +195,56 @@ def test_an_attempt_begun_before_the_end_is_no_evidence() -> None:
     alone.connect(S, last=END)
     alone.accepted(P, last=END)  # it starts and dials us, before our next attempt
     alone.append(P, term=6, prev=END)
+    alone.dialled(P, last=END)
+    alone.append(P, term=6, prev=END)
     alone.lose(P)
     assert not would_vote(alone)
     alone.refuse(P)  # of the attempt that was under way
     assert not would_vote(alone)
     alone.refuse(P)
     assert would_vote(alone)
+
+
+def test_a_refusal_where_it_never_answered_is_no_evidence() -> None:
+    """It dialled us and we promised, but our own dial never reached it: what refuses there may be another machine."""
+    alone = Alone(T, settled_state(T))
+    alone.connect(S, last=END)
+    alone.accepted(P, last=END)
+    alone.append(P, term=6, prev=END)
+    alone.lose(P)
+    alone.refuse(P)
+    alone.refuse(P)
+    assert not would_vote(alone)
+
+
+def test_a_refusal_at_a_changed_port_is_no_evidence() -> None:
+    """S and T are started again within a second, with a file in which P has another port; P serves on at the old one,
+    refuses at the new one, and would have had a second master beside it for what was left of its lease."""
+    triad = formed()
+    assert triad.master is P
+    moved = ("p:27010", "s:27000", "t:27000")
+    triad.kill(S, T)
+    for rank in (S, T):
+        triad.changes[rank]["addresses"] = moved
+    triad.cut(P, S)  # P's own dials are late; a refusal is what S and T see first
+    triad.cut(P, T)
+    triad.moved = {P}
+    triad.start(S, T)
+    triad.run(5.0)
+    assert triad.master is P
+    triad.heal()
+    triad.run(TO)
+    assert triad.master is P
+    triad.kill(P)  # the price: it is waited for
+    assert triad.run_until(lambda: triad.master is not None, at_most=TO + 20.0) > TO / 2
+
+
+def test_the_address_where_it_answered_is_remembered() -> None:
+    """The same without a change: what S has promised is void at once, also when S itself was started again."""
+    triad = formed()
+    triad.kill(P, S)
+    triad.start(S)
+    assert triad.run_until(lambda: triad.master is not None, at_most=TO) < 5.0
 
 
 def test_another_boot_with_a_fresh_nonce_voids_a_promise() -> None:

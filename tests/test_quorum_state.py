@@ -34,6 +34,7 @@ FULL = HardState(
     term=9,
     voted_for=SPENT,
     promised_to=Endpoint(1, Boot(3, b"b" * 16)),
+    promised_at="p:27000",
     promise_len_s=79.0,
     no_promise_s=12.5,
     no_promise_term=9,

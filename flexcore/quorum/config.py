@@ -41,6 +41,9 @@ class QuorumConfig:
     vendor: str = ""
     membership_digest: bytes = b""
     hostids: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    """Where the file says that each server listens, ``HOST:PORT`` by rank; empty where nobody needs
+    to know (the single server, a simulation)."""
     rights_digest: bytes = b""
     software: str = ""
     borrow_allowed: bool = False
@@ -63,6 +66,10 @@ class QuorumConfig:
     def client_lease_s(self) -> float:
         """L."""
         return timing.client_lease_s(self.timeout_s)
+
+    def address_of(self, rank: Rank) -> str:
+        """Where this server dials *rank*; never empty."""
+        return self.addresses[rank] if self.addresses else rank.word
 
     @property
     def detector_off(self) -> bool:
@@ -104,6 +111,9 @@ class HardState:
     server that lost its disk, recovered by (b), and restarted at once would otherwise be free for a
     candidate while the master of its forgotten promise still counts on it (two masters).
     protocol.md keeps it in memory only; that is the hole.
+
+    ``promised_at`` is the address at which the process of ``promised_to`` has answered us, '' if it
+    has not: a refusal at another address is no evidence about it (rule 6).
     """
 
     triad_id: bytes = b""
@@ -113,6 +123,7 @@ class HardState:
     term: int = 0
     voted_for: int = NOBODY
     promised_to: Endpoint | None = None
+    promised_at: str = ""
     promise_len_s: float = 0.0
     no_promise_s: float = 0.0
     no_promise_term: int = 0
@@ -134,6 +145,7 @@ class HardState:
                 "term": self.term,
                 "voted_for": self.voted_for,
                 "promised_to": promised,
+                "promised_at": self.promised_at,
                 "promise_len_s": self.promise_len_s,
                 "no_promise_s": self.no_promise_s,
                 "no_promise_term": self.no_promise_term,
@@ -178,6 +190,7 @@ class HardState:
             promised_to=None
             if promised is None
             else Endpoint(int(promised[0]), _boot_in(promised[1], promised[2])),
+            promised_at=str(data["promised_at"]),
             promise_len_s=float(data["promise_len_s"]),
             no_promise_s=float(data["no_promise_s"]),
             no_promise_term=int(data["no_promise_term"]),

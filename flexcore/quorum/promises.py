@@ -129,7 +129,9 @@ class Promises(Links):
                 self.promise_until = now
                 self.hard.promise_len_s = 0.0
             self.hard.promised_to = to
+            self.hard.promised_at = ""
             self._touch_hard()
+        self._note_promised_at(to)
         self.promise_void = False  # a new promise, even to a process that was wrongly thought gone
         if length > self.hard.promise_len_s:
             self.hard.promise_len_s = length
@@ -137,11 +139,19 @@ class Promises(Links):
         self.promise_until = max(self.promise_until, now + length)
         return length
 
+    def _note_promised_at(self, to: Endpoint) -> None:
+        """Where that process has answered: it may promise to be heard before our own dial is."""
+        address = self._answered_at(to)
+        if address and self.hard.promised_at != address:
+            self.hard.promised_at = address
+            self._touch_hard()
+
     def _promise_self(self, until: float) -> None:
         """A candidate binds itself for as long as it stands, a master for as long as its lease
         runs."""
         if self.hard.promised_to != self.me:
             self.hard.promised_to = self.me
+            self.hard.promised_at = ""
             self.promise_void = False
             self._touch_hard()
         self.promise_until = until

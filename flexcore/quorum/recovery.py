@@ -192,6 +192,7 @@ class Recovery(Membership):
         self._touch_hard()
         if master is not None:
             self.hard.promised_to = master
+            self.hard.promised_at = self._answered_at(master)
             self.hard.promise_len_s = longest
             self.promise_until = now + longest
             self.promise_void = False

@@ -30,6 +30,9 @@ def make_quorum(
             vendor=config.served_vendor,
             membership_digest=membership_digest(license_file, config.served_vendor),
             hostids=license_file.hostids,
+            addresses=tuple(
+                f"{server.host.casefold()}:{server.port}" for server in license_file.servers
+            ),
             rights_digest=rights.digest,
             software=config.software,
             borrow_allowed=any(
