@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flexcore.identity import Rank
-from flexcore.quorum.config import HardState
+from flexcore.quorum.config import HardState, StateError
 from flexcore_testing.disk import Disk
 from flexcore_testing.plan import Fault
 from flexcore_testing.striking import Striking
@@ -73,13 +73,11 @@ class DiskFaults(Striking):
 
     def _remembered(self, rank: Rank, target: Rank, copy: Disk) -> bool:
         """Whether what the disk of *rank* remembers of *target* shows that *copy* is older."""
-        disk = self.triad.hosts[rank].disk
-        if disk.hard is None or copy.hard is None:
+        remembering, older = _hard_of(self.triad.hosts[rank].disk), _hard_of(copy)
+        seen = remembering and remembering.peer_seen.get(int(target))
+        if not seen or older is None:
             return False
-        seen = HardState.decode(disk.hard).peer_seen.get(int(target))
-        if seen is None:
-            return False
-        return seen.boot.counter > HardState.decode(copy.hard).counter or seen.last > copy.last
+        return seen.boot.counter > older.counter or seen.last > copy.last
 
     def restored_disk(self, fault: Fault, target: Rank) -> bool:
         """Beyond: the same, whether or not anybody remembers."""
@@ -152,3 +150,11 @@ class DiskFaults(Striking):
             host.hung_until = 0.0
             if host.run is not None:
                 host.run.disk_answers()
+
+
+def _hard_of(disk: Disk) -> HardState | None:
+    """What stands on that disk; None where nothing does, or it was cut (another fault) and remembers nothing."""
+    try:
+        return None if disk.hard is None else HardState.decode(disk.hard)
+    except StateError:
+        return None
