@@ -10,12 +10,9 @@ cannot be serving any more:
 * another boot of that server answered a fresh nonce on a connection of its own, and no connection
   of the old boot is alive (one address, one process: the old one is gone); or
 * every connection with that boot, in either direction, has ended, and an attempt to connect *begun
-  after that* was refused at the address where that boot has answered us: nobody listens there any
-  more. A server listens before it sends its first message and closes the listener only after it has
-  stopped serving, so a refusal after the end of all connections means that the process serves no
-  more. A refusal at an address that the file gave it meanwhile (another port, and this server
-  started again with the new file, or reread it) says nothing of a process that listens at the old
-  one: where it answered is kept with the promise (``promised_at``).
+  after that* was refused at the address where that boot has answered: a server listens before its
+  first message, and until it has stopped serving. A refusal at an address that a new file gave it
+  says nothing of a process at the old one: where it answered is kept with the promise.
 
 A stale Hello of an old boot must not pass for a new one: hence the fresh nonce. An attempt begun
 before the last connection ended says nothing: hence the order numbers. Each server judges for
@@ -492,13 +489,6 @@ class Links(Base):
         return other_answered or (
             peer.gone and self.hard.promised_at == self.config.address_of(peer.rank)
         )
-
-    def _answered_at(self, endpoint: Endpoint) -> str:
-        """The address at which this very process answered our dial; '' if it has not."""
-        peer = self.peers.get(Rank(endpoint.rank))
-        if peer is None or peer.boot is None or peer.boot.boot_id != endpoint.boot.boot_id:
-            return ""
-        return self.config.address_of(peer.rank)
 
     def _remember(self, peer: Peer, last: Last) -> None:
         """Keep what the peer itself said to be durable; written with the next commit, none of its

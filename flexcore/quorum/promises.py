@@ -30,7 +30,7 @@ Shown by ``tests/test_quorum_promises.py`` and the mutants ``restart_forgets_pro
 
 from __future__ import annotations
 
-from flexcore.identity import Endpoint
+from flexcore.identity import Endpoint, Rank
 from flexcore.quorum.base import Role
 from flexcore.quorum.links import Links, same_process
 from flexcore.wire.messages import Release
@@ -145,6 +145,13 @@ class Promises(Links):
         if address and self.hard.promised_at != address:
             self.hard.promised_at = address
             self._touch_hard()
+
+    def _answered_at(self, endpoint: Endpoint) -> str:
+        """The address at which this very process answered our dial; '' if it has not."""
+        peer = self.peers.get(Rank(endpoint.rank))
+        if peer is None or peer.boot is None or peer.boot.boot_id != endpoint.boot.boot_id:
+            return ""
+        return self.config.address_of(peer.rank)
 
     def _promise_self(self, until: float) -> None:
         """A candidate binds itself for as long as it stands, a master for as long as its lease
