@@ -50,6 +50,10 @@ class Base:
     ) -> None:
         self.config = config
         self.rank = config.rank
+        self.rights_digest = config.rights_digest
+        """The signed lines of this server's own file, as it was read last (rule 19)."""
+        self.known_rights: tuple[bytes, ...] = (config.rights_digest,)
+        """All signed lines that this process could serve by: those, and what it read before."""
         self.boot_id = boot_id
         self.fresh_triad_id = triad_id
         self.boot_at = now

@@ -97,14 +97,23 @@ class Elections(CatchUp):
         )
 
     def _has_rights(self) -> bool:
-        """Rule 19: own rights are the committed ones, or a majority, itself included, shows
-        them."""
-        committed, own = self.ledger.state.rights, self.config.rights_digest
-        if own == committed or not committed:
-            return True
+        """Rule 19: the lines in force are those of its own file, or of one that it read before and
+        still knows; or a majority, itself included, shows its own."""
+        committed = self.ledger.state.rights
+        return not committed or committed in self.known_rights or self._majority_shows_own()
+
+    def _majority_shows_own(self) -> bool:
         return any(
-            peer.hello is not None and peer.hello.rights_digest == own for peer in self._linked()
+            peer.hello is not None and peer.hello.rights_digest == self.rights_digest
+            for peer in self._linked()
         )
+
+    def _rights_to_serve(self) -> bytes:
+        """By which lines a new master serves: its own file's where it may put them into force."""
+        committed = self.ledger.state.rights
+        if committed in self.known_rights and not self._majority_shows_own():
+            return committed
+        return self.rights_digest
 
     def _head_start_s(self, now: float) -> float:
         """How long we let the other candidate stand first."""
@@ -387,8 +396,9 @@ class Elections(CatchUp):
             now=now,
             wall=self.wall,
         )
-        if self.ledger.state.rights != config.rights_digest:
-            self.started_index = self.propose(Rights(config.rights_digest), now=now, wall=self.wall)
+        rights = self._rights_to_serve()
+        if self.ledger.state.rights != rights:
+            self.started_index = self.propose(Rights(rights), now=now, wall=self.wall)
 
     # --- terms ------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import attrs
 
 from flexcore.identity import Rank
 from flexcore.quorum.config import PersistBatch
-from flexcore.wire.messages import PeerFrame
+from flexcore.wire.messages import PeerFrame, RereadReply
 
 
 @attrs.frozen(kw_only=True)
@@ -143,6 +143,24 @@ class Notice:
 
 
 @attrs.frozen(kw_only=True)
+class RereadWanted:
+    """Another server passes on that the licence file is to be read anew; answer with
+    ``answer_reread(link, ...)``."""
+
+    link: int
+    number: int
+    requested_by: str
+
+
+@attrs.frozen(kw_only=True)
+class RereadAnswered:
+    """*peer* says what came of a reread that ``ask_reread`` passed on."""
+
+    peer: Rank
+    reply: RereadReply
+
+
+@attrs.frozen(kw_only=True)
 class Halt:
     """The end of this process: close the listener, flush what is queued, exit with *exit_code*."""
 
@@ -151,7 +169,16 @@ class Halt:
 
 
 QuorumAction: TypeAlias = (
-    DialPeer | SendFrame | CloseLink | Persist | StartServing | StopServing | Notice | Halt
+    DialPeer
+    | SendFrame
+    | CloseLink
+    | Persist
+    | StartServing
+    | StopServing
+    | Notice
+    | RereadWanted
+    | RereadAnswered
+    | Halt
 )
 
 

@@ -278,7 +278,7 @@ class Links(Base):
             vendor=self.config.vendor,
             membership_digest=self.config.membership_digest,
             hostids=self.config.hostids,
-            rights_digest=self.config.rights_digest,
+            rights_digest=self.rights_digest,
             committed_rights=state.rights,
             primary_is_master=self.config.primary_is_master,
             timeout_s=self.config.timeout_s,

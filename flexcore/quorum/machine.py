@@ -5,7 +5,8 @@ told), :mod:`~flexcore.quorum.links` (who is alive), :mod:`~flexcore.quorum.prom
 are bound), :mod:`~flexcore.quorum.rounds` (replication, leases, serving),
 :mod:`~flexcore.quorum.catchup`, :mod:`~flexcore.quorum.elections`,
 :mod:`~flexcore.quorum.handover`, :mod:`~flexcore.quorum.membership` (who is a peer),
-:mod:`~flexcore.quorum.recovery`, :mod:`~flexcore.quorum.forming`, :mod:`~flexcore.quorum.reports`.
+:mod:`~flexcore.quorum.recovery`, :mod:`~flexcore.quorum.forming`, :mod:`~flexcore.quorum.reports`,
+:mod:`~flexcore.quorum.rereads` (a licence file that is read anew).
 This file turns events into calls of them, and time into the things that are due.
 """
 
@@ -32,7 +33,7 @@ from flexcore.quorum.events import (
     StopRequested,
 )
 from flexcore.quorum.links import BEAT_MASK, MAX_LINKS_PER_PEER, Link, Peer
-from flexcore.quorum.reports import Reports
+from flexcore.quorum.rereads import Rereads
 from flexcore.quorum.twin import twin_of
 from flexcore.wire.messages import (
     Append,
@@ -49,6 +50,8 @@ from flexcore.wire.messages import (
     PullReply,
     Recover,
     RecoverReply,
+    Reread,
+    RereadReply,
     StopAll,
     StopRelease,
     StopReleaseReply,
@@ -67,11 +70,13 @@ _FOR_ANY_TRIAD = (
     FormReply,
     Beat,
     BeatReply,
+    Reread,
+    RereadReply,
 )
 """Bodies that a server without the triad's id may say or hear."""
 
 
-class QuorumMachine(Reports):
+class QuorumMachine(Rereads):
     """One server's mastership and replication: of a triad, or of a single server (a majority of
     one)."""
 
@@ -100,6 +105,7 @@ class QuorumMachine(Reports):
         self._init_catchup()
         self._init_elections()
         self._init_handover()
+        self._init_rereads()
         if self.has_state:
             self.hard.counter += 1  # durable before the first message leaves (rule 7)
             self._touch_hard()
@@ -255,6 +261,8 @@ class QuorumMachine(Reports):
                 self._on_form_reply(peer, frame, body, now)
             case BeatReply():
                 self._measure(peer, ((int(now * 1000) - body.sent) & BEAT_MASK) / 1000)
+            case RereadReply():
+                self._on_reread_reply(peer, body)
             case StopReleaseReply():
                 self._on_stop_release_reply(peer)
             case _:
@@ -287,6 +295,8 @@ class QuorumMachine(Reports):
                 self._on_stop_release(link, frame, body, now)
             case StopAll():
                 self._on_stop_all(body, now)
+            case Reread():
+                self._on_reread(link, body)
             case _:
                 pass  # an answer on a link that we accepted belongs to nothing
 
@@ -323,6 +333,7 @@ class QuorumMachine(Reports):
     def _advance(self, now: float) -> None:
         """Everything that is due at *now*, in an order in which each step sees what the one before
         did."""
+        self._move_rights(now)
         if not self.config.triad:
             self._advance_commit(now)
             self._watch_disk(now)

@@ -110,7 +110,7 @@ class Membership(Handover):
         peer.foreign = foreign
         if foreign:
             return
-        if hello.rights_digest != self.config.rights_digest:
+        if hello.rights_digest != self.rights_digest:
             self._say_once(
                 f"rights {hello.rights_digest.hex()}",
                 "rights",

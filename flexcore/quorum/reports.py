@@ -106,7 +106,7 @@ class Reports(Forming):
             for peer in self.peers.values()
             if peer.hello is not None
             and not peer.foreign
-            and peer.hello.rights_digest != self.config.rights_digest
+            and peer.hello.rights_digest != self.rights_digest
         ]
         return tuple(notes)
 

@@ -78,6 +78,8 @@ PEER_BODIES: Mapping[int, type] = {
     18: m.StopRelease,
     19: m.StopReleaseReply,
     20: m.StopAll,
+    21: m.Reread,
+    22: m.RereadReply,
 }
 """What may stand in a :class:`~flexcore.wire.messages.PeerFrame`."""
 

@@ -227,6 +227,29 @@ class StopAll(NamedTuple):
     requested_by: str
 
 
+class Reread(NamedTuple):
+    """An administrator wants the licence file to be read anew (rule 19). *number* comes back with
+    the answer."""
+
+    number: int
+    requested_by: str
+
+
+class RereadReply(NamedTuple):
+    """What came of a reread at one server. *code*: 0, or why it keeps what it has (*text*).
+
+    *digest* names the signed lines of its file as it knows them now. *changes* are what was added,
+    removed and changed, a sentence each; *remarks* what takes effect only at its next start.
+    """
+
+    number: int
+    code: int
+    text: str
+    digest: bytes
+    changes: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
 PeerBody: TypeAlias = (
     Hello
     | PreVote
@@ -247,6 +270,8 @@ PeerBody: TypeAlias = (
     | StopRelease
     | StopReleaseReply
     | StopAll
+    | Reread
+    | RereadReply
 )
 
 
@@ -546,7 +571,7 @@ class StatusReport(NamedTuple):
 
 
 class AdminRequest(NamedTuple):
-    """*verb*: 'down' with arguments ('all',) or ('one',). Later: reread, remove, switch ..."""
+    """*verb*: 'down' or 'reread', with arguments ('all',) or ('one',). Later: remove, switch ..."""
 
     seq: int
     verb: str
@@ -556,7 +581,8 @@ class AdminRequest(NamedTuple):
 
 
 class AdminReply(NamedTuple):
-    """code 0, or one of the manual's (-119: log in to one of the servers' machines)."""
+    """code 0, or one of the manual's (-119: log in to one of the servers' machines); 1 after a
+    reread that left the servers with different files."""
 
     seq: int
     code: int

@@ -189,7 +189,7 @@ QUORUM_PROBES: tuple[Probe, ...] = (
     _when(Q, "_has_rights", "19 other rights: may not stand", lambda _m, _a, ok: not ok),
     _when(
         Q, "_has_rights", "19 a majority shows new rights",
-        lambda m, _a, ok: ok and m.ledger.state.rights not in (m.config.rights_digest, b""),
+        lambda m, _a, ok: ok and m.ledger.state.rights not in (*m.known_rights, b""),
     ),
     _always(Q, "_begin_disk_handover", "20 a slow disk hands over"),
     _first(Q, "_renewal", "20 a voter with a slow disk renews nobody", lambda m, _a, _r: _slow(m)),
