@@ -18,6 +18,7 @@ from flexcore.quorum.links import Links
 from flexcore.quorum.membership import Membership
 from flexcore.quorum.promises import Promises
 from flexcore.quorum.recovery import Recovery
+from flexcore.quorum.rivals import Rivals
 from flexcore.quorum.rounds import Rounds
 from tests import (
     test_quorum_catchup,
@@ -89,7 +90,7 @@ def what_was_sent(self: Any, body: Any, match: int) -> Any:
     [
         (Links, "_dial_failed", refusal_at_any_time,
          test_quorum_promises.test_an_attempt_begun_before_the_end_is_no_evidence),
-        (Links, "_suspect_twice", nothing, test_quorum_promises.test_nobody_renews_a_server_that_runs_twice),
+        (Rivals, "_suspect_twice", nothing, test_quorum_promises.test_nobody_renews_a_server_that_runs_twice),
         (Links, "_believable", always, test_quorum_promises.test_an_older_boot_is_not_heard),
         (Promises, "_promise", void_for_ever,
          test_quorum_promises.test_a_voter_binds_itself_again_after_false_evidence),

@@ -350,6 +350,43 @@ def test_nobody_renews_a_server_that_runs_twice() -> None:
     assert alone.last_sent(P, AppendReply).promise_s == TO
 
 
+def test_a_twin_with_a_folder_of_its_own_is_found_out() -> None:
+    """P is started on a second machine with an empty folder; recovered, it has the higher counter, as after a restart.
+    The one that we dialled answers a nonce that left after its twin had spoken: both are alive."""
+    alone = voter()
+    alone.append(P, term=6, prev=END)
+    assert alone.last_sent(P, AppendReply).promise_s == TO
+    first, real = alone.ins[P], alone.boots[P]
+    alone.take(P, Hello)
+    alone.accepted(P, boot=Boot(2, b"an empty folder-"), last=END)
+    asked = alone.take(P, Hello)[0]
+    twin, alone.ins[P], alone.boots[P] = alone.ins[P], first, real
+    alone.reply(P, alone.hello(P, echo=b"of another time"), term=6)
+    assert not alone.notices("twice")
+    alone.reply(P, alone.hello(P, echo=asked.nonce), term=6)
+    assert alone.notices("twice")
+    alone.append(P, term=6, round=2, prev=END)
+    assert alone.last_sent(P, AppendReply).promise_s == 0.0
+    alone.event(LinkEnded(link=twin))
+    alone.append(P, term=6, round=3, prev=END)
+    assert alone.last_sent(P, AppendReply).promise_s == TO
+
+
+def test_a_server_that_was_started_again_is_no_twin() -> None:
+    """The connection with the old process ends a moment after the new one has spoken, and it answers nothing more."""
+    alone = voter()
+    alone.append(P, term=6, prev=END)
+    old = alone.ins[P]
+    alone.accepted(P, boot=Boot(2, b"started again---"), last=END)
+    alone.event(LinkEnded(link=old))
+    alone.event(LinkEnded(link=alone.outs.pop(P)))
+    alone.run(0.0)
+    alone.dialled(P, last=END)
+    alone.append(P, term=6, round=2, prev=END)
+    assert not alone.notices("twice")
+    assert alone.last_sent(P, AppendReply).promise_s == TO
+
+
 def test_an_older_boot_is_not_heard() -> None:
     alone = voter()
     old = alone.accepted(P, boot=Boot(1, b"boot of primary"), last=END)

@@ -21,7 +21,7 @@ itself and voids its own promise only. Shown by
 ``tests/test_quorum_mutants.py``.
 
 **Rule 7, boots.** What a frame's sender claims to be is checked against the boot that answered our
-nonce: an older boot is not heard. Two boots that are alive at once run twice: nobody renews either.
+nonce: an older boot is not heard. Two boots that are alive at once run twice (``rivals.py``).
 """
 
 from __future__ import annotations
@@ -68,6 +68,9 @@ class Link:
     other_file: bool = False
     """Greeted by a member whose file names other machines: not a peer, but it may be serving (rules
     9 and 19)."""
+    rival: bytes = b""
+    """Dialled: the boot that spoke before our nonce left; an answer means that the server runs
+    twice."""
     voter_nonces: tuple[bytes, ...] = ()
     """Accepted: nonces that we sent on it; a Vote has to show one (rule 4: the link works both
     ways)."""
@@ -307,6 +310,8 @@ class Links(Base):
             self._measure(peer, now - peer.hello_sent_at)
             peer.voter_nonce = hello.nonce
             self._fresh_boot(peer, boot)
+            if link.rival:
+                self._lives(peer, link, boot)
             self._note_hello(peer, hello, now)
         else:
             if peer.redial_at is not None and not self._dialled(peer):
@@ -318,6 +323,7 @@ class Links(Base):
             if link.other_file and self._greeted(peer):
                 pass  # a machine that was replaced: where our file says, the new one has answered
             elif self._believable(peer, boot):
+                self._ask_for_life(peer, boot, now)
                 self._note_hello(peer, hello, now)
             else:
                 self._suspect_twice(peer, boot)
@@ -383,19 +389,13 @@ class Links(Base):
         return peer.out is not None
 
     def _suspect_twice(self, peer: Peer, boot: Boot) -> None:
-        """Another boot speaks while ours is connected. A lower counter is an old boot's late word,
-        and is not heard; the same counter can only come from a copied state folder: two processes
-        are one server (rule 6)."""
-        assert peer.boot is not None
-        if boot.counter == peer.boot.counter and not peer.twice:
-            peer.twice = True
-            self._notice(
-                "twice",
-                f"two processes claim to be this server (boots {boot.boot_id.hex()[:8]} and "
-                f"{peer.boot.boot_id.hex()[:8]}); nothing is promised to either until one of them "
-                "is stopped",
-                peer.rank,
-            )
+        raise NotImplementedError
+
+    def _ask_for_life(self, peer: Peer, rival: Boot, now: float) -> None:
+        raise NotImplementedError
+
+    def _lives(self, peer: Peer, out: Link, boot: Boot) -> None:
+        raise NotImplementedError
 
     # --- liveness ---------------------------------------------------------------------------------
 

@@ -32,11 +32,12 @@ from __future__ import annotations
 
 from flexcore.identity import Endpoint, Rank
 from flexcore.quorum.base import Role
-from flexcore.quorum.links import Links, same_process
+from flexcore.quorum.links import same_process
+from flexcore.quorum.rivals import Rivals
 from flexcore.wire.messages import Release
 
 
-class Promises(Links):
+class Promises(Rivals):
     """Whom this server is bound to, and until when."""
 
     def _init_promises(self, now: float) -> None:

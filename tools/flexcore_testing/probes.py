@@ -145,7 +145,7 @@ QUORUM_PROBES: tuple[Probe, ...] = (
         Q, "_promise", "6 a void promise comes back to life",
         lambda m, a, _r: m.promise_void and m.hard.promised_to == a[0],
     ),
-    _changes(Q, "_suspect_twice", "6 two processes are one server", lambda _m, a: a[0].twice),
+    _changes(Q, "_runs_twice", "6 two processes are one server", lambda _m, a: a[0].twice),
     # 7: boots
     _always(Q, "_become_recovering", "7 it shows less than is remembered"),
     _first(Q, "_raise_counter", "7 a number for the blank server", lambda m, _a, _r: m.hard.counter == 0),

@@ -16,7 +16,10 @@ from flexcore_testing import namespaces
 from .attacks import Skipped, Stage, any_rank, attack
 from .servers import ChaosFailed, until
 
-_TMPFS = "size=1m"
+_KIB = 1024
+"""The file system that is filled: at least so large ..."""
+_ROOM_TO_COPY = 3
+"""... and so many times what the fullest state folder takes: all of it is copied there first."""
 
 
 def _state_file(stage: Stage, rank: Rank) -> Path:
@@ -138,13 +141,18 @@ def file_size_limit(stage: Stage) -> None:
     servers.start(rank)
 
 
+def _room_taken(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*"))
+
+
 @attack("disk full: a file system without space", weight=2)
 def full_file_system(stage: Stage) -> None:
     """A small tmpfs, filled by somebody else while the server writes."""
     rank = any_rank(stage)
     servers, folder = stage.servers, stage.servers.state_dir(rank)
-    before = _in_mounts(f"mount -t tmpfs -o {_TMPFS} none {{0}} && chmod 700 {{0}}", folder)
-    stage.note(f"{rank.word} on a file system of 1 MiB, which is then filled")
+    size = _KIB + max(_room_taken(servers.state_dir(each)) for each in Rank) * _ROOM_TO_COPY // 1024
+    before = _in_mounts(f"mount -t tmpfs -o size={size}k none {{0}} && chmod 700 {{0}}", folder)
+    stage.note(f"{rank.word} on a file system of {size} KiB, which is then filled")
     servers.kill(rank)
     _forget(stage, rank)
     folder.mkdir(mode=0o700)

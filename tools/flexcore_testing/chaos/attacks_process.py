@@ -124,19 +124,23 @@ def start_twice(stage: Stage) -> None:
     port = free_port(["127.0.0.1"])
     (twin / "twin.lic").write_text(servers.license_text(rank, own_port=port))
     process = servers.spawn(rank, [
-        *servers.command(rank)[:5], str(twin / "twin.lic"), "--vendor-key", str(servers.key_file),
+        *servers.command(rank)[:5], "-c", str(twin / "twin.lic"), "--vendor-key", str(servers.key_file),
         "--server", rank.word, "--hostid", HOSTIDS[rank], "--state-dir", str(twin / "state"),
         "-l", str(twin / "log"),
     ])  # fmt: skip
     servers.others.append(process)
     try:
+        until("the second one runs", lambda: process.poll() is not None or (twin / "log").exists())
         time.sleep(stage.draw.uniform(0.5, 2.0 * servers.timeout_s))
     finally:
+        status = process.poll()
         process.kill()
         process.wait()
         servers.others.remove(process)
         said = (twin / "log").read_text() if (twin / "log").exists() else ""
         shutil.rmtree(twin)
+    if not said:
+        raise ChaosFailed(f"the second {rank.word} never ran (status {status}):\n{servers.last_words(rank)}")
     if "twice" not in said + servers.said(Rank.PRIMARY) + servers.said(Rank.SECONDARY) + servers.said(Rank.TERTIARY):
         stage.note("nobody said that it runs twice")
 
