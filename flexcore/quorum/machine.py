@@ -19,6 +19,7 @@ from typing import assert_never
 from flexcore import timing
 from flexcore.identity import Rank
 from flexcore.ledger import LedgerCorrupt
+from flexcore.override import override
 from flexcore.quorum.base import Role
 from flexcore.quorum.catchup import FORGET_PULL_S
 from flexcore.quorum.config import QuorumConfig, StoredState
@@ -178,6 +179,7 @@ class QuorumMachine(Rereads):
         self._fold_log()
         self._issue_persist()
 
+    @override
     def _tick(self, now: float, wall: float) -> None:
         """Take note of both clocks. Rule 23: wall time that runs ahead of *now* means that we were
         suspended."""

@@ -38,6 +38,9 @@ class Rereads(Reports):
         self._reread_in_term = 0
         """The term in which this server, as master, read its own file anew last."""
 
+    def _tick(self, now: float, wall: float) -> None:
+        raise NotImplementedError
+
     def take_rights(self, own: bytes, known: tuple[bytes, ...], *, now: float, wall: float) -> None:
         """This server's file was read anew: its signed lines are *own*.
 

@@ -225,6 +225,26 @@ def lost_quorum_line() -> str:
     return "Lost quorum"
 
 
+# --- a licence file that is read anew (D6) -------------------------------------------------------
+
+
+def reread_lines(user: str, host: str) -> tuple[str, ...]:
+    """Return what lmgrd says when it is told to read its files anew (D6).
+
+    >>> reread_lines("ann", "elm")[0]
+    'REREAD: lmreread received from admin "ann" on elm'
+    """
+    return (
+        f'REREAD: lmreread received from admin "{word_of(user)}" on {word_of(host)}',
+        "Rereading license file(s) and signaling vendor daemons to reread options",
+    )
+
+
+def reread_finished_line() -> str:
+    """Return the last line of a reread (D6)."""
+    return "...Finished rereading"
+
+
 # --- ends (D7) -------------------------------------------------------------------------------------
 
 

@@ -10,9 +10,13 @@ from .actions import CloseConnection as CloseConnection
 from .actions import DialPeer as DialPeer
 from .actions import Halt as Halt
 from .actions import Persist as Persist
+from .actions import ReadLicense as ReadLicense
 from .actions import ServerAction as ServerAction
 from .actions import WriteLog as WriteLog
 from .config import Limits as Limits
 from .config import ServerConfig as ServerConfig
+from .judgement import LicenseRead as LicenseRead
+from .judgement import LicenseRefused as LicenseRefused
+from .judgement import judge_license as judge_license
 from .license_server import LicenseServer as LicenseServer
 from .node import ServerNode as ServerNode

@@ -38,6 +38,14 @@ class Persist:
     batch: PersistBatch
 
 
+@attrs.frozen(kw_only=True)
+class ReadLicense:
+    """Read the licence file anew, off the event loop: ``judge_license`` there, then ``license_read``
+    with this *ticket*. One is outstanding at most."""
+
+    ticket: int
+
+
 class WriteLog(NamedTuple):
     """A line of the debug log, without its time: *daemon* is ``lmgrd`` or the vendor's name."""
 
@@ -53,4 +61,4 @@ class Halt:
     reason: str
 
 
-ServerAction: TypeAlias = DialPeer | CloseConnection | Persist | WriteLog | Halt
+ServerAction: TypeAlias = DialPeer | CloseConnection | Persist | ReadLicense | WriteLog | Halt

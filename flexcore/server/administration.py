@@ -11,8 +11,9 @@ from .connections import ServerConnection
 
 def answer_admin(
     config: ServerConfig, connection: ServerConnection, message: AdminRequest
-) -> tuple[AdminReply, str]:
-    """Return the answer and, if this server is to stop, 'one' or 'all', else ''.
+) -> tuple[AdminReply | None, str]:
+    """Return the answer and, if this server is to stop, 'one' or 'all', else ''. None: a reread,
+    which is answered later (:mod:`flexcore.server.rereads`).
 
     Only from this machine until administrators have keys (design.md section 7); from elsewhere the
     answer is -119 with the hosts to log in to.
@@ -23,6 +24,8 @@ def answer_admin(
         return _refusal(message.seq, ErrorCode.NOT_ON_SERVER_MACHINE, hosts), ""
     if message.verb == "down" and scope in ("all", "one"):
         return AdminReply(message.seq, 0, ""), scope
+    if message.verb == "reread" and scope in ("all", "one"):
+        return None, ""
     return _refusal(message.seq, ErrorCode.REQUEST_NOT_SUPPORTED, ()), ""
 
 

@@ -142,6 +142,10 @@ class ClientDesk:
         """The machine that decides."""
         return self._checkout
 
+    def use(self, checkout: CheckoutMachine) -> None:
+        """Decide by another machine from here on: other lines are in force (rule 19)."""
+        self._checkout = checkout
+
     @property
     def _state(self) -> LedgerState:
         return self._quorum.ledger.state

@@ -6,6 +6,8 @@ Lines of licences (OUT, IN, DENIED) are the desk's. Shapes are those of :mod:`fl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from flexcore import timing
 from flexcore.checkout.rights import Line, Rights
 from flexcore.identity import Rank
@@ -58,6 +60,29 @@ class Journal:
         if not self._rights.pools:
             self._daemon("No valid feature lines: nothing can be checked out. Check the license file "
                          "and the publisher's key (flexcore verify)")  # fmt: skip
+
+    def use(self, rights: Rights) -> None:
+        """These lines are in force from here on, and this server decides by them."""
+        self._rights = rights
+        self._daemon(f"The license lines in force are others now (digest {rights.digest.hex()[:16]})")
+
+    # --- rereads (D6) -----------------------------------------------------------------------------
+
+    def reread_asked(self, requested_by: str) -> None:
+        """Somebody wants the licence file to be read anew."""
+        user, _, host = requested_by.partition("@")
+        for text in logline.reread_lines(user, host or self._config.host):
+            self._lmgrd(text)
+
+    def reread_done(self, what: str, details: Iterable[str], *, taken: bool) -> None:
+        """It was: say what came of it."""
+        path = self._config.license_path or "license file"
+        self._daemon(f'REREAD: license file "{path}" {what}')
+        for text in details:
+            self._daemon(f"REREAD: {text}")
+        if taken:
+            self.notes = ()
+        self._lmgrd(logline.reread_finished_line())
 
     def serving(self, rights_in_force: bytes, day: int) -> None:
         """This server begins to serve."""

@@ -27,29 +27,20 @@ from typing import assert_never
 
 from flexcore.checkout.machine import CheckoutMachine
 from flexcore.checkout.rights import Rights
-from flexcore.codes import ErrorCode, text_of
+from flexcore.codes import ErrorCode
 from flexcore.errors import LocalProtocolError
 from flexcore.identity import Rank
 from flexcore.quorum import QuorumMachine, StoredState
 from flexcore.quorum import events as q
 from flexcore.wire.messages import (
-    PROTOCOL_VERSION,
     AdminRequest,
-    Checkin,
-    Checkout,
     ClientHello,
-    Goodbye,
-    Heartbeat,
     Message,
-    OpenSession,
     PeerFrame,
     Refusal,
-    ResumeSession,
-    ServerHello,
     ServerReport,
     StatusReport,
     StatusRequest,
-    Withdraw,
 )
 
 from .actions import DialPeer, Halt, Persist, ServerAction
@@ -58,17 +49,15 @@ from .config import ServerConfig
 from .connections import CLIENT, NEW, PEER, ServerConnection
 from .desk import ClientDesk, DeskMessage, ProtocolMistake
 from .guard import closes_on_error
+from .hello import hello_of, hello_refusal
 from .journal import Journal
+from .judgement import LicenseRead, LicenseRefused
+from .kinds import DECIDES, NEEDS_SESSION, SHOWS_TERM
 from .outbox import Outbox
-from .setup import make_quorum, make_server_rights
+from .rereads import Rereads
+from .setup import make_checkout, make_quorum, make_server_rights
 from .status import REPORT, make_report
 from .waiting import SilenceWatch, WaitingRoom
-
-_NEEDS_SESSION = frozenset({Checkout, Checkin, Withdraw, Heartbeat, Goodbye})
-_OPENS_SESSION = frozenset({OpenSession, ResumeSession})
-_DECIDES = frozenset({Checkout, Checkin, Withdraw, OpenSession, Goodbye})
-"""What appends entries: during a hand-over the log has to come to rest (rule 10)."""
-_SHOWS_TERM = _NEEDS_SESSION | _OPENS_SESSION
 
 
 class ServerNode:
@@ -93,9 +82,9 @@ class ServerNode:
         """*rights* and *quorum* replace what would be made of the licence file."""
         if rights is None:
             rights = make_server_rights(config)
-        if quorum is None:
-            quorum = make_quorum(config, rights, stored=stored, boot_id=boot_id, triad_id=triad_id,
-                                 now=now, wall=wall)  # fmt: skip
+        quorum = quorum or make_quorum(
+            config, rights, stored=stored, boot_id=boot_id, triad_id=triad_id, now=now, wall=wall
+        )
         self._config = config
         self._started_at = now
         self._closed = False
@@ -104,11 +93,12 @@ class ServerNode:
         self._outbox = Outbox()
         self._connections: dict[int, ServerConnection] = {}
         self._silence = SilenceWatch(config.limits)
-        self._checkout = CheckoutMachine(rights)
+        self._checkout: CheckoutMachine = make_checkout(rights)
         self._quorum = quorum
         self._desk = ClientDesk(config, self._quorum, self._checkout, self._outbox, self._connections)
         self._waiting = WaitingRoom(config, quorum, self._outbox, self._connections)
         self._journal = Journal(config, rights, self._outbox)
+        self._rereads = Rereads(config, rights, quorum, self._outbox, self._journal)
         self._journal.started(now, wall)
         self._pump()
 
@@ -154,9 +144,7 @@ class ServerNode:
         """A connection was accepted. *nonce*: 16 fresh random bytes; *local*: from this machine."""
         self._enter(now, wall)
         assert conn not in self._connections
-        self._connections[conn] = ServerConnection(
-            conn, NEW, nonce=nonce, local=local, remote=remote, now=now
-        )
+        self._connections[conn] = ServerConnection(conn, NEW, nonce=nonce, local=local, remote=remote, now=now)
         self._silence.accepted(conn, now)
         if self._silence.strangers > self._config.limits.unknown_connections:
             self._turn_away(conn, ErrorCode.OUT_OF_CONNECTIONS, "too many connections that say nothing")
@@ -166,15 +154,11 @@ class ServerNode:
         """A dial that DialPeer asked for succeeded."""
         self._enter(now, wall)
         assert conn not in self._connections
-        self._connections[conn] = ServerConnection(
-            conn, PEER, nonce=nonce, local=False, remote="", now=now
-        )
+        self._connections[conn] = ServerConnection(conn, PEER, nonce=nonce, local=False, remote="", now=now)
         self._tell(q.PeerConnected(link=conn, peer=peer))
 
     @closes_on_error
-    def dial_failed(
-        self, peer: Rank, *, refused: bool, error: str, now: float, wall: float
-    ) -> None:
+    def dial_failed(self, peer: Rank, *, refused: bool, error: str, now: float, wall: float) -> None:
         """A dial failed; *refused*: the other machine answered that nobody listens (rule 6)."""
         self._enter(now, wall)
         self._tell(q.DialFailed(peer=peer, refused=refused, error=error))
@@ -249,24 +233,17 @@ class ServerNode:
             self.refuse(conn, ErrorCode.BAD_DATA_FROM_SERVER, "say hello first")
 
     def _client_hello(self, connection: ServerConnection, message: ClientHello) -> None:
-        config = self._config
-        if message.vendor and message.vendor.lower() != config.served_vendor.lower():
-            text = f"this server serves {config.served_vendor}, not {message.vendor[:64]}"
-            self._turn_away(connection.conn, ErrorCode.VENDOR_DOWN, text)
-            return
-        if len(self._connections) > config.limits.connections:
-            self._turn_away(connection.conn, ErrorCode.OUT_OF_CONNECTIONS,
-                            text_of(ErrorCode.OUT_OF_CONNECTIONS))  # fmt: skip
+        refusal = hello_refusal(self._config, message, len(self._connections))
+        if refusal is not None:
+            self._turn_away(connection.conn, *refusal)
             return
         connection.kind = CLIENT
         self._silence.strangers -= 1
         self._silence.is_client(connection.conn, self._now)
         self._note_term(connection, message.term_seen)
-        self._outbox.send(connection.conn, ServerHello(
-            PROTOCOL_VERSION, config.software, connection.nonce, config.served_vendor,
-            config.servers, self.report(), config.client_lease_s, self._wall,
-            self._quorum.config.membership_digest,
-        ))  # fmt: skip
+        digest = self._quorum.config.membership_digest
+        said = hello_of(self._config, connection, self.report(), self._wall, digest)
+        self._outbox.send(connection.conn, said)
 
     def _note_term(self, connection: ServerConnection, term: int) -> None:
         """Doubt once for each connection and term: a client of a triad that was formed anew, whose terms
@@ -277,7 +254,7 @@ class ServerNode:
             self._quorum.note_term_seen(term, self._now)
 
     def _client(self, connection: ServerConnection, kind: type, message: Message) -> None:
-        if kind in _SHOWS_TERM:
+        if kind in SHOWS_TERM:
             self._note_term(connection, message.term_seen)  # type: ignore[union-attr]
         elif kind is StatusRequest and message.what == REPORT:  # type: ignore[union-attr]
             self._outbox.send(connection.conn, StatusReport(message.seq, self.report()))  # type: ignore[union-attr]
@@ -305,12 +282,10 @@ class ServerNode:
         quorum = self._quorum
         if not self._serving or not quorum.may_serve(self._now):
             return True
-        return connection.kept > 0 or (kind in _DECIDES and not quorum.accepting)
+        return connection.kept > 0 or (kind in DECIDES and not quorum.accepting)
 
-    def _attend(
-        self, connection: ServerConnection, kind: type, message: DeskMessage, at: float
-    ) -> None:
-        if connection.session is None and kind in _NEEDS_SESSION:
+    def _attend(self, connection: ServerConnection, kind: type, message: DeskMessage, at: float) -> None:
+        if connection.session is None and kind in NEEDS_SESSION:
             # Its session was resumed in another reign, or never: it has to prove it in this one.
             self._waiting.redirect(connection.conn, message.seq, "resume the session first")
             return
@@ -332,6 +307,7 @@ class ServerNode:
 
     def _start_serving(self, term: int) -> None:
         self._serving = True
+        self._use_rights_in_force()
         self._desk.start(term, now=self._now)
         self._journal.serving(self._quorum.ledger.state.rights, self._desk.day(self._wall))
 
@@ -350,19 +326,35 @@ class ServerNode:
 
     def _admin(self, connection: ServerConnection, message: AdminRequest) -> None:
         reply, scope = answer_admin(self._config, connection, message)
+        if reply is None:
+            self._rereads.ask(connection, message, now=self._now, wall=self._wall)
+            return
         self._outbox.send(connection.conn, reply)
         if scope:
             self.stop(scope, f"{message.user[:64]}@{message.host[:64]}", remote=connection.remote,
                       now=self._now, wall=self._wall)  # fmt: skip
 
     @closes_on_error
-    def stop(
-        self, scope: str, requested_by: str, *, now: float, wall: float, remote: str = ""
-    ) -> None:
+    def stop(self, scope: str, requested_by: str, *, now: float, wall: float, remote: str = "") -> None:
         """Stop this server ('one', after a hand-over) or all three ('all'); ends with Halt."""
         self._enter(now, wall)
         self._journal.stop_requested(requested_by, remote)
         self._tell(q.StopRequested(scope=scope, requested_by=requested_by))
+
+    @closes_on_error
+    def license_read(self, ticket: int, outcome: LicenseRead | LicenseRefused, *, now: float, wall: float) -> None:
+        """What ReadLicense *ticket* asked for was read and judged (protocol.md rule 19)."""
+        self._enter(now, wall)
+        self._rereads.read(ticket, outcome, now=now, wall=wall)
+        self._pump()
+
+    def _use_rights_in_force(self) -> None:
+        """Decide by the signed lines that the ledger names from here on, as far as they are known."""
+        in_force = self._rereads.rights_in_force()
+        if in_force is not self._checkout.rights:
+            self._checkout = make_checkout(in_force)
+            self._desk.use(self._checkout)
+            self._journal.use(in_force)
 
     # --- disk, time, turn -------------------------------------------------------------------------
 
@@ -387,10 +379,10 @@ class ServerNode:
             self._journal.next_timeout(),
             self._silence.next_timeout(),
             self._waiting.next_timeout(),
+            self._rereads.next_timeout(),
             self._desk.next_timeout() if self._may_decide() else None,
         ]
-        due = [at for at in dues if at is not None]
-        return min(due) if due else None
+        return min((at for at in dues if at is not None), default=None)
 
     @closes_on_error
     def handle_timeout(self, *, now: float, wall: float) -> None:
@@ -398,8 +390,8 @@ class ServerNode:
         self._enter(now, wall)
         self._quorum.handle_timeout(now=now, wall=wall)
         self._pump()
-        for conn, text in self._silence.pop_silent(self._connections, now):
-            self._turn_away(conn, ErrorCode.CANNOT_READ, text)
+        for silent, text in self._silence.pop_silent(self._connections, now):
+            self._turn_away(silent, ErrorCode.CANNOT_READ, text)
         self._waiting.redirect_late(now)
         if self._may_decide():
             self._desk.end_due_leases(now=now, wall=wall)
@@ -411,6 +403,7 @@ class ServerNode:
         self._enter(now, wall)
         if not self._waiting.is_empty:
             self._settle_kept()
+        self._rereads.settle(self._connections, now=now, wall=wall)
         self._quorum.end_turn(now=now, wall=wall)
         self._pump()
         if self._serving and self._quorum.may_answer(now):
@@ -418,8 +411,7 @@ class ServerNode:
 
     def messages_to_send(self) -> list[tuple[int, Message]]:
         """Take the messages of this turn, in order."""
-        messages, self._outbox.messages = self._outbox.messages, []
-        return messages
+        return self._outbox.take_messages()
 
     def next_action(self) -> ServerAction | None:
         """Take the next action, None if there is none. Send the turn's messages first."""
@@ -442,6 +434,8 @@ class ServerNode:
         """Do what the quorum machine asks for, as far as it is ours; pass the rest on."""
         while (action := self._quorum.next_action()) is not None:
             self._do(action)
+        if self._serving:
+            self._use_rights_in_force()
 
     def _do(self, action: q.QuorumAction) -> None:
         match action:
@@ -462,6 +456,10 @@ class ServerNode:
                 self._stop_serving(action.successor)
             case q.Notice():
                 self._journal.notice(action)
+            case q.RereadWanted():
+                self._rereads.ask_for_peer(action, now=self._now, wall=self._wall)
+            case q.RereadAnswered():
+                self._rereads.peer_answered(action.peer, action.reply)
             case q.Halt(exit_code=exit_code, reason=reason):
                 self._stop_serving()
                 self._journal.halted(exit_code, reason)
@@ -483,10 +481,11 @@ class ServerNode:
         twin._waiting = self._waiting.copy(twin._quorum, twin._outbox, twin._connections)
         twin._checkout = twin._desk.checkout
         twin._journal = self._journal.copy(twin._outbox)
+        twin._rereads = self._rereads.copy(twin._quorum, twin._outbox, twin._journal)
         return twin
 
     def fingerprint(self, now: float) -> Hashable:
-        """Return a value that is equal for two servers with the same future, times relative to *now*."""
+        """Return a value that is equal for two servers with the same future, relative to *now*."""
         return (
             self._serving,
             self._closed,
@@ -495,6 +494,7 @@ class ServerNode:
             tuple(each.fingerprint(now) for _, each in sorted(self._connections.items())),
             self._waiting.fingerprint(now),
             self._silence.fingerprint(now),
+            self._rereads.fingerprint(now),
             tuple(self._outbox.messages),
             tuple(self._outbox.actions),
         )

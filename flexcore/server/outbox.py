@@ -28,6 +28,11 @@ class Outbox:
         """A line for the debug log."""
         self.actions.append(WriteLog(daemon, text))
 
+    def take_messages(self) -> list[tuple[int, Message]]:
+        """Take the messages, in order."""
+        messages, self.messages = self.messages, []
+        return messages
+
     def copy(self) -> Outbox:
         """Return a twin."""
         twin = Outbox()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flexcore.checkout.machine import CheckoutMachine
 from flexcore.checkout.reading import read_rights
 from flexcore.checkout.rights import Rights
 from flexcore.licensefile import membership_digest
@@ -13,6 +14,15 @@ from .config import ServerConfig
 def make_server_rights(config: ServerConfig) -> Rights:
     """Return what the licence file lets clients have, by the publisher's key."""
     return read_rights(config.license, config.keys, vendor=config.served_vendor)
+
+
+def make_checkout(rights: Rights) -> CheckoutMachine:
+    """Return the machine that decides by *rights*: at start, and whenever others come into force.
+
+    It remembers nothing that the ledger does not, so a new one may replace it at any time. An options
+    file that was read with the licence file becomes a part of it here.
+    """
+    return CheckoutMachine(rights)
 
 
 def make_quorum(

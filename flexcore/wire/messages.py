@@ -238,7 +238,8 @@ class Reread(NamedTuple):
 class RereadReply(NamedTuple):
     """What came of a reread at one server. *code*: 0, or why it keeps what it has (*text*).
 
-    *digest* names the signed lines of its file as it knows them now. *changes* are what was added,
+    *digest* names the signed lines of its file as it knows them now, *in_force* those that its ledger
+    has in force. *changes* are what was added,
     removed and changed, a sentence each; *remarks* what takes effect only at its next start.
     """
 
@@ -246,6 +247,7 @@ class RereadReply(NamedTuple):
     code: int
     text: str
     digest: bytes
+    in_force: bytes
     changes: tuple[str, ...]
     remarks: tuple[str, ...]
 

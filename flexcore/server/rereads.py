@@ -1,0 +1,328 @@
+"""Rereads: from an administrator's word to all three servers, and back with what came of it.
+
+The server that is asked reads its own file anew and passes the word on to both others, each of which
+reads its own (protocol.md rule 19). Reading and verifying is done off the event loop
+(:class:`~flexcore.server.actions.ReadLicense`); meanwhile everything goes on. The answer leaves when
+all have answered and, on a master whose lines changed, when that is committed; or after
+:data:`ANSWER_S`, with the names of those that did not answer.
+
+A file that is being read when the word comes may be the one of before: it is read once more for
+whoever asked meanwhile.
+
+An options file is read with the licence file and judged with it: it belongs into
+:class:`~flexcore.server.judgement.LicenseRead`, and from there into
+:func:`~flexcore.server.setup.make_checkout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+import attrs
+
+from flexcore.checkout.rights import Rights
+from flexcore.codes import ErrorCode, text_of
+from flexcore.identity import Rank
+from flexcore.quorum import QuorumMachine
+from flexcore.quorum.events import RereadWanted
+from flexcore.wire.messages import AdminReply, AdminRequest, RereadReply
+
+from .actions import ReadLicense
+from .config import ServerConfig
+from .connections import ServerConnection
+from .journal import Journal
+from .judgement import LicenseRead, LicenseRefused, changes_between
+from .outbox import Outbox
+
+ANSWER_S = 10.0
+"""How long an administrator waits for the slowest server's file."""
+COMMIT_S = 5.0
+"""How long an answer waits until the change is on two servers."""
+WAITERS_MAX = 32
+"""Words of rereads that wait for one file; further ones are told to come again."""
+KNOWN_MAX = 4
+"""Signed lines that a server keeps: its file's, those in force, and the last ones before."""
+DIFFERENT_FILES = 1
+"""The answer's code where every server took its file and they are not the same."""
+
+
+@attrs.frozen(kw_only=True)
+class Waiter:
+    """Who waits for this server's own file: the ask *number* of an administrator here, or that of the
+    peer on *link*."""
+
+    number: int
+    link: int | None
+
+
+@attrs.frozen(kw_only=True)
+class Ready:
+    """An answer that waits for the commit of entry *index*, or until *deadline*."""
+
+    index: int
+    deadline: float
+    waiter: Waiter
+    reply: RereadReply
+
+
+@attrs.define(kw_only=True)
+class Ask:
+    """An administrator's question, with the answers that have come."""
+
+    conn: int
+    seq: int
+    deadline: float
+    ranks: tuple[Rank, ...]
+    waiting: set[Rank]
+    answers: dict[Rank, RereadReply]
+
+    def copy(self) -> Ask:
+        """Return a twin."""
+        return attrs.evolve(self, waiting=set(self.waiting), answers=dict(self.answers))
+
+
+class Rereads:
+    """What this server knows of signed lines, and who waits for its file."""
+
+    def __init__(
+        self, config: ServerConfig, rights: Rights, quorum: QuorumMachine, outbox: Outbox,
+        journal: Journal,
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._quorum = quorum
+        self._outbox = outbox
+        self._journal = journal
+        self._file = rights
+        self._known: dict[bytes, Rights] = {rights.digest: rights}
+        self._ticket = 0
+        self._number = 0
+        self._reading = False
+        self._now_waiting: list[Waiter] = []
+        self._next_waiting: list[Waiter] = []
+        self._ready: list[Ready] = []
+        self._asks: dict[int, Ask] = {}
+
+    def rights_in_force(self) -> Rights:
+        """Return the lines that the ledger names; those of the own file where it has no others."""
+        return self._known.get(self._quorum.ledger.state.rights, self._file)
+
+    # --- being asked ------------------------------------------------------------------------------
+
+    def ask(
+        self, connection: ServerConnection, message: AdminRequest, *, now: float, wall: float
+    ) -> None:
+        """An administrator of this machine asks: this server ('one') or all three ('all')."""
+        if len(self._asks) >= WAITERS_MAX:
+            busy = ErrorCode.SERVER_BUSY
+            self._outbox.send(connection.conn, AdminReply(message.seq, int(busy), text_of(busy)))
+            return
+        by = f"{message.user[:64]}@{message.host[:64]}"
+        self._number += 1
+        ranks: tuple[Rank, ...] = (self._config.rank,)
+        reached: tuple[Rank, ...] = ()
+        if message.arguments[0] == "all" and self._config.license.is_triad:
+            ranks = tuple(Rank)
+            reached = self._quorum.ask_reread(self._number, by, now=now, wall=wall)
+        self._asks[self._number] = Ask(
+            conn=connection.conn, seq=message.seq, deadline=now + ANSWER_S, ranks=ranks,
+            waiting={self._config.rank, *reached}, answers={},
+        )  # fmt: skip
+        self._journal.reread_asked(by)
+        self._want(Waiter(number=self._number, link=None))
+
+    def ask_for_peer(self, wanted: RereadWanted, *, now: float, wall: float) -> None:
+        """Another server passes the word on."""
+        if len(self._now_waiting) + len(self._next_waiting) + len(self._ready) >= WAITERS_MAX:
+            code = ErrorCode.SERVER_BUSY
+            busy = RereadReply(wanted.number, int(code), text_of(code), self._file.digest, b"", (), ())
+            self._quorum.answer_reread(wanted.link, busy, now=now, wall=wall)
+            return
+        self._journal.reread_asked(wanted.requested_by)
+        self._want(Waiter(number=wanted.number, link=wanted.link))
+
+    def peer_answered(self, peer: Rank, reply: RereadReply) -> None:
+        """A peer says what came of it there."""
+        ask = self._asks.get(reply.number)
+        if ask is not None and peer in ask.waiting:
+            ask.waiting.discard(peer)
+            ask.answers[peer] = reply
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def _want(self, waiter: Waiter) -> None:
+        self._next_waiting.append(waiter)
+        if not self._reading:
+            self._read_next()
+
+    def _read_next(self) -> None:
+        self._reading = bool(self._next_waiting)
+        if self._reading:
+            self._now_waiting, self._next_waiting = self._next_waiting, []
+            self._ticket += 1
+            self._outbox.actions.append(ReadLicense(ticket=self._ticket))
+
+    def read(
+        self, ticket: int, outcome: LicenseRead | LicenseRefused, *, now: float, wall: float
+    ) -> None:
+        """The file was read and judged: take it, or say why not."""
+        if not self._reading or ticket != self._ticket:
+            return
+        if isinstance(outcome, LicenseRefused):
+            said = self._refuse(outcome)
+        else:
+            said = self._take(outcome, now, wall)
+        index = self._quorum.ledger.state.rights_index
+        self._ready += [
+            Ready(index=index, deadline=now + COMMIT_S, waiter=waiter,
+                  reply=said._replace(number=waiter.number))
+            for waiter in self._now_waiting
+        ]  # fmt: skip
+        self._now_waiting = []
+        self._read_next()
+
+    def _refuse(self, refused: LicenseRefused) -> RereadReply:
+        self._journal.reread_done(f"was not taken: {refused.text}", refused.details, taken=False)
+        return RereadReply(0, int(refused.code), refused.text, self._file.digest, b"", (),
+                           refused.details)  # fmt: skip
+
+    def _take(self, outcome: LicenseRead, now: float, wall: float) -> RereadReply:
+        rights, quorum = outcome.rights, self._quorum
+        changes, summary = changes_between(self._file, rights, quorum.ledger.state.in_use)
+        self._file = rights
+        self._keep(rights)
+        quorum.take_rights(rights.digest, tuple(self._known), now=now, wall=wall)
+        self._journal.reread_done(
+            f"reread completed: {summary}", (*changes, *outcome.remarks), taken=True
+        )
+        return RereadReply(0, 0, summary, rights.digest, b"", changes, outcome.remarks)
+
+    def _keep(self, rights: Rights) -> None:
+        """Know *rights* as the newest; forget the oldest that are not in force."""
+        self._known.pop(rights.digest, None)
+        self._known[rights.digest] = rights
+        in_force = self._quorum.ledger.state.rights
+        for digest in list(self._known):
+            if len(self._known) > KNOWN_MAX and digest not in (in_force, rights.digest):
+                del self._known[digest]
+
+    # --- answering --------------------------------------------------------------------------------
+
+    def settle(
+        self, connections: Mapping[int, ServerConnection], *, now: float, wall: float
+    ) -> None:
+        """Once a turn: let go of the answers that may."""
+        if self._ready:
+            commit = self._quorum.ledger.commit
+            ready, self._ready = self._ready, []
+            for each in ready:
+                if each.index <= commit:
+                    self._deliver(each.waiter, each.reply, now, wall)
+                elif each.deadline <= now:
+                    late = each.reply._replace(text=f"{each.reply.text}; not yet on two servers")
+                    self._deliver(each.waiter, late, now, wall)
+                else:
+                    self._ready.append(each)
+        for number, ask in list(self._asks.items()):
+            if not ask.waiting or ask.deadline <= now:
+                del self._asks[number]
+                if ask.conn in connections:
+                    self._outbox.send(ask.conn, self._answer(ask))
+
+    def _deliver(self, waiter: Waiter, reply: RereadReply, now: float, wall: float) -> None:
+        reply = reply._replace(in_force=self._quorum.ledger.state.rights)
+        if waiter.link is not None:
+            self._quorum.answer_reread(waiter.link, reply, now=now, wall=wall)
+        else:
+            self.peer_answered(self._config.rank, reply)
+
+    def _answer(self, ask: Ask) -> AdminReply:
+        """Return what the administrator is told: a line for each server, then what changed."""
+        lines: list[str] = []
+        code = 0
+        for rank in ask.ranks:
+            reply = ask.answers.get(rank)
+            name = self._name(rank)
+            if reply is None:
+                wait = rank in ask.waiting
+                lines.append(f"{name}: {'did not answer' if wait else 'was not reached'}; it keeps"
+                             " what it has")  # fmt: skip
+                code = code or (ErrorCode.NO_ANSWER_IN_TIME if wait else ErrorCode.CANNOT_CONNECT)
+            elif reply.code:
+                lines.append(f"{name}: keeps what it has: {reply.text}")
+                lines += [f"  {text}" for text in reply.remarks]
+                code = code or reply.code
+            else:
+                lines.append(f"{name}: {reply.text}")
+                lines += [f"  {text}" for text in reply.remarks]
+        lines += self._changes(ask)
+        differ = self._differences(ask)
+        if differ:
+            lines += differ
+            code = code or DIFFERENT_FILES
+        return AdminReply(ask.seq, int(code), text_of(code) if code < 0 else "", tuple(lines))
+
+    def _name(self, rank: Rank) -> str:
+        servers = self._config.servers
+        host = servers[rank].host if rank < len(servers) else "this server"
+        return f"{host} ({rank.word})" if self._config.license.is_triad else host
+
+    def _changes(self, ask: Ask) -> list[str]:
+        """What changed, once for all servers of which the same is to be said."""
+        groups: dict[tuple[str, ...], list[Rank]] = {}
+        for rank in ask.ranks:
+            reply = ask.answers.get(rank)
+            if reply is not None and reply.changes:
+                groups.setdefault(reply.changes, []).append(rank)
+        if len(groups) == 1:
+            return list(next(iter(groups)))
+        return [
+            f"{', '.join(self._name(rank) for rank in ranks)}: {text}"
+            for changes, ranks in groups.items()
+            for text in changes
+        ]
+
+    def _differences(self, ask: Ask) -> list[str]:
+        """Say whose lines are in force, where not all that answered have the same."""
+        files = {rank: reply.digest for rank, reply in ask.answers.items()}
+        master = self._quorum.report().master
+        in_force = self._quorum.ledger.state.rights
+        if master is not None and master in ask.answers:  # our own copy of the ledger may be late
+            in_force = ask.answers[master].in_force
+        if not in_force or all(digest == in_force for digest in files.values()):
+            return []
+        theirs = [self._name(rank) for rank in ask.ranks if files.get(rank) == in_force]
+        others = [self._name(rank) for rank in ask.ranks if files.get(rank, in_force) != in_force]
+        whose = f"those of {', '.join(theirs)}" if theirs else "those of before"
+        what = f"the licence lines in force are {whose}; {' and '.join(others)} not"
+        return [f"{what}: put the same file on all three servers and read it anew"]
+
+    # --- time, copies -----------------------------------------------------------------------------
+
+    def next_timeout(self) -> float | None:
+        """Return when somebody has waited long enough."""
+        dues = [each.deadline for each in self._ready] + [ask.deadline for ask in self._asks.values()]
+        return min(dues, default=None)
+
+    def copy(self, quorum: QuorumMachine, outbox: Outbox, journal: Journal) -> Rereads:
+        """Return a twin that works with the twins of its surroundings."""
+        twin = object.__new__(Rereads)
+        twin.__dict__.update(self.__dict__)
+        twin._quorum, twin._outbox, twin._journal = quorum, outbox, journal
+        twin._known = dict(self._known)
+        twin._now_waiting, twin._next_waiting = list(self._now_waiting), list(self._next_waiting)
+        twin._ready = list(self._ready)
+        twin._asks = {number: ask.copy() for number, ask in self._asks.items()}
+        return twin
+
+    def fingerprint(self, now: float) -> Hashable:
+        """Return what decides its future, times relative to *now*."""
+        return (
+            self._file.digest, tuple(self._known), self._ticket, self._number, self._reading,
+            tuple(self._now_waiting), tuple(self._next_waiting),
+            tuple((each.index, each.deadline - now, each.waiter, each.reply) for each in self._ready),
+            tuple(
+                (number, ask.conn, ask.seq, ask.deadline - now, ask.ranks,
+                 tuple(sorted(ask.waiting)), tuple(sorted(ask.answers.items())))
+                for number, ask in sorted(self._asks.items())
+            ),
+        )  # fmt: skip
