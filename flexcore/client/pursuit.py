@@ -84,8 +84,9 @@ class Pursuit(State):
     @property
     def home(self) -> Link | None:
         """The link that has the session, or is about to have it."""
-        for link in self.links.values():  # asked several times a turn: no generator
-            if link.is_home:
+        for link in self.links.values():  # asked several times a turn: no generator, no call
+            stage = link.stage
+            if stage is Stage.READY or stage is Stage.OPENING:
                 return link
         return None
 
