@@ -52,29 +52,41 @@ class QuorumConfig:
     first_start: bool = False
     """The administrator's word that nothing is held (``lmgrd --first-start``, rule 9)."""
 
-    @property
-    def interval_s(self) -> float:
-        """s of protocol.md: 20 wherever HEARTBEAT_INTERVAL is 0."""
+    # What follows from the interval is asked for in every turn, and worked out once.
+    interval_s: float = attrs.field(init=False, eq=False, repr=False)
+    """s of protocol.md: 20 wherever HEARTBEAT_INTERVAL is 0."""
+    timeout_s: float = attrs.field(init=False, eq=False, repr=False)
+    """TO."""
+    client_lease_s: float = attrs.field(init=False, eq=False, repr=False)
+    """L."""
+    persist_slow_s: float = attrs.field(init=False, eq=False, repr=False)
+    """How long a Persist may take until the disk counts as slow (rule 20)."""
+    detector_off: bool = attrs.field(init=False, eq=False, repr=False)
+    """HEARTBEAT_INTERVAL=0: silence on an open connection starts no election (rule 21)."""
+
+    @interval_s.default
+    def _interval_s(self) -> float:
         return timing.effective_interval_s(self.heartbeat_interval_s)
 
-    @property
-    def timeout_s(self) -> float:
-        """TO."""
+    @timeout_s.default
+    def _timeout_s(self) -> float:
         return timing.timeout_s(self.heartbeat_interval_s)
 
-    @property
-    def client_lease_s(self) -> float:
-        """L."""
+    @client_lease_s.default
+    def _client_lease_s(self) -> float:
         return timing.client_lease_s(self.timeout_s)
+
+    @persist_slow_s.default
+    def _persist_slow_s(self) -> float:
+        return timing.persist_slow_s(self.heartbeat_interval_s)
+
+    @detector_off.default
+    def _detector_off(self) -> bool:
+        return self.heartbeat_interval_s <= 0
 
     def address_of(self, rank: Rank) -> str:
         """Where this server dials *rank*; never empty."""
         return self.addresses[rank] if self.addresses else rank.word
-
-    @property
-    def detector_off(self) -> bool:
-        """HEARTBEAT_INTERVAL=0: silence on an open connection starts no election (rule 21)."""
-        return self.heartbeat_interval_s <= 0
 
 
 @attrs.frozen(kw_only=True)

@@ -79,7 +79,7 @@ class Elections(CatchUp):
             and self.free_for_self(now)
             and now >= self.no_promise_before
             and not self._detector_holds()
-            and not self._disk_slow(now, timing.persist_slow_s(self.config.heartbeat_interval_s))
+            and not self._disk_slow(now, self.config.persist_slow_s)
             and any(peer.hello is None or peer.hello.member for peer in self._linked())
             and self._has_rights()
         )
@@ -309,7 +309,7 @@ class Elections(CatchUp):
             and self.free_for(candidate, now, release)
             and now >= self.no_promise_before
             and not peer.twice
-            and not self._disk_slow(now, timing.persist_slow_s(self.config.heartbeat_interval_s))
+            and not self._disk_slow(now, self.config.persist_slow_s)
         )
 
     def _log_new_enough(self, last: Last) -> bool:

@@ -222,7 +222,7 @@ class Handover(Elections):
         if self._disk_slow(now, timing.persist_fatal_s(self.config.timeout_s)):
             self._disk_dead("the disk has not answered for too long", now)
         elif (
-            self._disk_slow(now, timing.persist_slow_s(self.config.heartbeat_interval_s))
+            self._disk_slow(now, self.config.persist_slow_s)
             and self.role is Role.MASTER
         ):
             other = self._other_candidate()

@@ -363,7 +363,7 @@ class Rounds(Promises):
     def _renewal(self, frame: PeerFrame, now: float) -> float:
         """The promise that goes with this acknowledgement: its length, or 0 where none is made."""
         peer = self.peers[Rank(frame.sender.rank)]
-        slow = self._disk_slow(now, timing.persist_slow_s(self.config.heartbeat_interval_s))
+        slow = self._disk_slow(now, self.config.persist_slow_s)
         if slow or peer.twice or self._deaf(now) or not self._may_promise(frame.term, now):
             return 0.0
         return self._promise(frame.sender, now)
