@@ -13,7 +13,6 @@ This file turns events into calls of them, and time into the things that are due
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import assert_never
 
 from flexcore import timing
@@ -386,55 +385,58 @@ class QuorumMachine(Rereads):
             return None
         return min(self._deadlines(), default=None)
 
-    def _deadlines(self) -> Iterator[float]:
-        if self._more:
-            yield self.now
+    def _deadlines(self) -> list[float]:
+        """Asked for in every turn: a list, since a generator takes twice as long."""
+        times = [self.now] if self._more else []
         if self._outstanding_since is not None:
-            slow = timing.persist_slow_s(self.config.heartbeat_interval_s)
+            since = self._outstanding_since
             fatal = timing.persist_fatal_s(self.config.timeout_s)
-            for limit in (slow, fatal):
-                if self._outstanding_since + limit >= self.now:
-                    yield math.nextafter(self._outstanding_since + limit, math.inf)
+            times += [
+                math.nextafter(since + limit, math.inf)
+                for limit in (self.config.persist_slow_s, fatal)
+                if since + limit >= self.now
+            ]
         if self.stop_until is not None:
-            yield self.stop_until
+            times.append(self.stop_until)
         if not self.config.triad:
-            return
+            return times
         for peer in self.peers.values():
             if peer.redial_at is not None and not peer.dialling and not self._dialled(peer):
-                yield peer.redial_at
+                times.append(peer.redial_at)
             if peer.out is not None and not peer.foreign:
-                yield peer.beat_at
+                times.append(peer.beat_at)
         for link in self.links.values():
             if link.dialled and not link.greeted:
-                yield link.greet_at
+                times.append(link.greet_at)
             elif link.dialled and not self.config.detector_off:
-                yield link.heard_at + self.config.timeout_s
-        yield from self._role_deadlines()
+                times.append(link.heard_at + self.config.timeout_s)
+        self._add_role_deadlines(times)
         if self.pull is not None:
-            yield self.pull.asked_at + FORGET_PULL_S
+            times.append(self.pull.asked_at + FORGET_PULL_S)
         if self.hard.no_promise_s > 0 and self.hard.member:
-            yield self.no_promise_before
+            times.append(self.no_promise_before)
         if self.recovering:
-            yield self.recover_at
+            times.append(self.recover_at)
         if self._may_form():
-            yield self.form_at
+            times.append(self.form_at)
+        return times
 
-    def _role_deadlines(self) -> Iterator[float]:
+    def _add_role_deadlines(self, times: list[float]) -> None:
         if self.role is Role.MASTER:
-            yield self.lease_until
+            times.append(self.lease_until)
             if self.successor is not None:
-                yield self.handover_until
+                times.append(self.handover_until)
             at = self._primary_due_at()
             if at is not None:
-                yield max(at, self.now)
+                times.append(max(at, self.now))
         elif self.role in (Role.PREVOTE, Role.CANDIDATE):
-            yield self.candidacy_until
+            times.append(self.candidacy_until)
         else:
             if self.promise_until > self.now:
-                yield self.promise_until
+                times.append(self.promise_until)
             at = self._stand_at(self.now)
             if at is not None and self.pull is None:
-                yield max(at, self.now)
+                times.append(max(at, self.now))
 
     # --- invariants -------------------------------------------------------------------------------
 
