@@ -112,7 +112,7 @@ class BareTriad(SimulatedTriad):
         if not self.traffic:
             return
         for run in self.runs():
-            if run.may_serve(run.clock.local(self.world.now)):
+            if run.serves():
                 for _ in range(self.rng.choice((1, 1, 1, 2, 5))):
                     run.post(("propose",) if self.rng.random() < 0.7 else ("round",))
         self.start_traffic()

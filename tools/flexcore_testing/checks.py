@@ -86,20 +86,13 @@ class ServerChecks:
             raise Violation(name, text)
         self.triad.coverage[f"excused {name}"] += 1
 
-    def of(self, run: ServerRun) -> RunBooks:
-        """The books of *run*."""
-        books = self.books.get(run.serial)
-        if books is None:
-            books = self.books[run.serial] = RunBooks()
-        return books
-
     # --- what the network shows ----------------------------------------------------------------------------------
 
     def delivered(self, source: Party, target: Party, message: object, sent_at: float) -> None:
         """A message between two parties arrived."""
         if target.is_server:
             if source.is_server:
-                heard = self.of_serial(target.serial).heard
+                heard = self.books_of(target.serial).heard
                 if sent_at > heard.get(source.host, -1.0):
                     heard[source.host] = sent_at
             elif not getattr(source, "lies", False):
@@ -107,7 +100,7 @@ class ServerChecks:
                 if seq is not None:
                     self.asked_at[target.serial, source.serial, seq] = self.triad.world.now
 
-    def of_serial(self, serial: int) -> RunBooks:
+    def books_of(self, serial: int) -> RunBooks:
         """The books of the run with this number."""
         books = self.books.get(serial)
         if books is None:
@@ -128,7 +121,7 @@ class ServerChecks:
                 self.fail(
                     "one vote", f"{source.name} voted for {given} and {message.target.rank} in term {message.term}"
                 )
-            books = self.of_serial(source.serial)
+            books = self.books_of(source.serial)
             if books.serving and self.triad.world.now < books.lease_until:
                 run = self.triad.run_of(Rank(message.sender.rank))
                 if run is not None and run.quorum.released_term < books.serving:
@@ -164,7 +157,7 @@ class ServerChecks:
 
     def stopped_serving(self, run: ServerRun) -> None:
         """A server says that it serves no longer: its own predicate must agree."""
-        if run.may_serve(run.clock.local(self.triad.world.now)):
+        if run.serves():
             self.fail("I6", f"{run.name} stopped serving and still thinks that it may")
 
     def halted(self, run: ServerRun, exit_code: int, reason: str) -> None:
@@ -175,7 +168,7 @@ class ServerChecks:
 
     def after_turn(self, run: ServerRun) -> None:
         """Called after each turn of each server, while it is alive or in its last breath."""
-        books = self.of(run)
+        books = run.books
         ledger = run.ledger
         role = run.quorum.role
         if role is not books.role:
@@ -186,13 +179,13 @@ class ServerChecks:
             run.machine_host.unsound = False  # it has learnt that its state is an older one
         if ledger.last != books.last or ledger.commit != books.commit:
             self._check_log(run, ledger, books)
-        serving = run.may_serve(run.clock.local(self.triad.world.now))
+        serving = run.serves()
         if serving:
-            term = run.term
-            if books.serving != term:
+            term, before = run.term, books.serving
+            books.serving = term
+            if before != term:
                 self.started_serving(run, term)
             self._check_serving(run, ledger)
-            books.serving = term
             books.lease_until = run.clock.true(run.quorum.lease_until)
         elif books.serving:
             books.serving = 0
@@ -200,11 +193,12 @@ class ServerChecks:
 
     def _check_serving(self, run: ServerRun, ledger: Ledger) -> None:
         now = self.triad.world.now
-        for other in self.triad.runs():
-            if other is not run and other.may_serve(other.clock.local(now)):
+        for host in self.triad.hosts:
+            other = host.run
+            if other is not None and other is not run and other.serves():
                 self.fail("I2", f"{run.name} and {other.name} serve at the same instant")
         if self.triad.is_triad:
-            newest = max(self.of(run).heard.values(), default=-1.0)
+            newest = max(run.books.heard.values(), default=-1.0)
             limit = self.triad.longest_timeout_s / (1.0 - 0.0101) + self.triad.slack_s
             if now - newest > limit:
                 self.fail("I6", f"{run.name} serves {now - newest:.3f} s after a peer sent anything that it got")

@@ -50,7 +50,7 @@ class ClientChecks:
 
     def after_server_turn(self, run: NodeRun) -> None:
         """A master that serves holds in its ledger whatever any client believes in, as it was granted."""
-        if not run.alive or not self.triad.checks.of(run).serving:
+        if not run.alive or not run.books.serving:
             self._looked.pop(run.serial, None)
             return
         ledger = run.ledger
@@ -76,5 +76,5 @@ class ClientChecks:
         word = text.partition(":")[0]
         if word in ("OUT", "IN", "DENIED"):
             self.triad.coverage[f"log {word}"] += 1
-            if not run.may_serve(run.clock.local(self.triad.world.now)):
+            if not run.serves():
                 self.triad.checks.fail("log lines", f"{run.name} is not master and logs {text}")

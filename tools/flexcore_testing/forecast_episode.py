@@ -130,7 +130,7 @@ class ForecastTriad(ServiceTriad):
     def serving_run(self) -> ServerRun | None:
         """The server that can serve at this instant: it holds the lease, runs, and reaches another."""
         for run in self.runs():
-            if not run.paused and run.may_serve(run.clock.local(self.world.now)) and self._reaches_another(run):
+            if not run.paused and run.serves() and self._reaches_another(run):
                 return run
         return None
 
@@ -198,7 +198,7 @@ class ForecastTriad(ServiceTriad):
 
     @override
     def after_turn(self, run: ServerRun) -> None:
-        books = self.checks.of(run)
+        books = run.books
         before, elections = books.serving, self.checks.elections
         super().after_turn(run)
         gave_up = before and not books.serving and run.alive and run.quorum.released_term < before

@@ -132,7 +132,7 @@ class HarnessTriad(ServiceTriad):
 
     def _check_counts(self, run: NodeRun) -> None:
         """I3 by the ledger of whoever serves: no feature has more seats out than were licensed."""
-        if not self.checks.of(run).serving:
+        if not run.books.serving:
             return
         used: Counter[str] = Counter()
         for seat in run.ledger.state.seats.values():

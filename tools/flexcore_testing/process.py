@@ -81,13 +81,13 @@ class ServerRun:
         self.pending: PersistBatch | None = None
         self._pending_ticket = 0
         self.dialling: set[Rank] = set()
+        self.books = triad.checks.books_of(serial)
+        """What the checkers remember of it."""
 
     # --- what the subclass provides ------------------------------------------------------------------------------
 
-    @property
-    def quorum(self) -> QuorumMachine:
-        """The quorum machine inside: to look at, not to drive."""
-        raise NotImplementedError
+    quorum: QuorumMachine
+    """The quorum machine inside: to look at, not to drive."""
 
     @property
     def ledger(self) -> Ledger:
@@ -99,9 +99,9 @@ class ServerRun:
         """The machine's term."""
         return self.quorum.hard.term
 
-    def may_serve(self, now: float) -> bool:
-        """What the machine itself believes at its own *now*."""
-        return self.quorum.may_serve(now)
+    def serves(self) -> bool:
+        """What the machine itself believes at this very instant, by its own clock."""
+        return self.quorum.may_serve(self.clock.local(self.world.now))
 
     def _handle(self, item: tuple[Any, ...], now: float, wall: float) -> None:
         raise NotImplementedError

@@ -38,7 +38,7 @@ class QuorumRun(ServerRun):
     def __init__(self, triad: SimulatedTriad, host: ServerHost, serial: int, config: QuorumConfig) -> None:
         super().__init__(triad, host, serial)
         rng = triad.rng
-        self.machine = QuorumMachine(
+        self.quorum = self.machine = QuorumMachine(
             config,
             stored=host.disk.load(),
             boot_id=rng.randbytes(16),
@@ -49,11 +49,6 @@ class QuorumRun(ServerRun):
         self.serving_term: int | None = None
         self.rounds: list[tuple[int, float]] = []
         """Rounds asked for and not yet confirmed: (number, true time of asking)."""
-
-    @property
-    @override
-    def quorum(self) -> QuorumMachine:
-        return self.machine
 
     @override
     def _next_timeout(self) -> float | None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from flexcore.identity import Rank
 from flexcore.override import override
-from flexcore.quorum import QuorumMachine
 from flexcore.server import (
     CloseConnection,
     DialPeer,
@@ -37,12 +36,8 @@ class NodeRun(ServerRun):
             now=self.clock.local(self.world.now),
             wall=host.wall.read(self.world.now),
         )
+        self.quorum = self.node.quorum
         self.log: list[tuple[str, str]] = []
-
-    @property
-    @override
-    def quorum(self) -> QuorumMachine:
-        return self.node.quorum
 
     @override
     def _next_timeout(self) -> float | None:

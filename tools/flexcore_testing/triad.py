@@ -119,8 +119,9 @@ class SimulatedTriad:
 
     def master(self) -> ServerRun | None:
         """The server that serves now."""
-        for run in self.runs():
-            if run.may_serve(run.clock.local(self.world.now)):
+        for host in self.hosts:  # asked after every event while a master is waited for
+            run = host.run
+            if run is not None and run.books.serving and run.serves():
                 return run
         return None
 
@@ -238,7 +239,7 @@ class SimulatedTriad:
                 self.on_exit(run)
 
     def _note_death(self, run: ServerRun, how: str) -> None:
-        serving = run.may_serve(run.clock.local(self.world.now))
+        serving = run.serves()
         self.note(run, how + (" while serving" if serving else ""))
         self.coverage[f"{how}{' while serving' if serving else ''}"] += 1
 
@@ -267,7 +268,7 @@ class SimulatedTriad:
         run = self.hosts[rank].run
         if run is None or run.paused:
             return False
-        serving = run.may_serve(run.clock.local(self.world.now))
+        serving = run.serves()
         self.coverage[f"paused{' while serving' if serving else ''}"] += 1
         self.note(run, "paused")
         run.pause()
