@@ -60,8 +60,8 @@ class Rivals(Links):
         peer.twice = True
         self._notice(
             "twice",
-            f"two processes claim to be this server (boots {other.boot_id.hex()[:8]} and "
-            f"{peer.boot.boot_id.hex()[:8]}); nothing is promised to either until one of them "
-            "is stopped",
+            f"the {peer.rank.word} runs twice: boots {other.boot_id.hex()[:8]} and "
+            f"{peer.boot.boot_id.hex()[:8]} both answer; nothing is promised to either until one "
+            "of them is stopped",
             peer.rank,
         )
