@@ -41,17 +41,18 @@ class Rereads(Reports):
     def _tick(self, now: float, wall: float) -> None:
         raise NotImplementedError
 
-    def take_rights(self, own: bytes, known: tuple[bytes, ...], *, now: float, wall: float) -> None:
+    def take_rights(self, own: bytes, known: tuple[bytes, ...], *, now: float, wall: float) -> int:
         """This server's file was read anew: its signed lines are *own*.
 
         *known* are all that it can serve by: *own*, and what it read before. On a master the lines
         are in force from here on (``ledger.state.rights``), and for clients and administrators once
-        that entry is committed; one that hands over leaves the log alone.
+        that entry is committed: its index is returned. Another server has nothing to wait for, and
+        one that hands over leaves the log alone: 0.
         """
         assert own in known
         self._tick(now, wall)
         if self.halted is not None:
-            return
+            return 0
         self.known_rights = known
         if own != self.rights_digest:
             self.rights_digest = own
@@ -59,6 +60,7 @@ class Rereads(Reports):
         if self.role is Role.MASTER:
             self._reread_in_term = self.hard.term
         self._move_rights(now)
+        return self.ledger.state.rights_index if self.role is Role.MASTER else 0
 
     def _move_rights(self, now: float) -> None:
         """Append the rights of the own file where a master may put them into force."""

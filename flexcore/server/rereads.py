@@ -168,10 +168,9 @@ class Rereads:
         if not self._reading or ticket != self._ticket:
             return
         if isinstance(outcome, LicenseRefused):
-            said = self._refuse(outcome)
+            index, said = 0, self._refuse(outcome)
         else:
-            said = self._take(outcome, now, wall)
-        index = self._quorum.ledger.state.rights_index
+            index, said = self._take(outcome, now, wall)
         self._ready += [
             Ready(index=index, deadline=now + COMMIT_S, waiter=waiter,
                   reply=said._replace(number=waiter.number))
@@ -185,16 +184,16 @@ class Rereads:
         return RereadReply(0, int(refused.code), refused.text, self._file.digest, b"", (),
                            refused.details)  # fmt: skip
 
-    def _take(self, outcome: LicenseRead, now: float, wall: float) -> RereadReply:
+    def _take(self, outcome: LicenseRead, now: float, wall: float) -> tuple[int, RereadReply]:
         rights, quorum = outcome.rights, self._quorum
         changes, summary = changes_between(self._file, rights, quorum.ledger.state.in_use)
         self._file = rights
         self._keep(rights)
-        quorum.take_rights(rights.digest, tuple(self._known), now=now, wall=wall)
+        index = quorum.take_rights(rights.digest, tuple(self._known), now=now, wall=wall)
         self._journal.reread_done(
             f"reread completed: {summary}", (*changes, *outcome.remarks), taken=True
         )
-        return RereadReply(0, 0, summary, rights.digest, b"", changes, outcome.remarks)
+        return index, RereadReply(0, 0, summary, rights.digest, b"", changes, outcome.remarks)
 
     def _keep(self, rights: Rights) -> None:
         """Know *rights* as the newest; forget the oldest that are not in force."""

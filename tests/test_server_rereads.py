@@ -1,0 +1,255 @@
+"""Rereads at the server: the file that is read anew, what is said, and what clients notice of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from flexcore.wire.messages import AdminRequest, CheckedIn, Denied, Granted
+from tests.reread_kit import (
+    HOSTS,
+    NEW,
+    NEW_LINES,
+    OLD,
+    OLD_LINES,
+    OTHER_KEY,
+    Farm,
+    P,
+    S,
+    T,
+    feature,
+    text_of,
+)
+
+CHANGES = (
+    'added "f3" v1.0 (5 licenses, permanent)',
+    'removed "f2" v1.0 (2 licenses, permanent)',
+    'changed "f1" v1.0: 3 licenses -> 1 license',
+)
+
+
+def put(farm, text, *ranks):
+    for rank in ranks or tuple(farm.hosts):
+        farm.hosts[rank].text = text
+
+
+def terms(farm):
+    return {host.node.quorum.hard.term for host in farm.hosts.values()}
+
+
+def test_all_three_read_their_own_file_and_say_what_changed():
+    farm = Farm()
+    before = terms(farm)
+    put(farm, NEW)
+    reply = farm.reread(S)
+    assert (reply.code, reply.text) == (0, "")
+    assert reply.lines == (
+        *(f"{host} ({rank.word}): 1 added, 1 removed, 1 changed" for rank, host in zip((P, S, T), HOSTS, strict=True)),
+        *CHANGES,
+    )
+    for host in farm.hosts.values():
+        assert 'REREAD: lmreread received from admin "ann" on elm' in host.logs
+        assert [f"REREAD: {text}" for text in CHANGES] == [x for x in host.logs if x[8:] in CHANGES]
+    farm.run(30)
+    assert terms(farm) == before, "a reread moves no mastership"
+    assert farm.master.rank is P
+    assert len(farm.in_force) == 1
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_holders_keep_what_they_hold_and_the_new_lines_decide(single):
+    hostids = ("ID=1",) if single else ("ID=1", "ID=2", "ID=3")
+    farm = Farm(text_of(*OLD_LINES, hostids=hostids))
+    client = farm.client()
+    held = [client.checkout("f1") for _ in range(3)] + [client.checkout("f2")]
+    assert all(isinstance(seat, Granted) for seat in held)
+    put(farm, text_of(*NEW_LINES, hostids=hostids))
+    reply = farm.reread(P)
+    assert any("3 are in use: nothing is granted until fewer than 1 are" in line for line in reply.lines)
+    assert any("the 1 in use stay until they are given back" in line for line in reply.lines)
+    assert client.checkout("f1").code == -4
+    assert client.checkout("f2").code == -5, "a removed feature is unknown to new requests"
+    assert isinstance(client.checkout("f3"), Granted)
+    for seat in held[:2]:
+        assert isinstance(client.checkin(seat.handle), CheckedIn)
+    assert isinstance(client.checkout("f1"), Denied), "one is still out, and one is licensed"
+    assert isinstance(client.checkin(held[2].handle), CheckedIn)
+    assert isinstance(client.checkout("f1"), Granted)
+    assert isinstance(client.checkin(held[3].handle), CheckedIn)
+
+
+def test_the_same_file_is_no_change():
+    farm = Farm()
+    last = farm.hosts[P].node.quorum.ledger.last
+    reply = farm.reread(P)
+    assert reply.code == 0
+    assert [line.split(": ")[1] for line in reply.lines] == ["no change"] * 3
+    assert farm.hosts[P].node.quorum.ledger.last == last
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        (text_of(feature("f1", 9), key=OTHER_KEY), -8, "1 of its lines are not what the publisher signed"),
+        (OLD.replace(" 3 SIGN", " 9 SIGN"), -8, "1 of its lines are not what the publisher signed"),
+        (text_of(feature("f1", 9), hostids=("ID=1", "ID=2", "ID=9")), -92, "tertiary id=9, not id=3"),
+        (text_of(feature("f1", 9), hostids=("ID=1",)), -92, "it has 1 SERVER lines, and 3 run"),
+        ("SERVER elm\n", -2, "no server starts with this file"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_taken_is_named_and_changes_nothing(text, code, words):
+    farm = Farm()
+    assert text != OLD
+    put(farm, NEW, P, S)
+    put(farm, text, T)
+    reply = farm.reread(P)
+    assert reply.code == code
+    (line,) = [line for line in reply.lines if line.startswith("ash (tertiary): keeps what it has: ")]
+    assert words in line
+    assert farm.hosts[T].node.report().state == "follower"
+    assert any("was not taken" in line for line in farm.hosts[T].logs)
+    assert any("the licence lines in force are those of elm (primary), oak (secondary)" in x for x in reply.lines)
+    put(farm, text, P)
+    assert farm.reread(P, "one").code == code
+    assert isinstance(farm.client().checkout("f3"), Granted), "the master serves on by what it has"
+
+
+def test_what_takes_effect_at_the_next_start_only_is_said():
+    farm = Farm()
+    put(farm, text_of(feature("f1", 3), feature("f2", 2), words=" HEARTBEAT_INTERVAL=5 PRIMARY_IS_MASTER", port=2900))
+    reply = farm.reread(P, "one")
+    start = ": this takes effect at the next start of the server"
+    assert reply.lines == (
+        "elm (primary): no change",
+        f"  HEARTBEAT_INTERVAL is 5 in the file and 1 here{start}",
+        f"  PRIMARY_IS_MASTER is in the file now{start}",
+        *(
+            f"  the {rank.word} is 2900@{host} in the file and 2837@{host} here{start}"
+            for rank, host in zip((P, S, T), HOSTS, strict=True)
+        ),
+    )
+    assert farm.hosts[P].node.config.timeout_s == 3.0
+
+
+def test_only_an_administrator_on_a_servers_machine_may_ask():
+    farm = Farm()
+    reply = farm.reread(P, local=False)
+    assert (reply.code, reply.lines) == (-119, HOSTS)
+    assert farm.hosts[P].reading is None
+
+
+def test_a_server_that_is_not_there_is_named():
+    farm = Farm()
+    put(farm, NEW)
+    farm.kill(T)
+    reply = farm.reread(S)
+    assert reply.code == -15
+    assert "ash (tertiary): was not reached; it keeps what it has" in reply.lines
+    assert isinstance(farm.client().checkout("f3"), Granted)
+
+
+def test_a_file_that_cannot_be_read_in_time_holds_up_nobody_else():
+    farm = Farm(read=False)
+    put(farm, NEW)
+    conn = farm.connect(P)
+    farm.send(P, conn, AdminRequest(7, "reread", ("all",), "ann", "elm"))
+    farm.turns()
+    farm.read(P)
+    farm.read(S)
+    client = farm.client()
+    assert isinstance(client.checkout("f3"), Granted), "the file server of the third hangs, the triad serves"
+    assert farm.said(P, conn) == []
+    farm.run(11)
+    (reply,) = farm.said(P, conn)
+    assert (reply.seq, reply.code) == (7, -52)
+    assert "ash (tertiary): did not answer; it keeps what it has" in reply.lines
+    farm.read(T)  # it comes back: taken, though nobody waits
+    farm.turns()
+    assert farm.hosts[T].node.quorum.rights_digest in farm.in_force
+
+
+def test_who_asks_while_the_file_is_read_gets_it_read_once_more():
+    farm = Farm(read=False)
+    first, second = farm.connect(P), farm.connect(P)
+    farm.send(P, first, AdminRequest(1, "reread", ("one",), "ann", "elm"))
+    farm.turns()
+    put(farm, NEW)
+    farm.send(P, second, AdminRequest(2, "reread", ("one",), "ann", "elm"))
+    farm.hosts[P].text = OLD  # what the first reading had found before the file was replaced
+    farm.read(P)
+    assert "no change" in farm.said(P, first)[0].lines[0]
+    assert farm.said(P, second) == []
+    farm.hosts[P].text = NEW
+    farm.read(P)
+    assert "1 added" in farm.said(P, second)[0].lines[0]
+
+
+# --- rolling changes and failovers in the middle of them ---------------------------------------------
+
+
+@pytest.mark.parametrize("order", [(P, S, T), (S, P, T), (T, S, P), (S, T, P), (T, P, S), (P, T, S)])
+@pytest.mark.parametrize("scope", ["one", "all"])
+def test_a_rolling_change_works_in_any_order(order, scope):
+    farm = Farm()
+    before = terms(farm)
+    client = farm.client()
+    held = client.checkout("f2")
+    for rank in order:
+        put(farm, NEW, rank)
+        reply = farm.reread(rank, scope)
+        assert scope == "one" or reply.code == (0 if rank is order[2] else 1)
+        farm.run(3)
+    assert farm.reread(P).code == 0
+    assert len(farm.in_force) == 1
+    assert terms(farm) == before
+    assert isinstance(client.checkout("f3"), Granted)
+    assert isinstance(client.checkin(held.handle), CheckedIn)
+
+
+@pytest.mark.parametrize(
+    ("told", "feature_name", "granted"),
+    [
+        ((S,), "f2", 2),  # S read the new file, and serves by the old lines, which are in force
+        ((T,), "f2", 2),
+        ((S, T), "f3", 5),  # two show the new lines: they come into force with the new master
+        ((P,), "f2", 2),  # P's new lines were in force; S and T agree on the old ones
+        ((P, S), "f3", 5),
+        ((P, S, T), "f3", 5),
+    ],
+)
+def test_the_master_fails_in_the_middle_of_a_rolling_reread(told, feature_name, granted):
+    farm = Farm()
+    for rank in told:
+        put(farm, NEW, rank)
+        farm.reread(rank, "one")
+    farm.run(5)
+    farm.kill(P)
+    farm.run(60, until=lambda: farm.master is not None)
+    assert farm.master.rank is S
+    client = farm.client()
+    others = {"f2": "f3", "f3": "f2"}[feature_name]
+    assert client.checkout(others).code == -5
+    for _ in range(granted):
+        assert isinstance(client.checkout(feature_name), Granted)
+    assert client.checkout(feature_name).code == -4
+    put(farm, NEW)
+    farm.reread(T)
+    farm.run(5)
+    assert isinstance(client.checkout("f3"), Denied if granted == 5 else Granted)
+    assert len(farm.in_force) == 1
+
+
+def test_the_hole_that_is_left_is_an_outage_that_one_command_ends():
+    """P and T have read the new file, S has not: its lines are neither in force nor a majority's."""
+    farm = Farm()
+    for rank in (P, T):
+        put(farm, NEW, rank)
+        farm.reread(rank, "one")
+    farm.run(5)
+    farm.kill(P)
+    farm.run(60)
+    assert farm.master is None
+    assert "signed lines are neither in force nor those of a majority" in farm.hosts[S].node.report().reason
+    put(farm, NEW, S)
+    farm.reread(T)
+    farm.run(10, until=lambda: farm.master is not None)
+    assert isinstance(farm.client().checkout("f3"), Granted)
