@@ -93,6 +93,9 @@ class FakeMachine:
     def persist_failed(self, ticket, error, *, now, wall):
         self.tell("persist failed", ticket, error)
 
+    def license_read(self, ticket, outcome, *, now, wall):
+        self.tell("license_read", ticket, outcome)
+
     def stop(self, scope, requested_by, *, now, wall):
         self.tell("stop", scope, requested_by)
         self.actions.append(Halt(exit_code=0, reason="asked to"))

@@ -20,6 +20,7 @@ from flexcore.wire.messages import PeerFrame, ServerReport
 
 from .actions import CloseConnection, ServerAction
 from .config import ServerConfig
+from .judgement import LicenseRead, LicenseRefused
 from .node import ServerNode
 
 if TYPE_CHECKING:
@@ -118,6 +119,12 @@ class LicenseServer:
     def persist_failed(self, ticket: int, error: str, *, now: float, wall: float) -> None:
         """The Persist *ticket* failed: fatal for this server (rule 20)."""
         self._node.persist_failed(ticket, error, now=now, wall=wall)
+
+    def license_read(
+        self, ticket: int, outcome: LicenseRead | LicenseRefused, *, now: float, wall: float
+    ) -> None:
+        """What ReadLicense *ticket* asked for was read and judged."""
+        self._node.license_read(ticket, outcome, now=now, wall=wall)
 
     def stop(self, scope: str, requested_by: str, *, now: float, wall: float) -> None:
         """Stop this server ('one', after a hand-over) or all three ('all'); ends with Halt."""

@@ -31,12 +31,13 @@ COMMANDS: dict[str, str] = {
     "lmgrd": "run a licence server in the foreground",
     "lmstat": "show servers, features and who holds what",
     "lmdown": "stop licence servers",
+    "lmreread": "have the licence files read anew, while everything runs",
     "simulate": "say which HEARTBEAT_INTERVAL suits a network",
     "run": "run a command while holding a licence",
     "demo": "show the main job on this machine, in under 30 seconds",
 }
 
-_TO_STDOUT = frozenset({"lmstat", "lmdown", "lmhostid"})
+_TO_STDOUT = frozenset({"lmstat", "lmdown", "lmreread", "lmhostid"})
 _INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 _USAGE = 2

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from flexcore.codes import ErrorCode, exit_status
 from flexcore.report.status import SERVING, Failure
@@ -86,7 +86,12 @@ def run(args: argparse.Namespace) -> int:
 def _choose(survey: Survey, name: str) -> int:
     from flexcore_host.resolver import which_server
 
-    return int(which_server([_Line(address) for address in survey.servers], wanted=name))
+    return int(which_server(named_lines(survey.servers), wanted=name))
+
+
+def named_lines(servers: Iterable[ServerAddress]) -> list[_Line]:
+    """Return the SERVER lines that ``--server NAME`` chooses from, as far as their names go."""
+    return [_Line(address) for address in servers]
 
 
 class _Line:

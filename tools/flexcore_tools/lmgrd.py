@@ -23,7 +23,8 @@ Run one server of a triad, or a single server, in the foreground.
 The licence file says where: the server finds its SERVER line by its host name or its hostid, or by
 --server. It serves the features that verify with the publisher's public key, on one port for
 applications, utilities and the other servers, until lmdown, SIGTERM or SIGINT stops it in order
-(it hands mastership over first; a second signal stops it at once). SIGHUP opens the log anew.
+(it hands mastership over first; a second signal stops it at once). lmreread has the licence file
+read anew while everything runs; SIGHUP opens the log anew.
 
 What it promised and recorded is kept in the state folder, which belongs to one process. Never
 restore it from a backup: delete it instead, and the server recovers from the other two.
@@ -117,6 +118,8 @@ def _serve_on(
     from flexcore_host import clock
     from flexcore_trio import open_listeners, run_server
 
+    from . import _setup
+
     _raise_file_limit()
     try:
         listeners = open_listeners(setup.listen, setup.port)
@@ -136,8 +139,9 @@ def _serve_on(
         utc_offset_s=clock.utc_offset_s(clock.wall()),
     )
     outcome = run_server(
-        config, store=store, listeners=listeners, log=log, on_hangup=log_file.reopen
-    )
+        config, store=store, listeners=listeners, log=log, on_hangup=log_file.reopen,
+        read_license=lambda: _setup.read_license(setup.path),
+    )  # fmt: skip
     if outcome.exit_code:
         log([("lmgrd", f"EXITING: {outcome.reason}")])
         print(f"flexcore lmgrd: {outcome.reason}", file=sys.stderr)

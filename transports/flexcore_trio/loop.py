@@ -18,14 +18,18 @@ from typing import NamedTuple, Protocol, TypeAlias, assert_never
 
 import trio
 
-from flexcore.errors import StateError
+from flexcore.codes import ErrorCode
+from flexcore.errors import FlexcoreError, StateError
 from flexcore.identity import Rank
 from flexcore.quorum import PersistBatch
 from flexcore.server import (
     CloseConnection,
     DialPeer,
     Halt,
+    LicenseRead,
+    LicenseRefused,
     Persist,
+    ReadLicense,
     ServerAction,
     WriteLog,
 )
@@ -35,7 +39,7 @@ from . import sockets
 from .link import Link
 from .store import Store
 
-__all__ = ["LogSink", "Machine", "Outcome", "ServerLoop"]
+__all__ = ["LicenseReader", "LogSink", "Machine", "Outcome", "ServerLoop"]
 
 NONCE_BYTES = 16
 DIAL_TIMEOUT_S = 3.0
@@ -46,6 +50,8 @@ RESOLVERS_MAX = 4
 """Threads that may hang in the resolver at once."""
 LINKS_MAX = 25_000
 """Connections that are open at once, where the system allows as many; more than the server takes."""
+LINES_MAX = 100
+"""So many lines say what is wrong with a licence file that was read anew."""
 ACCEPT_BATCH = 64
 ACCEPT_PAUSE_S = 0.1
 """Without free file descriptors accepting pauses; who waits in the backlog is served afterwards."""
@@ -72,6 +78,9 @@ class Machine(Protocol):
     ) -> None: ...
     def persisted(self, ticket: int, *, now: float, wall: float) -> None: ...
     def persist_failed(self, ticket: int, error: str, *, now: float, wall: float) -> None: ...
+    def license_read(
+        self, ticket: int, outcome: LicenseRead | LicenseRefused, *, now: float, wall: float
+    ) -> None: ...
     def stop(self, scope: str, requested_by: str, *, now: float, wall: float) -> None: ...
     def handle_timeout(self, *, now: float, wall: float) -> None: ...
     def next_timeout(self) -> float | None: ...
@@ -82,6 +91,10 @@ class Machine(Protocol):
 
 LogSink: TypeAlias = Callable[[Sequence[tuple[str, str]]], None]
 """Where log lines go, a batch a turn: (daemon, text) pairs without a time."""
+
+
+LicenseReader: TypeAlias = Callable[[], LicenseRead | LicenseRefused]
+"""Reads the licence file anew and judges it. Called in a thread; may raise FlexcoreError or OSError."""
 
 
 class Outcome(NamedTuple):
@@ -98,8 +111,10 @@ class ServerLoop:
         self, machine: Machine, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
         timeout_s: float, links_max: int = LINKS_MAX, now: Callable[[], float] = clock.now,
         wall: Callable[[], float] = clock.wall, draw: Callable[[int], bytes] = entropy.draw,
+        read_license: LicenseReader | None = None,
     ) -> None:  # fmt: skip
         self._machine = machine
+        self._read_license = read_license
         self._store = store
         self._listeners = list(listeners)
         self._log = log
@@ -220,6 +235,8 @@ class ServerLoop:
                 self._close(conn, abort=abort)
             case DialPeer(peer=peer, host=host, port=port):
                 self._start(self._dial, peer, host, port)
+            case ReadLicense(ticket=ticket):
+                self._start(self._reread, ticket)
             case Halt(exit_code=exit_code, reason=reason):
                 if self._outcome is None:
                     self._outcome = Outcome(exit_code, reason)
@@ -269,6 +286,25 @@ class ServerLoop:
             self._machine.persisted(ticket, now=now, wall=wall)
         else:
             self._machine.persist_failed(ticket, failure, now=now, wall=wall)
+        self._ask_for_turn()
+
+    async def _reread(self, ticket: int) -> None:
+        """Read the licence file off the loop's thread: it may be large, or on a disk that hangs."""
+        outcome: LicenseRead | LicenseRefused
+        if self._read_license is None:
+            outcome = LicenseRefused(
+                code=ErrorCode.NO_LICENSE_FILE, text="this server was started without a file"
+            )
+        else:
+            try:
+                outcome = await trio.to_thread.run_sync(self._read_license, abandon_on_cancel=True)
+            except (FlexcoreError, OSError) as error:
+                first, *more = str(error).splitlines() or [repr(error)]
+                outcome = LicenseRefused(
+                    code=ErrorCode.CANNOT_READ_FILE, text=first, details=tuple(more[:LINES_MAX])
+                )
+        now, wall = self._moment()
+        self._machine.license_read(ticket, outcome, now=now, wall=wall)
         self._ask_for_turn()
 
     # --- connections ------------------------------------------------------------------------------

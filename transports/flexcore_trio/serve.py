@@ -6,13 +6,21 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 import trio
 
 from flexcore.errors import StateDamaged
+from flexcore.licensefile import LicenseFile
 from flexcore.quorum import StateError as BadState
-from flexcore.server import LicenseServer, ServerConfig
+from flexcore.server import (
+    LicenseRead,
+    LicenseRefused,
+    LicenseServer,
+    ServerConfig,
+    judge_license,
+)
 from flexcore_host import clock, entropy
 
 from .loop import LINKS_MAX, LogSink, Outcome, ServerLoop
@@ -30,14 +38,16 @@ SIGNALLED = 1
 async def serve(
     config: ServerConfig, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
     now: Callable[[], float] = clock.now, wall: Callable[[], float] = clock.wall,
-    draw: Callable[[int], bytes] = entropy.draw,
+    draw: Callable[[int], bytes] = entropy.draw, read_license: Callable[[], LicenseFile] | None = None,
     task_status: trio.TaskStatus[ServerLoop] = trio.TASK_STATUS_IGNORED,
 ) -> Outcome:  # fmt: skip
     """Serve on ``listeners`` (bound, listening, non-blocking) until the server halts.
 
     The listeners are open before the first message leaves (protocol.md section 2), and are closed
-    here. ``task_status`` yields the loop, whose ``stop`` stops in order. Raises StateError when the
-    stored state cannot be used, with its place and what to do.
+    here. ``read_license`` reads the licence file anew, in a thread, when an administrator wants that;
+    what it raises is why the server keeps what it has. ``task_status`` yields the loop, whose
+    ``stop`` stops in order. Raises StateError when the stored state cannot be used, with its place
+    and what to do.
     """
     links_max = _links_max()
     limits = config.limits
@@ -62,6 +72,7 @@ async def serve(
     loop = ServerLoop(
         machine, store=store, listeners=listeners, log=log, timeout_s=config.timeout_s,
         links_max=links_max, now=now, wall=wall, draw=draw,
+        read_license=None if read_license is None else partial(_read_and_judge, config, read_license),
     )  # fmt: skip
     try:
         task_status.started(loop)
@@ -71,27 +82,37 @@ async def serve(
             store.close()
 
 
+def _read_and_judge(
+    config: ServerConfig, read_license: Callable[[], LicenseFile]
+) -> LicenseRead | LicenseRefused:
+    return judge_license(config, read_license())
+
+
 def run_server(
     config: ServerConfig, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
     on_hangup: Callable[[], None] | None = None,
+    read_license: Callable[[], LicenseFile] | None = None,
 ) -> Outcome:  # fmt: skip
     """Serve until halted: SIGTERM and SIGINT stop in order, a second one at once.
 
-    ``on_hangup`` is called for SIGHUP, where the system has it (log rotation).
+    ``on_hangup`` is called for SIGHUP, where the system has it (log rotation). ``read_license``: see
+    :func:`serve`.
     """
-    return trio.run(_run, config, store, listeners, log, on_hangup)
+    return trio.run(_run, config, store, listeners, log, on_hangup, read_license)
 
 
 async def _run(
     config: ServerConfig, store: Store, listeners: Sequence[socket.socket], log: LogSink,
-    on_hangup: Callable[[], None] | None,
+    on_hangup: Callable[[], None] | None, read_license: Callable[[], LicenseFile] | None,
 ) -> Outcome:  # fmt: skip
     ended: list[Outcome] = []
 
     async def served(task_status: trio.TaskStatus[ServerLoop]) -> None:
-        ended.append(
-            await serve(config, store=store, listeners=listeners, log=log, task_status=task_status)
-        )
+        outcome = await serve(
+            config, store=store, listeners=listeners, log=log, read_license=read_license,
+            task_status=task_status,
+        )  # fmt: skip
+        ended.append(outcome)
         nursery.cancel_scope.cancel()
 
     with contextlib.ExitStack() as stack:

@@ -1,0 +1,144 @@
+"""``flexcore lmreread``: have the licence files read anew on all three servers, while everything runs.
+
+One server of this machine takes the command, reads its own file and passes the word on to the other
+two, each of which reads its own (protocol.md rule 19). The answer names each server and what came of
+it there; whoever does not take its file keeps what it has. Everything goes to stdout.
+"""
+
+from __future__ import annotations
+
+from flexcore.codes import ErrorCode, exit_status
+from flexcore.report.status import SERVING, Failure
+from flexcore.wire.messages import AdminReply, ServerAddress
+
+from ._ask import DEFAULT_TIMEOUT_S, Survey
+from ._link import Link, LinkFailed
+from ._where import PATH_HELP, only_one
+from .lmstat import print_anything
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+HELP = """\
+Have the licence files read anew: on all three servers of a triad, or with
+--server on one of them. Works on a server's own machine, and while everything
+runs: nobody loses a licence, and the master stays master.
+
+Each server reads its own file and verifies it. What was added, removed or
+changed is said; a file that differs from the others', does not verify or names
+other hostids is named, and its server keeps what it has. Holders keep what they
+hold, also above a count that became smaller.
+
+exit status: 0 if all servers have the same lines; 1 if they do not; 241 (-15)
+if a server was not reached; 137 (-119) from another machine; else 256 + the
+error code of the first server that does not take its file."""
+
+ANSWER_S = 30.0
+"""How long the answer may take: a server waits ten seconds for the slowest file, then answers."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare lmreread's flags."""
+    parser.add_argument("-c", metavar="PATH", dest="path", help=PATH_HELP)
+    parser.add_argument(
+        "-vendor", "--vendor", metavar="NAME", help="only if this is the vendor that is served"
+    )
+    parser.add_argument("-all", "--all", action="store_true", help="all servers, as without it")
+    parser.add_argument(
+        "--server", metavar="NAME",
+        help="only this one: its host, or primary, secondary or tertiary",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Have what the path names read its files anew."""
+    print_anything()
+    where = only_one(args.path, DEFAULT_TIMEOUT_S)
+    with Survey(where, DEFAULT_TIMEOUT_S) as survey:
+        if not survey.links:
+            for index, address in enumerate(survey.servers):
+                print(f"{_place(address)}: {_failure(survey, index).printed}")
+            return exit_status(_failure(survey, 0).code)
+        if args.vendor and args.vendor.casefold() != survey.vendor.casefold():
+            print(f"{survey.vendor} is served, not {args.vendor}: nothing was read anew")
+            return exit_status(ErrorCode.VENDOR_DOWN)
+        if args.server is None:
+            return _ask_one_of(survey, _in_order(survey), "all")
+        chosen = _choose(survey, args.server)
+        if chosen not in survey.links:
+            failure = _failure(survey, chosen)
+            print(f"{_place(survey.servers[chosen])}: {failure.printed}")
+            return exit_status(failure.code)
+        return _ask_one_of(survey, [chosen], "one")
+
+
+def _choose(survey: Survey, name: str) -> int:
+    from flexcore_host.resolver import which_server
+
+    from .lmdown import named_lines
+
+    return int(which_server(named_lines(survey.servers), wanted=name))
+
+
+def _in_order(survey: Survey) -> list[int]:
+    """Servers of this machine first, the master before others: it knows what is in force."""
+    return sorted(
+        survey.links,
+        key=lambda index: (
+            not survey.links[index].is_local,
+            survey.links[index].report.state != SERVING,
+            index,
+        ),
+    )
+
+
+def _ask_one_of(survey: Survey, order: list[int], scope: str) -> int:
+    """Ask in turn until a server takes the command; print what it says."""
+    refused: Failure | None = None
+    for index in order:
+        answer = _ask(survey.links[index], scope)
+        if isinstance(answer, AdminReply) and answer.code != ErrorCode.NOT_ON_SERVER_MACHINE:
+            return _print_answer(answer)
+        failure = _refusal(answer) if isinstance(answer, AdminReply) else answer
+        # "Log in to one of the servers' machines" is what helps, if anybody said so.
+        if refused is None or failure.code == ErrorCode.NOT_ON_SERVER_MACHINE:
+            refused = failure
+    assert refused is not None
+    print(refused.printed)
+    if refused.code == ErrorCode.NOT_ON_SERVER_MACHINE:
+        hosts = ", ".join(dict.fromkeys(address.host for address in survey.servers))
+        print(f"log in to one of them and run it there: {hosts}")
+    return exit_status(refused.code)
+
+
+def _ask(link: Link, scope: str) -> AdminReply | Failure:
+    from flexcore_host import whoami
+
+    try:
+        answer = link.admin("reread", (scope,), whoami.user(), whoami.host(), ANSWER_S)
+    except LinkFailed as failed:
+        return failed.failure
+    return answer if isinstance(answer, AdminReply) else Failure(ErrorCode.BAD_DATA_FROM_SERVER)
+
+
+def _print_answer(answer: AdminReply) -> int:
+    for line in answer.lines:
+        print(line)
+    if not answer.code:
+        return 0
+    if not answer.lines:
+        print(_refusal(answer).printed)
+    return exit_status(answer.code)
+
+
+def _refusal(answer: AdminReply) -> Failure:
+    return Failure(answer.code, text=answer.text.rstrip(".") or None)
+
+
+def _failure(survey: Survey, index: int) -> Failure:
+    return survey.failures.get(index, Failure(ErrorCode.CANNOT_CONNECT))
+
+
+def _place(address: ServerAddress) -> str:
+    return f"{address.port}@{address.host}"
