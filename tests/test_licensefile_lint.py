@@ -275,3 +275,10 @@ def test_printing_problems_as_compilers_do():
     assert first.startswith("demo.lic:3:20: error: '99-jan-2026'")
     assert second.startswith("demo.lic:4:1: error: the name is missing")
     assert format_license(parse_license(text)) == text
+
+
+def test_superseded_lines_and_those_that_supersede_nothing():
+    old = f"{SINGLE}INCREMENT f demo 1.0 permanent 5\n"
+    new = "INCREMENT f demo 1.0 permanent 5 SUPERSEDE"
+    assert found(f"{old}{new} ISSUED=1-jan-2026\n", "superseded").line == 3
+    assert found(f"{old}{new}\n", "supersede-date").severity == "warning"

@@ -244,6 +244,10 @@ class CheckoutMachine:
             early = [offer for offer in fit if offer.refusal == ErrorCode.NOT_STARTED_YET]
             if early:
                 return Denial(ErrorCode.NOT_STARTED_YET, "")
+            package = next((offer for offer in fit if offer.line.package and offer.seats), None)
+            if package is not None:
+                return Denial(ErrorCode.PACKAGE_CHECKOUT,
+                              f"{package.feature} is a package: check out one of its components")  # fmt: skip
             last = max(fit, key=lambda offer: offer.line.expiry_day or 0)
             return Denial(ErrorCode.EXPIRED, f"on {last.line.expiry_text}")
         mine = [offer for offer in good if not offer.lock or lock_allows(offer.lock, session)]

@@ -12,18 +12,23 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flexcore.licensefile import FeatureLine, rights_digest, verify_license
-from flexcore.licensefile.selection import select_features
+from flexcore.licensefile.entitlements import TOO_MANY, Entitlement, read_entitlements
+from flexcore.licensefile.selection import COPY, SECOND, SUPERSEDED
 
 from .rights import Line, Rejected, Rights, make_rights
 
 if TYPE_CHECKING:
     from flexcore.keys import VerifyingKey
     from flexcore.licensefile import LicenseFile
+    from flexcore.licensefile.lines import SignableLine
 
-SECOND_FEATURE = "another FEATURE line of this name stands above it"
-NOT_YET = "PACKAGE and UPGRADE lines have no effect in this version"
 POOL_NAME_MAX = 200
-COPY = "it is a copy of a line above it"
+WHY_IGNORED = {
+    COPY: "it is a copy of a line above it",
+    SECOND: "another FEATURE line of this name stands above it",
+    SUPERSEDED: "a line that was issued later supersedes it",
+    TOO_MANY: "the packages of this file have too many components",
+}
 
 
 def read_rights(license: LicenseFile, keys: Iterable[VerifyingKey], *, vendor: str) -> Rights:
@@ -33,24 +38,17 @@ def read_rights(license: LicenseFile, keys: Iterable[VerifyingKey], *, vendor: s
     have the same rights.
     """
     report = verify_license(license, keys)
-    own = [line for line in report.valid_features if line.vendor.lower() == vendor.lower()]
-    selection = select_features(own, license.hostids)
+    own = [line for line in report.valid_lines if line.vendor.lower() == vendor.lower()]
+    entitled = read_entitlements(own, license.hostids)
     rejected = [
         _rejected(verdict.line, verdict.message, is_error=True)
         for verdict in report.rejected
         if verdict.line.vendor.lower() == vendor.lower()
-        and isinstance(verdict.line, FeatureLine)
     ] + [
-        _rejected(each.line, COPY if each.reason == "copy" else SECOND_FEATURE, is_error=False)
-        for each in selection.ignored
-    ]
-    rejected += [
-        Rejected(feature=line.name, version=line.version, count=0, why=NOT_YET, is_error=False)
-        for line in report.valid_lines
-        if line.vendor.lower() == vendor.lower() and not isinstance(line, FeatureLine)
+        _rejected(each.line, WHY_IGNORED[each.reason], is_error=False) for each in entitled.ignored
     ]
     return make_rights(
-        (_line(line) for line in selection.lines), vendor=vendor, rejected=rejected,
+        (_line(each) for each in entitled.items), vendor=vendor, rejected=rejected,
         digest=rights_digest(license, report.valid_lines), hostids=license.hostids,
     )  # fmt: skip
 
@@ -66,17 +64,20 @@ def pool_name(key: str) -> str:
     return f"{key[: POOL_NAME_MAX - 33]}#{digest[:32]}"
 
 
-def _rejected(line: FeatureLine, why: str, *, is_error: bool) -> Rejected:
-    return Rejected(feature=line.name, version=line.version, count=line.count, why=why,
+def _rejected(line: SignableLine, why: str, *, is_error: bool) -> Rejected:
+    count = line.count if isinstance(line, FeatureLine) else 0
+    return Rejected(feature=line.name, version=line.version, count=count, why=why,
                     is_error=is_error)  # fmt: skip
 
 
-def _line(line: FeatureLine) -> Line:
+def _line(each: Entitlement) -> Line:
+    line = each.line
     return Line(
-        feature=line.name, pool=pool_name(line.pool_key), version=line.version, vendor=line.vendor,
+        feature=line.name, pool=pool_name(each.pool_key), version=line.version, vendor=line.vendor,
         seats=line.count, expiry_text=line.expiry_text, expiry_day=_day(line.expiry),
         start_day=_day(line.start), vendor_string=line.vendor_string, lock=line.hostid,
-        signed_text=line.signed_text,
+        signed_text=each.signed_text,
+        package=each.package.name if each.package is not None else "",
     )  # fmt: skip
 
 

@@ -45,7 +45,9 @@ class Line(NamedTuple):
     """One verified FEATURE or INCREMENT line, as far as checkouts need it.
 
     *seats* 0 is uncounted. *expiry_day* and *start_day* are day ordinals, None for permanent and for
-    no START. *signed_text* is what a client verifies. *lock* is the text of HOSTID=, '' if floating.
+    no START. *signed_text* is what a client verifies, more than one line where UPGRADE or PACKAGE made
+    it. *lock* is the text of HOSTID=, '' if floating. *package*: the line enables this package, and is
+    not checked out itself (-125).
     """
 
     feature: str
@@ -59,6 +61,7 @@ class Line(NamedTuple):
     vendor_string: str
     lock: str
     signed_text: str
+    package: str = ""
 
     def is_good_on(self, day: int) -> bool:
         """Whether the line counts on *day*."""
@@ -105,13 +108,16 @@ def proof_of(first: Line, lines: Iterable[Line], count: int) -> str:
                 break
             chosen.append(line)
             covered += line.seats or count
-    return "\n".join(line.signed_text for line in chosen)
+    if len(chosen) == 1:
+        return first.signed_text
+    texts = dict.fromkeys(text for line in chosen for text in line.signed_text.split("\n"))
+    return "\n".join(texts)  # a PACKAGE line once, also for the components of two lines
 
 
 class Offer(NamedTuple):
     """A pool on a certain day. *seats* 0 with *uncounted* False: nothing of it counts that day.
 
-    *refusal* is 0, or the code of the only answer that this pool has that day (-10, -31). *good* are
+    *refusal* is 0, or the code of the only answer that this pool has that day (-10, -31, -125). *good* are
     the lines that count that day.
     """
 
@@ -196,7 +202,8 @@ def offer_on(pool: Pool, day: int) -> Offer:
     if good:
         line = max(good, key=Line.lasts_until)
         uncounted = any(entry.seats == 0 for entry in good)
-        count, refusal = sum(entry.seats for entry in good), 0
+        count = sum(entry.seats for entry in good)
+        refusal = ErrorCode.PACKAGE_CHECKOUT if line.package else 0
     else:
         line = max(pool.lines, key=Line.lasts_until)
         uncounted, count = False, 0

@@ -42,18 +42,18 @@ class Verifier:
         return verdict
 
     def _judge(self, seat: Seat) -> str:
-        """Each of the lines must be the publisher's, of this feature and of one pool, and none may count twice."""
+        """Each of the lines must be the publisher's; what they say together, UPGRADE and PACKAGE lines included, must
+        license the feature in this number, from one pool, and no line counts twice."""
         # Only those who have keys pay for the parser and for cryptography.
-        from flexcore.licensefile import FeatureLine, verify_line
-        from flexcore.licensefile.signature import content_digest
+        from flexcore.licensefile import verify_line
+        from flexcore.licensefile.entitlements import read_entitlements
 
         if not seat.line:
             return "the licence server sent no signed line with the grant"
         texts = seat.line.split("\n", LINES_MAX)
         if len(texts) > LINES_MAX:
             return f"the licence server sent more than {LINES_MAX} lines with the grant"
-        signed: dict[bytes, int] = {}
-        pools: set[str] = set()
+        lines = []
         for text in texts:
             try:
                 verdict = verify_line(text, seat.hostids, self._vendor, self._keys)
@@ -61,14 +61,24 @@ class Verifier:
                 return str(error)
             if not verdict.is_valid:
                 return verdict.message
-            line = verdict.line
-            if line.name.casefold() != seat.feature.casefold():
-                return f"the licence server sent the line of {line.name} with a grant of {seat.feature}"
-            if isinstance(line, FeatureLine):
-                signed[content_digest(line, seat.hostids)] = line.count or seat.count
-                pools.add(line.pool_key)
-        if len(pools) > 1:
+            lines.append(verdict.line)
+        wanted = seat.feature.casefold()
+        found = read_entitlements(lines, seat.hostids)
+        fitting = [each for each in found.items if each.line.name.casefold() == wanted and each.package is None]
+        used: dict[str, set[int]] = {}
+        signed: dict[str, int] = {}
+        for each in fitting:
+            used.setdefault(each.pool_key, set()).update(id(source) for source in each.sources)
+            signed[each.pool_key] = signed.get(each.pool_key, 0) + (each.line.count or seat.count)
+        everywhere = set().union(*used.values())
+        strange = [line for line in lines if id(line) not in everywhere and line.name.casefold() != wanted]
+        if strange or not fitting:
+            name = (strange or lines)[0].name
+            return f"the licence server sent the line of {name} with a grant of {seat.feature}"
+        counted = {id(line) for line in lines} - {id(each.line) for each in found.ignored}
+        most = max((signed[pool] for pool in used if used[pool] >= counted), default=None)
+        if most is None:
             return "the licence server sent lines that do not add up with the grant"
-        if pools and sum(signed.values()) < seat.count:
-            return f"the publisher signed {sum(signed.values())} licences, the server granted {seat.count}"
+        if most < seat.count:
+            return f"the publisher signed {most} licences, the server granted {seat.count}"
         return ""

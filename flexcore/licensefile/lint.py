@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from flexcore import timing
 from flexcore.hostid import ANY, DEMO, KNOWN_KINDS, OTHER, parse_hostids
 
+from .entitlements import read_entitlements
 from .lines import (
     AnyLine,
     Attribute,
@@ -26,7 +27,7 @@ from .lines import (
     is_administrators,
 )
 from .places import Place, place_of_key, place_of_port, place_of_text, place_of_word
-from .selection import select_features
+from .selection import COPY, SECOND, SUPERSEDED, Ignored, issue_date
 from .signature import parse_value
 from .version import parse_version
 from .vocabulary import (
@@ -206,14 +207,16 @@ def _about_line(
             place_of_word(line, 1), "name",
             f"{line.name}: tools that read lmstat expect letters, digits, _ and -, at most 30",
         )  # fmt: skip
+    supersede = line.attribute("SUPERSEDE")
+    if supersede is not None and issue_date(line) is None:
+        yield _warning(supersede, "supersede-date", "SUPERSEDE has no effect without ISSUED=",
+                       "the publisher writes ISSUED=, the date before which lines are superseded")  # fmt: skip
     if isinstance(line, FeatureLine):
         yield from _about_hostid(line)
         yield from _about_dates(line, today)
     elif isinstance(line, UpgradeLine):
-        yield _info(line.line, "not-yet", "UPGRADE lines are read and signed; no effect so far")
         yield from _about_upgrade(line, license)
     else:
-        yield _info(line.line, "not-yet", "PACKAGE lines are read and signed; no effect so far")
         if not any(
             feature.name == line.name and feature.vendor == line.vendor
             for feature in license.features
@@ -323,21 +326,29 @@ def _about_features(license: LicenseFile) -> Iterator[Problem]:
         yield _warning(
             1, "no-license-lines", "no line of this file is a licence's", "is this the right file?"
         )
-    for ignored in select_features(license.features, license.hostids).ignored:
-        if ignored.reason == "copy":
-            yield _warning(
-                ignored.line.line, "copy",
-                f"{ignored.line.name}: the same signed content as line {ignored.because.line}, "
-                "which counts once",
-                "take the copy out",
-            )  # fmt: skip
-        else:
-            yield _warning(
-                ignored.line.line, "second-feature",
-                f"{ignored.line.name} has a FEATURE line already, line {ignored.because.line}; "
-                "only the first of a name counts",
-                "the publisher adds licences with INCREMENT lines",
-            )  # fmt: skip
+    for ignored in read_entitlements(license.signable_lines, license.hostids).ignored:
+        yield _about_ignored(ignored)
+
+
+def _about_ignored(ignored: Ignored) -> Problem:
+    line, because = ignored.line, ignored.because.line
+    if ignored.reason == COPY:
+        return _warning(
+            line.line, "copy",
+            f"{line.name}: the same signed content as line {because}, which counts once",
+            "take the copy out",
+        )  # fmt: skip
+    if ignored.reason == SECOND:
+        return _warning(
+            line.line, "second-feature",
+            f"{line.name} has a FEATURE line already, line {because}; only the first of a name counts",
+            "the publisher adds licences with INCREMENT lines",
+        )  # fmt: skip
+    if ignored.reason == SUPERSEDED:
+        return _info(line.line, "superseded", f"{line.name} is superseded by line {because}",
+                     "it may be taken out")  # fmt: skip
+    return _error(line.line, "too-many-components", f"{line.name} enables too many components",
+                  "split the file")  # fmt: skip
 
 
 def _is_feature(line: AnyLine) -> bool:

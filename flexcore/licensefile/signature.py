@@ -41,17 +41,21 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import attrs
 
 from flexcore.keys import KEY_ID_SIZE, SIGNATURE_SIZE
 
-from .lines import FeatureLine, LicenseFile, SignableLine
+from .lines import LicenseFile, SignableLine
 
 FORM = b"\xfc\x01"
 """The first group of every value that flexcore makes."""
 
 SERVERS_MAX = 15
+
+SignableT = TypeVar("SignableT", bound=SignableLine)
+
 _TAG = "flexcore license line 1\n"
 _CHECK_SIZE = 2
 _HEAD_SIZE = len(FORM) + KEY_ID_SIZE + 2
@@ -191,11 +195,11 @@ def rights_digest(license: LicenseFile, lines: Iterable[SignableLine] | None = N
 
 
 def first_copies(
-    lines: Iterable[FeatureLine], hostids: Sequence[str]
-) -> tuple[list[FeatureLine], list[tuple[FeatureLine, FeatureLine]]]:
+    lines: Iterable[SignableT], hostids: Sequence[str]
+) -> tuple[list[SignableT], list[tuple[SignableT, SignableT]]]:
     """Part lines into the first of each signed content, and the copies, each with its first."""
-    seen: dict[bytes, FeatureLine] = {}
-    copies: list[tuple[FeatureLine, FeatureLine]] = []
+    seen: dict[bytes, SignableT] = {}
+    copies: list[tuple[SignableT, SignableT]] = []
     for line in lines:
         first = seen.setdefault(content_digest(line, hostids), line)
         if first is not line:
