@@ -1,0 +1,281 @@
+"""Everything that is wrong with an options file beside the licence file that it is for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+
+from flexcore.licensefile import LicenseFile, select_features
+from flexcore.licensefile.lines import FeatureLine, Problem, Severity
+
+from .patterns import parse_address_pattern, same_host, same_name
+from .policy import PoolFacts, means, pool_facts
+from .rules import (
+    AccessRule,
+    CountRule,
+    FeatureNumber,
+    FeatureSpec,
+    Group,
+    OptionsFile,
+    Rule,
+    Subject,
+    SubjectType,
+    format_rule,
+)
+from .vocabulary import KEYWORDS
+
+COMPARISONS_MAX = 200_000
+"""Pairs of rules that are compared; a file with more of them gets no word about the rest."""
+
+_USERS = (SubjectType.USER, SubjectType.GROUP)
+_HOSTS = (SubjectType.HOST, SubjectType.HOST_GROUP)
+
+
+def lint_options(options: OptionsFile, license: LicenseFile, vendor: str = "") -> tuple[Problem, ...]:
+    """Return all problems of *options*, those of reading it included, in the order of lines.
+
+    Args:
+        vendor: whose options they are; "": of the first VENDOR line.
+    """
+    wanted = vendor or (license.vendors[0].name if license.vendors else "")
+    features = [line for line in license.features
+                if not wanted or line.vendor.casefold() == wanted.casefold()]  # fmt: skip
+    lint = _Lint(options, license, features)
+    problems = [*options.problems, *lint.problems()]
+    return tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+
+
+def pools_of(license: LicenseFile, features: Iterable[FeatureLine]) -> tuple[PoolFacts, ...]:
+    """Return the facts of the pools that *features* make, in the order to try."""
+    pools: dict[str, list[FeatureLine]] = {}
+    for line in select_features(features, license.hostids).lines:
+        pools.setdefault(line.pool_key, []).append(line)
+    return tuple(pool_facts(key, lines) for key, lines in pools.items())
+
+
+def _problem(
+    rule: Rule, code: str, message: str, advice: str, severity: Severity = Severity.WARNING
+) -> Problem:
+    return Problem(severity, rule.line, rule.column, code, message, advice)
+
+
+class _Lint:
+    def __init__(
+        self, options: OptionsFile, license: LicenseFile, features: list[FeatureLine]
+    ) -> None:
+        self.options = options
+        self.features = features
+        self.pools = pools_of(license, features)
+        self.names = list(dict.fromkeys(line.name for line in features))
+        self.packages = {line.name for line in license.packages}
+        self.groups = options.groups("GROUP")
+        self.host_groups = options.groups("HOST_GROUP")
+        self._left = COMPARISONS_MAX
+
+    def problems(self) -> Iterator[Problem]:
+        """Every check, in turn."""
+        seen: dict[Rule, Rule] = {}
+        for rule in self.options.rules:
+            if rule in seen and not isinstance(rule, Group):
+                yield _problem(rule, "said-before", f"line {seen[rule].line} says the same",
+                               "take one of them out", Severity.INFO)  # fmt: skip
+            seen.setdefault(rule, rule)
+            why = KEYWORDS[rule.keyword].no_effect
+            if why:
+                yield _problem(rule, "no-effect", f"{rule.keyword} has no effect: {why}", "",
+                               Severity.INFO)  # fmt: skip
+            if isinstance(rule, AccessRule | CountRule | FeatureNumber) and rule.feature:
+                yield from self._feature(rule, rule.feature)
+            if isinstance(rule, AccessRule | CountRule):
+                yield from self._subject(rule, rule.subject)
+        yield from self._unused_groups()
+        yield from self._shadowed()
+        yield from self._reservations()
+        yield from self._numbers()
+
+    # --- names ----------------------------------------------------------------------------------
+
+    def _feature(self, rule: Rule, spec: FeatureSpec) -> Iterator[Problem]:
+        if spec.name not in self.names:
+            if spec.name in self.packages:
+                advice = "rules are about features: name the package's components"
+            else:
+                folded = {name.casefold(): name for name in self.names}
+                close = folded.get(spec.name.casefold())
+                guesses = [close] if close else difflib.get_close_matches(spec.name, self.names, 1)
+                advice = (f"did you mean {guesses[0]}? Names are spelt as in the licence file"
+                          if guesses else "take the line out")  # fmt: skip
+            yield _problem(rule, "unknown-feature",
+                           f"the licence file has no feature {spec.name}: this never matches",
+                           advice)  # fmt: skip
+        elif not any(means(spec, pool) for pool in self.pools):
+            yield _problem(rule, "unknown-pool",
+                           f"no line of {spec.name} has {spec.key}={spec.value}: this never matches",
+                           "compare with the lines of the licence file")  # fmt: skip
+
+    def _subject(self, rule: Rule, subject: Subject) -> Iterator[Problem]:
+        if subject.type in (SubjectType.GROUP, SubjectType.HOST_GROUP):
+            is_users = subject.type is SubjectType.GROUP
+            own, other = (
+                (self.groups, self.host_groups) if is_users else (self.host_groups, self.groups)
+            )
+            if subject.name in own:
+                return
+            if subject.name in other:
+                there = "HOST_GROUP" if is_users else "GROUP"
+                advice = f"{subject.name} is a {there}: write {there} here"
+            else:
+                folded = {name.casefold(): name for name in own}
+                close = folded.get(subject.name.casefold())
+                guesses = [close] if close else difflib.get_close_matches(subject.name, own, 1)
+                advice = (f"did you mean {guesses[0]}?" if guesses
+                          else f"define it: {subject.type} {subject.name} member ...")  # fmt: skip
+            yield _problem(rule, "unknown-group",
+                           f"there is no {subject.type} {subject.name}: this matches nobody",
+                           advice, Severity.ERROR)  # fmt: skip
+        elif subject.type is SubjectType.INTERNET and subject.name != "*":
+            if parse_address_pattern(subject.name) is None:
+                yield _problem(rule, "bad-address",
+                               f"{subject.name} is no internet address: this matches nobody",
+                               "write 10.0.0.* or 2001:db8:*; for names there is HOST",
+                               Severity.ERROR)  # fmt: skip
+
+    def _unused_groups(self) -> Iterator[Problem]:
+        used = {
+            (str(rule.subject.type), rule.subject.name)
+            for rule in self.options.rules if isinstance(rule, AccessRule | CountRule)
+        }  # fmt: skip
+        told: set[tuple[str, str]] = set()
+        for rule in self.options.rules:
+            if isinstance(rule, Group) and (rule.keyword, rule.name) not in used | told:
+                told.add((rule.keyword, rule.name))
+                yield _problem(rule, "unused-group",
+                               f"no rule is about {rule.keyword} {rule.name}", "",
+                               Severity.INFO)  # fmt: skip
+
+    # --- rules that can never match -------------------------------------------------------------
+
+    def _shadowed(self) -> Iterator[Problem]:
+        """INCLUDE, RESERVE and MAX lines for people whom an EXCLUDE shuts out all the same."""
+        access = [rule for rule in self.options.rules if isinstance(rule, AccessRule)]
+        excludes = [rule for rule in access if rule.is_exclude and not rule.is_about_entitlements]
+        for rule in self.options.rules:
+            if isinstance(rule, AccessRule) and (rule.is_exclude or rule.is_about_entitlements):
+                continue
+            if not isinstance(rule, AccessRule | CountRule):
+                continue
+            about_borrowing = isinstance(rule, AccessRule) and rule.is_about_borrowing
+            for exclude in excludes:
+                self._left -= 1
+                if self._left < 0:
+                    return
+                if exclude.is_about_borrowing and not about_borrowing:
+                    continue
+                if self._covers_feature(exclude.feature, rule.feature) and self._covers(
+                    exclude.subject, rule.subject
+                ):
+                    yield _problem(rule, "shadowed",
+                                   f"this never helps anybody: line {exclude.line},"
+                                   f" {format_rule(exclude)}, shuts them out, and EXCLUDE wins",
+                                   "take one of the two out")  # fmt: skip
+                    break
+
+    def _covers_feature(self, wide: FeatureSpec | None, narrow: FeatureSpec | None) -> bool:
+        return wide is None or wide == narrow or (
+            narrow is not None and not wide.key and wide.name == narrow.name
+        )
+
+    def _covers(self, wide: Subject, narrow: Subject) -> bool:
+        """Say whether everybody of *narrow* is surely of *wide*."""
+        for types, groups in ((_USERS, self.groups), (_HOSTS, self.host_groups)):
+            if wide.type in types and narrow.type in types:
+                outer, inner = self._names(wide, groups), self._names(narrow, groups)
+                same = frozenset(outer)
+                others = [each for each in inner if each not in same]
+                self._left -= len(others) * len(outer)
+                return bool(inner) and self._left >= 0 and all(
+                    any(self._name_covers(wide, a, b) for a in outer) for b in others
+                )
+        return wide.type is narrow.type and (
+            wide.name == narrow.name or self._name_covers(wide, wide.name, narrow.name)
+        )
+
+    def _names(self, subject: Subject, groups: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+        if subject.type in (SubjectType.GROUP, SubjectType.HOST_GROUP):
+            return groups.get(subject.name, ())
+        return (subject.name,)
+
+    def _name_covers(self, wide: Subject, outer: str, inner: str) -> bool:
+        if outer == inner or outer == "*":
+            return True
+        if "*" in inner or "?" in inner:
+            return False
+        pattern = parse_address_pattern(outer)
+        if pattern is not None:
+            return pattern.matches(inner)
+        if wide.type in _HOSTS:
+            return same_host(outer, inner, full_names=self.options.matches_full_names)
+        ignore = wide.type is SubjectType.GROUP and self.options.groups_ignore_case
+        return same_name(outer, inner, ignore_case=ignore)
+
+    # --- numbers --------------------------------------------------------------------------------
+
+    def _reservations(self) -> Iterator[Problem]:
+        room = {pool.pool: pool.total for pool in self.pools}
+        for rule in self.options.rules:
+            if not isinstance(rule, CountRule):
+                continue
+            pools = [pool for pool in self.pools if means(rule.feature, pool)]
+            if not pools:
+                continue
+            total = sum(pool.total for pool in pools)
+            if rule.keyword == "MAX":
+                if total and rule.number >= total:
+                    yield _problem(rule, "max-without-effect",
+                                   f"{rule.number} of {total} {rule.feature.printed()} limits nobody",
+                                   "", Severity.INFO)  # fmt: skip
+                continue
+            if not total:
+                yield _problem(rule, "reserve-uncounted",
+                               f"{rule.feature.printed()} is uncounted: nothing is reserved",
+                               "take the line out")  # fmt: skip
+                continue
+            left = rule.number
+            for pool in pools:
+                taken = min(left, room[pool.pool])
+                room[pool.pool] -= taken
+                left -= taken
+            if left:
+                yield _problem(rule, "reserved-beyond-count",
+                               f"{left} of these {rule.number} cannot be reserved: of"
+                               f" {rule.feature.printed()} there are {total}, and the lines above"
+                               " come first", "reserve fewer")  # fmt: skip
+
+    def _numbers(self) -> Iterator[Problem]:
+        needs = {"MAX_BORROW_HOURS": "BORROW", "BORROW_LOWWATER": "BORROW",
+                 "MAX_OVERDRAFT": "OVERDRAFT"}  # fmt: skip
+        last: dict[tuple[str, FeatureSpec], FeatureNumber] = {}
+        for rule in self.options.rules:
+            if not isinstance(rule, FeatureNumber):
+                continue
+            earlier = last.get((rule.keyword, rule.feature))
+            if earlier is not None and earlier != rule:
+                yield _problem(earlier, "overruled", f"line {rule.line} says {rule.number}:"
+                               " the last line wins", "take this one out")  # fmt: skip
+            last[rule.keyword, rule.feature] = rule
+            key = needs.get(rule.keyword, "")
+            lines = [line for line in self.features if line.name == rule.feature.name]
+            if not key or not lines:
+                continue
+            values = [value for line in lines if (value := line.value(key)) is not None]
+            if not values:
+                yield _problem(rule, "no-such-right",
+                               f"no line of {rule.feature.name} has {key}: {rule.keyword} has"
+                               " nothing to limit", "take the line out")  # fmt: skip
+            elif key == "BORROW" and rule.keyword == "MAX_BORROW_HOURS":
+                hours = max(int(v) if v.isascii() and v.isdigit() and len(v) < 10 else 168
+                            for v in values)  # fmt: skip
+                if rule.number >= hours:
+                    yield _problem(rule, "max-without-effect",
+                                   f"the licence file allows {hours} hours, and it wins",
+                                   "write fewer, or take the line out")  # fmt: skip

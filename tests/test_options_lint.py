@@ -1,0 +1,54 @@
+"""``flexcore lint --options FILE LICENSE``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flexcore_tools.cli import main
+
+LICENSE = "SERVER elm ANY 27000\nVENDOR demo\nVENDOR other\nFEATURE f1 demo 1.0 permanent 5 SIGN=1\nFEATURE g1 other 1.0 permanent 5 SIGN=1\n"  # noqa: E501
+
+
+@pytest.fixture
+def license_path(tmp_path: Path) -> str:
+    path = tmp_path / "demo.lic"
+    path.write_text(LICENSE)
+    return str(path)
+
+
+def lint(options: bytes, license_path: str, *more: str) -> int:
+    path = Path(license_path).with_name("demo.opt")
+    path.write_bytes(options)
+    return main(["lint", "--options", str(path), license_path, *more])
+
+
+def test_problems_have_file_line_and_column(license_path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lint(b"# m\xfcller\nRESERVE 9 f1 USER ann\n  EXCLUDE f1 GROUP dev\n", license_path) == 1
+    said = capsys.readouterr().out.replace(str(Path(license_path).parent) + "/", "").splitlines()
+    assert said == [
+        ("demo.opt:2:1: warning: 4 of these 9 cannot be reserved: of f1 there are 5, and the lines above"
+        " come first; reserve fewer"),
+        "demo.opt:3:3: error: there is no GROUP dev: this matches nobody; define it: GROUP dev member ...",
+        "demo.opt: 1 error, 1 warning, 0 to know",
+    ]
+
+
+def test_a_good_file_exits_with_0(license_path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lint(b"EXCLUDE f1 USER ann\n", license_path) == 0
+    assert capsys.readouterr().out.endswith("demo.opt: 0 errors, 0 warnings, 0 to know\n")
+
+
+def test_whose_options_they_are(license_path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lint(b"EXCLUDE g1 USER ann\n", license_path, "--vendor", "other") == 0
+    assert "unknown" not in capsys.readouterr().out
+    assert lint(b"EXCLUDE g1 USER ann\n", license_path) == 0
+    assert "the licence file has no feature g1" in capsys.readouterr().out
+    assert lint(b"", license_path, "--vendor", "nobody") == 1
+    assert "has no VENDOR line of nobody, but of demo, other" in capsys.readouterr().err
+
+
+def test_an_options_file_that_is_not_there(license_path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lint", "--options", license_path + ".none", license_path]) == 1
+    assert "No such file" in capsys.readouterr().err
