@@ -96,6 +96,22 @@ def test_who_has_to_pull_is_told_by_heartbeats_not_with_every_turn() -> None:
 
 
 @pytest.mark.usefixtures("short_logs")
+def test_the_follower_of_a_busy_master_catches_up() -> None:
+    """Seed 873: between two heartbeats the master folded more into its snapshot than the follower had pulled, so that
+    it had to pull again with each heartbeat, for ever, and the primary never became master."""
+    triad = formed()
+    triad.kill(T)
+    for number in range(40):
+        triad.propose(P, session(number))
+    triad.run(1.0)
+    triad.start(T)
+    for number in range(40, 400):
+        triad.propose(P, session(number))
+        triad.run(0.25)
+    assert triad[P].machine.ledger.last.index - triad[P].machine.peers[T].match < 8
+
+
+@pytest.mark.usefixtures("short_logs")
 def test_a_server_without_state_recovers_by_snapshot() -> None:
     triad = formed()
     for number in range(40):
@@ -302,6 +318,8 @@ def test_a_follower_pulls_what_the_master_has_folded() -> None:
     alone.reply(P, piece(pull.nonce, snapshot, 0, 1 << 20), term=6)
     assert alone.machine.ledger.last == Last(1, 40)
     assert alone.machine.ledger.commit == 40
+    said = alone.last_sent(P, AppendReply)  # unasked: the master goes on from there, now and not at its next heartbeat
+    assert (said.ok, said.round, said.match, said.promise_s) == (True, 0, 40, 0.0)
     alone.append(P, term=6, round=2, prev=Last(1, 40), commit=40)
     assert alone.last_sent(P, AppendReply).match == 40
 
