@@ -130,6 +130,11 @@ class Rereads:
         self._journal.reread_asked(by)
         self._want(Waiter(number=self._number, link=None))
 
+    def want(self, requested_by: str) -> None:
+        """Read the own file anew, with nobody to answer: the log says what came of it."""
+        self._journal.reread_asked(requested_by)
+        self._want(Waiter(number=0, link=None))
+
     def ask_for_peer(self, wanted: RereadWanted, *, now: float, wall: float) -> None:
         """Another server passes the word on."""
         if len(self._now_waiting) + len(self._next_waiting) + len(self._ready) >= WAITERS_MAX:

@@ -11,14 +11,20 @@ from flexcore.server import (
     DialPeer,
     Halt,
     Persist,
+    ReadLicense,
     ServerConfig,
     ServerNode,
     WriteLog,
+    judge_license,
 )
 from flexcore_testing.process import ServerHost, ServerRun
 
 if TYPE_CHECKING:
     from flexcore_testing.service import ServiceTriad
+
+
+READ_S = 0.1
+"""A licence file is read and verified within this time."""
 
 
 class NodeRun(ServerRun):
@@ -72,6 +78,15 @@ class NodeRun(ServerRun):
             node.persist_failed(item[1], item[2], now=now, wall=wall)
         elif kind == "stop":
             node.stop(item[1], item[2], now=now, wall=wall)
+        elif kind == "reread":
+            node._rereads.want("simulation")
+        elif kind == "license_read":
+            node.license_read(item[1], item[2], now=now, wall=wall)
+
+    def _read_license(self, ticket: int) -> None:
+        """The file as it is now, some time later: a disk and a verification lie between."""
+        outcome = judge_license(self.node.config, self.service.license_of(self.rank))
+        self.world.after(self.triad.rng.random() * READ_S, self.post, ("license_read", ticket, outcome))
 
     @override
     def _perform(self) -> bool:
@@ -85,6 +100,8 @@ class NodeRun(ServerRun):
                 self._dial(Rank(action.peer))
             elif isinstance(action, CloseConnection):
                 network.close(self, action.conn, abort=action.abort)
+            elif isinstance(action, ReadLicense):
+                self._read_license(action.ticket)
             elif isinstance(action, WriteLog):
                 self.log.append((action.daemon, action.text))
                 self.service.logged(self, action.daemon, action.text)

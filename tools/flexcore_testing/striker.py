@@ -17,7 +17,7 @@ class Striker(DiskFaults):
 
     @override
     def handler_of(self, kind: str) -> Callable[[Fault, Rank], bool]:
-        method = _HANDLERS.get(kind)
+        method = _HANDLERS.get(kind) or _BY_CHOICE.get(kind)
         if method is None:
             raise ValueError(f"there is no fault {kind!r}")
         return getattr(self, method)  # type: ignore[no-any-return]
@@ -173,6 +173,17 @@ class Striker(DiskFaults):
             self._later(step * fault.for_s * 0.5, self._replace_licence, rank, licensed)
         return True
 
+    def reread(self, fault: Fault, target: Rank) -> bool:
+        """A licence file with another count is put on one server after the other and read anew while it runs."""
+        triad = self.triad
+        if len(set(triad.licensed_on)) > 1:
+            return False
+        licensed = max(1, triad.licensed_on[target] + (-1 if fault.draw < 0.4 else 1))
+        second = Rank((target + (1 if fault.other % 2 else 2)) % 3)
+        for step, rank in enumerate((target, second, Rank(3 - target - second))):
+            self._later(step * fault.for_s * 0.5, triad.reread, rank, licensed)
+        return True
+
     def _replace_licence(self, rank: Rank, licensed: int) -> None:
         self.triad.kill(rank)
         self.triad.edit_licence(rank, licensed)
@@ -244,3 +255,6 @@ _HANDLERS = {
     "new interval": "new_interval",
     "new licence": "new_licence",
 }
+
+_BY_CHOICE = {"reread": "reread"}
+"""No seed draws these of itself; a case or a focus names them."""

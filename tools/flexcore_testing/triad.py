@@ -292,6 +292,17 @@ class SimulatedTriad:
         self.licensed_on[rank] = licensed
         self.note(self.hosts[rank].name, f"its file licenses {licensed} from the next start on")
 
+    def reread(self, rank: Rank, licensed: int) -> bool:
+        """An administrator puts a licence file with another count on one server and has it read anew (rule 19)."""
+        self.edit_licence(rank, licensed)
+        run = self.hosts[rank].run
+        if run is None:
+            return False
+        self.coverage[f"reread{' while serving' if run.serves() else ''}"] += 1
+        self.note(run, "is told to read its file anew")
+        run.post(("reread",))
+        return True
+
     # --- the network ---------------------------------------------------------------------------------------------
 
     def cut(self, source: Rank, target: Rank, *, one_way: bool = False) -> None:
