@@ -16,6 +16,7 @@ from flexcore.ledger.commands import (
     SeatReturned,
     SessionEnded,
     SessionOpened,
+    Share,
     TermStarted,
 )
 from flexcore.timing import stretched_s
@@ -76,7 +77,20 @@ def sensible_command(state: LedgerState, choose: Choose) -> Command:
     pool = POOLS[choose(len(POOLS))]
     handle = state.next_handle + (choose(4) == 0)
     return SeatGranted(
-        session.session, request, answered, handle, pool[:2], pool, "1.0", 1 + choose(3)
+        session.session, request, answered, handle, pool[:2], pool, "1.0", 1 + choose(3),
+        sensible_shares(pool, choose),
+    )  # fmt: skip
+
+
+def sensible_shares(pool: str, choose: Choose) -> tuple[Share, ...]:
+    """A plain seat, one that shares with a group, or one that also takes of a suite."""
+    kind = choose(5)
+    if kind <= 1:
+        return ()
+    own = Share(pool, ("", "ann", "bob")[choose(3)])
+    suites = [other for other in POOLS if other != pool]
+    return (
+        (own, Share(suites[choose(len(suites))], ("", "ann")[choose(2)])) if kind == 4 else (own,)
     )
 
 
@@ -99,13 +113,26 @@ class Meaning:
         self.now = 0.0
         for index, (term, stamp, command) in enumerate(log, 1):
             self.now = stamp
-            before = dict(self.seats)
+            before = {pool: self.used(pool) for pool in POOLS}
             self._carry_out(index, term, stamp, command)
             if index > commit:
-                for handle in before.keys() - self.seats.keys():
-                    pool, count = before[handle][3], before[handle][5]
-                    self.freed[pool] = self.freed.get(pool, 0) + count
+                for pool in POOLS:
+                    less = max(0, before[pool] - self.used(pool))
+                    self.freed[pool] = self.freed.get(pool, 0) + less
         self.ended = {key: until for key, until in self.ended.items() if until >= self.now}
+
+    def used(self, pool: str) -> int:
+        """Seats out of *pool*: what shares a group counts once, by the largest."""
+        most: dict[str, int] = {}
+        alone = 0
+        for seat in self.seats.values():
+            for share in seat[8] or (Share(seat[3], ""),):
+                if share.pool == pool:
+                    if share.group:
+                        most[share.group] = max(most.get(share.group, 0), seat[5])
+                    else:
+                        alone += seat[5]
+        return alone + sum(most.values())
 
     def _carry_out(self, index: int, term: int, stamp: float, command: Command) -> None:
         match command:
@@ -127,7 +154,7 @@ class Meaning:
             case SeatGranted() as grant:
                 self.seats[grant.handle] = (
                     grant.session, grant.request, grant.feature, grant.pool, grant.version,
-                    grant.count, stamp, index,
+                    grant.count, stamp, index, grant.shares,
                 )  # fmt: skip
                 self.next_handle = max(self.next_handle, grant.handle + 1)
                 self._answer(grant, index)
@@ -164,8 +191,12 @@ class Meaning:
             mine = [handle for handle, seat in sorted(self.seats.items()) if seat[0] == key]
             assert [seat.handle for seat in state.seats_of(key)] == mine
         for pool in POOLS:
-            mine = [handle for handle, seat in sorted(self.seats.items()) if seat[3] == pool]
-            used = sum(self.seats[handle][5] for handle in mine)
+            mine = [
+                handle
+                for handle, seat in sorted(self.seats.items())
+                if seat[3] == pool or any(share.pool == pool for share in seat[8])
+            ]
+            used = self.used(pool)
             assert state.in_use[pool] == state.in_use.get(pool, 0) == used
             assert state.freed_uncommitted(pool) == self.freed.get(pool, 0)
             assert state.available(pool, 100) == 100 - used - self.freed.get(pool, 0)

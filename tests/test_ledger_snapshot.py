@@ -62,7 +62,10 @@ def test_equal_states_have_equal_bytes() -> None:
         payload = encode_command(SeatGranted(session_id(1), request, 0, request, "f", "p", "1", 1))
         one.append(1, 0.0, payload)
         other.append(1, 0.0, payload)
-    wrong: list[Command] = [SeatReturned(session_id(1), 0, 0, 1, ""), SessionEnded(session_id(1), "")]
+    wrong: list[Command] = [
+        SeatReturned(session_id(1), 0, 0, 1, ""),
+        SessionEnded(session_id(1), ""),
+    ]
     for command in wrong:
         other.append(1, 0.0, encode_command(command))
     other.truncate(6)
@@ -108,10 +111,11 @@ def test_damage_is_told() -> None:
     assert issubclass(LedgerCorrupt, FlexcoreError)
 
 
-def test_a_newer_version_is_refused() -> None:
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_version_is_refused(version: int) -> None:
     snapshot = some_ledger(random.Random(2), 10).make_snapshot()
-    body = snapshot.state[:4] + struct.pack("<H", 2) + snapshot.state[6:-32]
-    with pytest.raises(LedgerCorrupt, match="version 2; this program knows 1"):
+    body = snapshot.state[:4] + struct.pack("<H", version) + snapshot.state[6:-32]
+    with pytest.raises(LedgerCorrupt, match=f"version {version}; this program knows 2"):
         Ledger(damaged(snapshot, body))
 
 

@@ -161,12 +161,13 @@ def test_a_log_with_a_hole_is_told(path, statement):
         reread(path)
 
 
-def test_a_newer_format_is_refused(path):
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_format_is_refused(path, version):
     write(path, batch(hard=b"h"))
     other = sqlite3.connect(path)
-    other.execute("PRAGMA user_version = 2")
+    other.execute(f"PRAGMA user_version = {version}")
     other.close()
-    with pytest.raises(StateDamaged, match=r"has format 2, this flexcore reads 1: start the version"):
+    with pytest.raises(StateDamaged, match=rf"has format {version}, this flexcore reads 2: start the version"):
         SqliteStore(path)
 
 

@@ -48,6 +48,9 @@ class SessionOpened(NamedTuple):
     pid: int
     lease_s: float
     trusted_end: bool
+    hostids: tuple[str, ...] = ()
+    """Of the client's machine, by its own word: what node-locked lines are compared with."""
+    platform: str = ""
 
 
 class SessionEnded(NamedTuple):
@@ -58,9 +61,20 @@ class SessionEnded(NamedTuple):
     reason: str
 
 
+class Share(NamedTuple):
+    """What a seat takes of *pool*: its count together with all seats of the same *group* there, the
+    largest of them once; all of its count where *group* is ''."""
+
+    pool: str
+    group: str
+
+
 class SeatGranted(NamedTuple):
     """*count* seats of *feature* to *session*, out of pool *pool*, as *handle*; the result of
-    *request* (rules 17, 18)."""
+    *request* (rules 17, 18).
+
+    *shares* is () for a seat that takes *count* of *pool* and nothing else. Otherwise it says what
+    the seat takes, of *pool* first: shared with a duplicate group, and of a suite's pool."""
 
     session: bytes
     request: int
@@ -70,6 +84,7 @@ class SeatGranted(NamedTuple):
     pool: str
     version: str
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    shares: tuple[Share, ...] = ()
 
 
 class SeatReturned(NamedTuple):

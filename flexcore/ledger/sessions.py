@@ -8,7 +8,7 @@ from typing import NamedTuple
 import attrs
 
 from flexcore.errors import StateDamaged
-from flexcore.ledger.commands import RequestWithdrawn, SeatGranted, SeatReturned
+from flexcore.ledger.commands import RequestWithdrawn, SeatGranted, SeatReturned, Share
 
 RESULTS_MAX = 256
 """How many requests of one session may be open (not yet answered): the checkout refuses more, see
@@ -33,6 +33,8 @@ class Seat(NamedTuple):
     seats: int
     started: float
     entry: int
+    shares: tuple[Share, ...] = ()
+    """Of which pools it takes what (see SeatGranted)."""
 
 
 class Outcome(NamedTuple):
@@ -67,6 +69,8 @@ class Session:
     """Requests that were given up: never granted from now on."""
     seats: dict[int, Seat] = attrs.field(factory=dict)
     """What it holds, by handle; not in any particular order (LedgerState.seats_of)."""
+    hostids: tuple[str, ...] = ()
+    platform: str = ""
 
     @property
     def outstanding(self) -> int:

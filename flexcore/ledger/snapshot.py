@@ -1,12 +1,13 @@
 """A ledger's state as bytes: what replaces the log's beginning, on disk and for a server that lags.
 
-Version 1 is ``b"FXLS"``, u16 version, then records (:mod:`flexcore.wire.records`): one
+Version 2 is ``b"FXLS"``, u16 version, then records (:mod:`flexcore.wire.records`): one
 :class:`Head`, then as many as it announces of :class:`Name` (each text that seats share, once),
 :class:`SessionRow`, :class:`SeatRow` and :class:`EndedRow`, each kind sorted, then the SHA-256 of
 all before. Sorting makes it deterministic: equal states have equal snapshots, however they came to
 be (tests/test_ledger_snapshot.py, ``test_equal_states_have_equal_bytes``). Records may grow at
-their end without a new version; anything else is a new version, and an older program refuses it
-with a clear error.
+their end without a new version where an older program may do without what is new; anything else
+is a new version, and a program refuses other versions than its own with a clear error. Version 2
+says of which pools a seat takes what, shared with whom.
 
 The parts are independent and can be made and sent one after the other (:func:`snapshot_parts`).
 """
@@ -20,14 +21,13 @@ from typing import NamedTuple, TypeVar, cast
 
 from flexcore.errors import RemoteProtocolError
 from flexcore.identity import Last
-from flexcore.ledger.commands import RequestWithdrawn, SeatGranted, SeatReturned
-from flexcore.ledger.pools import PoolSeats
+from flexcore.ledger.commands import RequestWithdrawn, SeatGranted, SeatReturned, Share
 from flexcore.ledger.sessions import LedgerCorrupt, Outcome, Seat, Session
 from flexcore.ledger.state import LedgerState
 from flexcore.wire.codec import decode_command, encode_command
 from flexcore.wire.records import Compiler
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 
 _MAGIC = b"FXLS"
 _START = struct.Struct("<4sH")
@@ -91,10 +91,13 @@ class SessionRow(NamedTuple):
     answered: int
     withdrawn: tuple[int, ...]
     results: tuple[OutcomeRow, ...]
+    hostids: tuple[str, ...]
+    platform: str
 
 
 class SeatRow(NamedTuple):
-    """session: place among the SessionRows; feature, pool, version: places among the Names."""
+    """session: place among the SessionRows; feature, pool, version: places among the Names; shares:
+    places of a pool and a group, of the next pool and group."""
 
     handle: int
     session: int
@@ -105,6 +108,7 @@ class SeatRow(NamedTuple):
     seats: int
     started: float
     entry: int
+    shares: tuple[int, ...]
 
 
 class EndedRow(NamedTuple):
@@ -129,7 +133,9 @@ def snapshot_parts(state: LedgerState, last: Last) -> Iterator[bytes]:
     """The bytes before the digest, in small pieces. *state* must not change meanwhile."""
     sessions = sorted(state.sessions.values(), key=lambda session: session.session)
     seats = sorted(state.seats.values())
-    names = sorted({text for seat in seats for text in (seat.feature, seat.pool, seat.version)})
+    texts = {text for seat in seats for text in (seat.feature, seat.pool, seat.version)}
+    texts.update(text for seat in seats for share in seat.shares for text in share)
+    names = sorted(texts)
     ended = sorted((key, until) for key, until in state.ended.items() if until >= state.stamp)
     yield _START.pack(_MAGIC, SNAPSHOT_VERSION)
     yield _records.encoder(Head)(
@@ -163,7 +169,7 @@ def snapshot_parts(state: LedgerState, last: Last) -> Iterator[bytes]:
     place = {name: at for at, name in enumerate(names)}
     session_place = {session.session: at for at, session in enumerate(sessions)}
     encode = _records.encoder(SeatRow)
-    for handle, key, request, feature, pool, version, count, started, entry in seats:
+    for handle, key, request, feature, pool, version, count, started, entry, shares in seats:
         yield encode(
             (
                 handle,
@@ -175,6 +181,7 @@ def snapshot_parts(state: LedgerState, last: Last) -> Iterator[bytes]:
                 count,
                 started,
                 entry,
+                tuple([place[text] for share in shares for text in share]),
             )
         )
     encode = _records.encoder(EndedRow)
@@ -201,6 +208,8 @@ def _session_row(session: Session) -> SessionRow:
             OutcomeRow(request, outcome.index, outcome.stamp, encode_command(outcome.command))
             for request, outcome in sorted(session.results.items())
         ),
+        session.hostids,
+        session.platform,
     )
 
 
@@ -233,7 +242,7 @@ def decode_state(snapshot: Snapshot) -> LedgerState:
     magic, version = _START.unpack_from(data)
     if magic != _MAGIC:
         raise LedgerCorrupt("this is no snapshot of a ledger")
-    if version > SNAPSHOT_VERSION:
+    if version != SNAPSHOT_VERSION:
         raise LedgerCorrupt(
             f"the ledger's snapshot has version {version}; this program knows {SNAPSHOT_VERSION}"
         )
@@ -243,7 +252,7 @@ def decode_state(snapshot: Snapshot) -> LedgerState:
     try:
         reader = _Reader(data, _START.size, end)
         state, last = _read(reader)
-    except (RemoteProtocolError, struct.error, UnicodeDecodeError, IndexError) as error:
+    except (RemoteProtocolError, struct.error, UnicodeDecodeError, IndexError, ValueError) as error:
         raise LedgerCorrupt(f"the ledger's snapshot is damaged: {error}") from error
     if reader.at != end:
         raise LedgerCorrupt("the ledger's snapshot goes on after its end")
@@ -280,34 +289,36 @@ def _read(reader: _Reader) -> tuple[LedgerState, Last]:
     for row in reader.rows(SeatRow, head.seats):
         if (
             not handle < row.handle < head.next_handle
-            or min(row.session, row.feature, row.pool, row.version) < 0
+            or min(row.session, row.feature, row.pool, row.version, *row.shares) < 0
         ):
             raise LedgerCorrupt(f"the ledger's snapshot holds handle {row.handle} out of place")
         handle = row.handle
         session = sessions[row.session]
-        pool = names[row.pool]
         seat = Seat(
             handle,
             session.session,
             row.request,
             names[row.feature],
-            pool,
+            names[row.pool],
             names[row.version],
             row.seats,
             row.started,
             row.entry,
+            tuple(
+                [
+                    Share(names[at], names[group])
+                    for at, group in zip(row.shares[::2], row.shares[1::2], strict=True)
+                ]
+            ),
         )
         state.seats[handle] = session.seats[handle] = seat
-        state.in_use[pool] += row.seats
-        if pool not in state.pools:
-            state.pools[pool] = PoolSeats()
-        state.pools[pool].add(handle)
+        state.books.take(seat)
     state.ended = {row.session: row.until for row in reader.rows(EndedRow, head.ended)}
     return state, head.last
 
 
 def _session_of(row: SessionRow) -> Session:
-    session = Session(*row[:12])
+    session = Session(*row[:12], hostids=row.hostids, platform=row.platform)
     session.withdrawn = set(row.withdrawn)
     for request, index, stamp, payload in row.results:
         command = decode_command(payload)

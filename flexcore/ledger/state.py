@@ -31,11 +31,11 @@ raises :class:`LedgerCorrupt` before anything is changed.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from flexcore.identity import Last
+from flexcore.ledger.books import PoolBooks
 from flexcore.ledger.commands import (
     Command,
     Formed,
@@ -47,7 +47,6 @@ from flexcore.ledger.commands import (
     SessionOpened,
     TermStarted,
 )
-from flexcore.ledger.pools import PendingFrees, PoolSeats
 from flexcore.ledger.sessions import RESULTS_MAX as RESULTS_MAX
 from flexcore.ledger.sessions import LedgerCorrupt as LedgerCorrupt
 from flexcore.ledger.sessions import Outcome as Outcome
@@ -77,7 +76,8 @@ class LedgerState:
         self.stamp = 0.0
         self.sessions: dict[bytes, Session] = {}
         self.seats: dict[int, Seat] = {}
-        self.in_use: Counter[str] = Counter()
+        self.books = PoolBooks()
+        self.in_use = self.books.in_use
         """Seats out of each pool; 0 for any other name. Uncommitted freeings are out of it (see
         available)."""
         self.next_handle = 1
@@ -95,8 +95,8 @@ class LedgerState:
         self.term_lease_s = 0.0
         self.ended: dict[bytes, float] = {}
         """Ids of ended sessions, and the stamp until which each is remembered; ask was_ended."""
-        self.pools: dict[str, PoolSeats] = {}
-        self._freed = PendingFrees()
+        self.pools = self.books.pools
+        self._freed = self.books.freed
         self._ended_purge_at = _ENDED_PURGE_MIN
 
     # --- questions ----------------------------------------
@@ -110,6 +110,10 @@ class LedgerState:
         """How many of *count* seats of *pool* may be granted now; negative where a count became
         smaller (rule 19)."""
         return count - self.in_use[pool] - self._freed[pool]
+
+    def extra(self, pool: str, group: str, count: int) -> int:
+        """How many licences of *pool* a seat of *count* takes in *group* beside what the group has."""
+        return max(0, count - self.books.groups.taken(pool, group)) if group else count
 
     def was_ended(self, session: bytes) -> bool:
         """Whether a session of this id is known to be over: it is never opened again (rule 17)."""
@@ -182,10 +186,9 @@ class LedgerState:
         twin.__dict__.update(self.__dict__)
         twin.sessions = {key: session.copy() for key, session in self.sessions.items()}
         twin.seats = dict(self.seats)
-        twin.in_use = self.in_use.copy()
+        twin.books = self.books.copy()
+        twin.in_use, twin.pools, twin._freed = twin.books.in_use, twin.books.pools, twin.books.freed
         twin.ended = dict(self.ended)
-        twin.pools = {name: pool.copy() for name, pool in self.pools.items()}
-        twin._freed = self._freed.copy()
         return twin
 
     def fingerprint(self) -> bytes:
@@ -266,6 +269,8 @@ class LedgerState:
             trusted_end=command.trusted_end,
             opened=stamp,
             opened_index=index,
+            hostids=command.hostids,
+            platform=command.platform,
         )
         return LedgerState._undo_opened, self.index, self.stamp, key, forgotten
 
@@ -294,7 +299,7 @@ class LedgerState:
     # --- requests ----------------------------------------
 
     def _seat_granted(self, index: int, term: int, stamp: float, command: SeatGranted) -> Undo:
-        key, request, answered, handle, feature, pool, version, count = command
+        key, request, answered, handle, feature, pool, version, count, shares = command
         session = self.sessions.get(key)
         if (
             session is None
@@ -302,9 +307,12 @@ class LedgerState:
             or count <= 0
             or request in session.results
             or session.is_over(request, answered)
+            or (shares and not _make_sense(command))
         ):
             raise self._no_grant(index, command)
-        seat = _new(Seat, (handle, key, request, feature, pool, version, count, stamp, index))
+        seat = _new(
+            Seat, (handle, key, request, feature, pool, version, count, stamp, index, shares)
+        )
         undo = (
             LedgerState._undo_granted,
             self.index,
@@ -316,11 +324,7 @@ class LedgerState:
         )
         session.results[request] = _new(Outcome, (index, stamp, command))
         session.seats[handle] = self.seats[handle] = seat
-        self.in_use[pool] += count
-        held = self.pools.get(pool)
-        if held is None:
-            held = self.pools[pool] = PoolSeats()
-        held.add(handle)
+        self.books.take(seat)
         self.next_handle = handle + 1
         return undo
 
@@ -330,11 +334,7 @@ class LedgerState:
         session = self.sessions[seat.session]
         del session.results[seat.request]
         del session.seats[seat.handle], self.seats[seat.handle]
-        self._count_down(seat)
-        held = self.pools[seat.pool]
-        held.take_back(seat.handle)
-        if held.live == 0:
-            del self.pools[seat.pool]
+        self.books.take_back(seat)
         self.next_handle = next_handle
         self._retreat(session, answered, dropped)
 
@@ -440,29 +440,12 @@ class LedgerState:
     def _drop_seat(self, seat: Seat, index: int) -> None:
         """*seat* is free by entry *index*; its session forgets it itself."""
         del self.seats[seat.handle]
-        self._count_down(seat)
-        self._freed.add(index, seat.pool, seat.seats)
-        held = self.pools[seat.pool]
-        held.drop(seat.handle, self.seats)
-        if held.live == 0:
-            del self.pools[seat.pool]
+        self.books.drop(seat, index, self.seats)
 
     def _restore_seat(self, seat: Seat) -> None:
         """Undo _drop_seat, the last one first."""
         self.seats[seat.handle] = seat
-        self.in_use[seat.pool] += seat.seats
-        self._freed.take_back()
-        held = self.pools.get(seat.pool)
-        if held is None:
-            held = self.pools[seat.pool] = PoolSeats()
-        held.restore(seat.handle)
-
-    def _count_down(self, seat: Seat) -> None:
-        left = self.in_use[seat.pool] - seat.seats
-        if left:
-            self.in_use[seat.pool] = left
-        else:
-            del self.in_use[seat.pool]
+        self.books.restore(seat)
 
     def _advance(self, session: Session, answered: int) -> tuple[Any, ...]:
         """The client has its answers up to *answered*: drop them. Gives what _retreat needs."""
@@ -482,6 +465,12 @@ class LedgerState:
         if dropped:
             session.results.update(dropped[0])
             session.withdrawn.update(dropped[1])
+
+
+def _make_sense(command: SeatGranted) -> bool:
+    """Whether the shares are of the seat's own pool and at most one other."""
+    pools = [share.pool for share in command.shares]
+    return len(pools) <= 2 and pools[0] == command.pool and len(set(pools)) == len(pools)
 
 
 _APPLY: dict[type, Callable[..., Undo]] = {

@@ -21,7 +21,7 @@ from flexcore.wire.messages import EntryRow
 
 __all__ = ["MemoryStore", "SqliteStore", "Store"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x466C7863  # "Flxc", in the file's header
 
 _SCHEMA = """
