@@ -15,8 +15,9 @@ The rules that live here, each with its test:
   that were answered or withdrawn are refused (``test_answered_number_is_refused``), because an old
   duplicate would otherwise take a seat that nobody knows.
 
-What comes later has its room: options (EXCLUDE, MAX, RESERVE ...) and DUP_GROUP are further steps
-between the choice of candidates and the choice of the pool; queueing is a further verdict.
+The options file is asked (:mod:`flexcore.checkout.regulations`) about a pool that would do otherwise.
+What comes later has its room: DUP_GROUP is a further step between the choice of candidates and the
+choice of the pool; queueing is a further verdict.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from flexcore.wire.messages import Checkin, Checkout, Withdraw
 
 from .holders import HolderLists
 from .nodelock import lock_allows
+from .regulations import Regulations
 from .rights import Offer, Rights, offers_on, proof_of, version_key
 
 if TYPE_CHECKING:
     from flexcore.ledger.state import LedgerState, Seat, Session
+    from flexcore.options.policy import Refusal
 
 SEATS_PER_SESSION_MAX = 10_000
 """One session cannot fill the ledger; a render farm's controller holds some hundreds."""
@@ -96,8 +99,10 @@ class CheckoutMachine:
     *day* arguments are day ordinals (see :mod:`flexcore.checkout.rights`).
     """
 
-    def __init__(self, rights: Rights) -> None:
+    def __init__(self, rights: Rights, regulations: Regulations | None = None) -> None:
+        """*regulations* is what the options file says about these rights, None for nothing."""
         self._rights = rights
+        self._regulations = regulations
         self._day = 0
         self._offers: dict[str, tuple[Offer, ...]] = {}
         self._holders = HolderLists()
@@ -109,7 +114,8 @@ class CheckoutMachine:
 
     def copy(self) -> CheckoutMachine:
         """Return a twin."""
-        twin = CheckoutMachine(self._rights)
+        rules = self._regulations
+        twin = CheckoutMachine(self._rights, None if rules is None else rules.copy())
         twin._day, twin._offers, twin._holders = self._day, self._offers, self._holders.copy()
         return twin
 
@@ -213,6 +219,7 @@ class CheckoutMachine:
         if len(session.seats) >= SEATS_PER_SESSION_MAX:
             return Denial(ErrorCode.USERS_REACHED,
                           f"this session holds {SEATS_PER_SESSION_MAX} checkouts")  # fmt: skip
+        refused: Refusal | None = None
         for offer in offers:
             if offer.refusal or (key is not None and key > offer.version_key):
                 continue
@@ -222,18 +229,24 @@ class CheckoutMachine:
             if offer.uncounted or (
                 count <= state.available(pool, offer.seats)
             ):
+                if self._regulations is not None:
+                    no = self._regulations.refusal(state, session, offer, count)
+                    if no is not None:
+                        refused = refused or no
+                        continue
                 command = SeatGranted(
                     session.session, request.request, request.answered, state.next_handle,
                     request.feature, pool, wanted or offer.version, count,
                 )  # fmt: skip
                 return Grant(command, offer.proof(count))
-        return self._why_not(state, session, offers, key, request, now)
+        return self._why_not(state, session, offers, key, request, now, refused)
 
     def _why_not(
         self, state: LedgerState, session: Session, offers: tuple[Offer, ...],
-        key: Version | None, request: Checkout, now: float,
+        key: Version | None, request: Checkout, now: float, refused: Refusal | None,
     ) -> Denial:  # fmt: skip
-        """Say why none of *offers* fits, in the order in which a person would ask."""
+        """Say why none of *offers* fits, in the order in which a person would ask; *refused* is what
+        the options file said of the first that would have had room."""
         fit = [offer for offer in offers if key is None or key <= offer.version_key]
         if not fit:
             highest = max(offers, key=lambda offer: offer.version_key)
@@ -253,15 +266,22 @@ class CheckoutMachine:
         mine = [offer for offer in good if not offer.lock or lock_allows(offer.lock, session)]
         if not mine:
             return Denial(ErrorCode.INVALID_HOST, f"locked to {good[0].lock}")
+        if self._regulations is not None and (refused is None or refused.is_access):
+            refused = self._regulations.shut_out(session, mine)  # also where nothing is free
+        if refused is not None:
+            more = f"; {self._in_use(state, mine, now)}" if refused.is_access else ""
+            return Denial(refused.code, refused.detail + more)
         most = max(offer.seats for offer in mine)
         if request.count > most:
             return Denial(ErrorCode.TOO_MANY_ASKED,
                           f"asked for {request.count} of {most} issued")  # fmt: skip
-        held = sum(offer.seats - state.available(offer.pool, offer.seats) for offer in mine)
-        issued = sum(offer.seats for offer in mine)
-        who = self._holders.text(state, request.feature, [offer.pool for offer in mine], now)
-        return Denial(ErrorCode.USERS_REACHED,
-                      f"{held} of {issued} in use" + (f": {who}" if who else ""))  # fmt: skip
+        return Denial(ErrorCode.USERS_REACHED, self._in_use(state, mine, now))
+
+    def _in_use(self, state: LedgerState, offers: list[Offer], now: float) -> str:
+        held = sum(offer.seats - state.available(offer.pool, offer.seats) for offer in offers)
+        issued = sum(offer.seats for offer in offers)
+        who = self._holders.text(state, offers[0].feature, [offer.pool for offer in offers], now)
+        return f"{held} of {issued} in use" + (f": {who}" if who else "")
 
     # --- checkin and withdrawal -----------------------------------------------------------------
 

@@ -69,6 +69,11 @@ class Refusal(NamedTuple):
     rules: tuple[Rule, ...]
     detail: str
 
+    @property
+    def is_access(self) -> bool:
+        """Whether EXCLUDE or INCLUDE said so, whoever holds what."""
+        return self.code in (ErrorCode.EXCLUDED, ErrorCode.NOT_INCLUDED)
+
 
 def pool_facts(pool: str, lines: Iterable[FeatureLine]) -> PoolFacts:
     """Return the facts of a pool out of its lines, at least one."""
