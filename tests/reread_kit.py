@@ -223,12 +223,26 @@ class Farm:
         assert isinstance(reply, AdminReply)
         return reply
 
-    def client(self) -> Client:
+    def client(self) -> FarmClient:
         """A client of the master, in the words of server_kit."""
-        host = self.master
+        return FarmClient(self)
+
+
+class FarmClient(Client):
+    """A client of whoever is master."""
+
+    def __init__(self, farm: Farm) -> None:
+        super().__init__(self._kit(farm), "ann")
+
+    def _kit(self, farm: Farm) -> Any:
+        host = farm.master
         assert host is not None
-        kit = SimpleNamespace(
-            now=self.now, connect=lambda **_: self.connect(host.rank), said=lambda conn: self.said(host.rank, conn),
-            send=lambda conn, message: self.send(host.rank, conn, message),
+        return SimpleNamespace(
+            now=farm.now, connect=lambda **_: farm.connect(host.rank), said=lambda conn: farm.said(host.rank, conn),
+            send=lambda conn, message: farm.send(host.rank, conn, message),
         )  # fmt: skip
-        return Client(kit, "ann")  # type: ignore[arg-type]
+
+    def resume_at(self, farm: Farm) -> None:
+        """Go on at the master of now."""
+        self.kit = self._kit(farm)
+        assert self.resume().state == "open"

@@ -77,6 +77,28 @@ def test_holders_keep_what_they_hold_and_the_new_lines_decide(single):
     assert isinstance(client.checkin(held[3].handle), CheckedIn)
 
 
+@pytest.mark.parametrize("failover", [False, True])
+def test_another_pool_of_the_feature_does_not_double_it(failover):
+    """Three of version 1.0 are out, and the new file has three of version 2.0: three are licensed, not six."""
+    farm = Farm()
+    client = farm.client()
+    held = [client.checkout("f1") for _ in range(3)]
+    put(farm, text_of(feature("f1", 3, "2.0")))
+    assert farm.reread(P).code == 0
+    if failover:
+        farm.kill(P)
+        farm.run(10, until=lambda: farm.master is not None)
+        client.resume_at(farm)
+    denied = client.checkout("f1", "2.0")
+    assert (denied.code, denied.detail) == (-4, "3 of 3 in use, 3 of them by lines that are no longer in force")
+    client.checkin(held[0].handle)
+    assert isinstance(client.checkout("f1", "2.0"), Granted)
+    assert client.checkout("f1", "2.0").code == -4
+    for seat in held[1:]:
+        client.checkin(seat.handle)
+    assert [type(client.checkout("f1", "2.0")) for _ in range(3)] == [Granted, Granted, Denied]
+
+
 def test_the_same_file_is_no_change():
     farm = Farm()
     last = farm.hosts[P].node.quorum.ledger.last

@@ -63,6 +63,7 @@ from flexcore.wire.proof import proofs_equal, session_proof
 from .config import LEASES_ENDED_PER_TURN_MAX, ServerConfig
 from .connections import ServerConnection
 from .leases import SessionLeases
+from .leftovers import Leftovers
 from .outbox import Outbox
 from .replies import HeldReplies
 from .status import status_page
@@ -105,6 +106,7 @@ class ClientDesk:
         self.term = 0
         self.leases = SessionLeases()
         self.held = HeldReplies()
+        self._leftovers = Leftovers()
         self._speaks_on: dict[bytes, int] = {}
         self._answered: dict[bytes, int] = {}
         self._handlers: dict[type, Callable[..., None]] = {
@@ -128,6 +130,7 @@ class ClientDesk:
         self._speaks_on.clear()
         self._answered.clear()
         timeout = max(self._config.timeout_s, state.longest_timeout_s)
+        self._leftovers.look(state, self._checkout)
         self.leases.start(state.sessions.values(), won_at=now, timeout_s=timeout)
 
     def stop(self) -> None:
@@ -145,6 +148,7 @@ class ClientDesk:
     def use(self, checkout: CheckoutMachine) -> None:
         """Decide by another machine from here on: other lines are in force (rule 19)."""
         self._checkout = checkout
+        self._leftovers.look(self._state, checkout)
 
     @property
     def _state(self) -> LedgerState:
@@ -329,6 +333,11 @@ class ClientDesk:
             verdict: Verdict = Denial(ErrorCode.INVALID_PARAMETER, f"request {number} was answered before")
         else:
             verdict = self._checkout.decide(self._state, session, message, day=self.day(wall), now=now)
+        if self._leftovers and type(verdict) is Grant:
+            too_much = self._leftovers.refusal(
+                self._state, self._checkout, verdict.command, self.day(wall)
+            )
+            verdict = too_much or verdict
         if type(verdict) is Grant:
             self._grant(conn, message, session, verdict, now, wall)
         elif type(verdict) is Denial:
@@ -463,6 +472,7 @@ class ClientDesk:
         """Return a twin that works with the twins of its surroundings."""
         twin = ClientDesk(self._config, quorum, self._checkout.copy(), outbox, connections)
         twin.term = self.term
+        twin._leftovers = self._leftovers.copy()
         twin.leases, twin.held = self.leases.copy(), self.held.copy()
         twin._speaks_on, twin._answered = dict(self._speaks_on), dict(self._answered)
         return twin

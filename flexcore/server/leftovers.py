@@ -1,0 +1,75 @@
+"""Seats of pools that the lines in force no longer have: they count as long as they are held.
+
+The schedule: ten licences of f1 version 1.0 are out; the file that is read anew has ten of version
+2.0, which is another pool, and nothing of it is in use. With each pool counted by itself twenty would
+be out, ten more than either file licenses, and after a failover to a server with the old file and
+back there would be no end to it. So a feature's seats under lines that are gone stand in the way of
+new grants of that feature until they are given back (rule 19: nothing is granted above the count).
+
+Shown by ``tests/test_server_rereads.py::test_another_pool_of_the_feature_does_not_double_it``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flexcore.checkout.machine import CheckoutMachine, Denial
+from flexcore.codes import ErrorCode
+
+if TYPE_CHECKING:
+    from flexcore.ledger.commands import SeatGranted
+    from flexcore.ledger.state import LedgerState
+
+_ALL = 1 << 62
+
+
+def _held(state: LedgerState, pool: str) -> int:
+    """Return the seats of *pool* that nobody else can have: held, or given back and not committed."""
+    return _ALL - state.available(pool, _ALL)
+
+
+class Leftovers:
+    """The pools of one reign that are in use and not on offer, by feature; there are none as a rule."""
+
+    def __init__(self) -> None:
+        self._pools: dict[str, tuple[str, ...]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._pools)
+
+    def look(self, state: LedgerState, checkout: CheckoutMachine) -> None:
+        """Other lines came into force, or a reign begins: find what is in use and not in them."""
+        offered = {pool.key for pool in checkout.rights.pools}
+        self._pools = {}
+        for pool in sorted(state.pools):
+            if pool not in offered:
+                feature = state.seats_page(pool, 0, 1)[0].feature
+                self._pools[feature] = (*self._pools.get(feature, ()), pool)
+
+    def refusal(
+        self, state: LedgerState, checkout: CheckoutMachine, grant: SeatGranted, day: int
+    ) -> Denial | None:
+        """Return why *grant*, which its own pool has room for, is too much for its feature."""
+        feature = grant.feature
+        left = sum(_held(state, pool) for pool in self._pools.get(feature, ()))
+        if not left:
+            self._pools.pop(feature, None)
+            return None
+        offers = checkout.offers(day).get(feature, ())
+        if any(offer.uncounted and offer.pool == grant.pool for offer in offers):
+            return None
+        counted = [offer for offer in offers if not offer.uncounted]
+        issued = sum(offer.seats for offer in counted)
+        used = left + sum(_held(state, offer.pool) for offer in counted)
+        if used + grant.count <= issued:
+            return None
+        return Denial(
+            ErrorCode.USERS_REACHED,
+            f"{used} of {issued} in use, {left} of them by lines that are no longer in force",
+        )
+
+    def copy(self) -> Leftovers:
+        """Return a twin."""
+        twin = Leftovers()
+        twin._pools = dict(self._pools)
+        return twin
