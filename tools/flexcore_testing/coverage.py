@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from flexcore.wire.messages import ClientMessage, PeerBody, ServerMessage
-from flexcore_testing.probes import CLIENT_PROBES, QUORUM_PROBES, Look, Probe
+from flexcore_testing.probes import CLIENT_PROBES, QUORUM_PROBES, Probe
 from flexcore_testing.profile import (
     ASSUMPTIONS,
     CLIENT_FAULTS,
@@ -36,7 +36,7 @@ NEVER_SENT = frozenset({"SeatsLost", "StatusPage", "AdminRequest", "AdminReply",
 
 def rule_names() -> tuple[str, ...]:
     """Every rule that is probed, in the order of protocol.md."""
-    names = {name for probe in QUORUM_PROBES + CLIENT_PROBES for name in probe.names}
+    names = {probe.name for probe in QUORUM_PROBES + CLIENT_PROBES if probe.name}
     return tuple(sorted(names, key=_in_order))
 
 
@@ -67,21 +67,19 @@ def probing() -> Iterator[Counter[str]]:
 
 
 def _probed(original: Callable[..., Any], probes: list[Probe], counts: Counter[str]) -> Callable[..., Any]:
-    befores: list[Look] = [probe.before for probe in probes if probe.before is not None]
-    afters: list[Look] = [probe.after for probe in probes if probe.after is not None]
+    befores = [(RULE + probe.name, probe.before) for probe in probes if probe.before is not None]
+    afters = [(RULE + probe.name, probe.after) for probe in probes if probe.after is not None]
 
     @functools.wraps(original)
     def probed(it: Any, *args: Any, **named: Any) -> Any:
         seen = args + tuple(named.values()) if named else args
-        for look in befores:
-            name = look(it, seen, None)
-            if name:
-                counts[RULE + name] += 1
+        for name, holds in befores:
+            if holds(it, seen, None):
+                counts[name] += 1
         result = original(it, *args, **named)
-        for look in afters:
-            name = look(it, seen, result)
-            if name:
-                counts[RULE + name] += 1
+        for name, holds in afters:
+            if holds(it, seen, result):
+                counts[name] += 1
         return result
 
     return probed
@@ -92,14 +90,14 @@ def _probed(original: Callable[..., Any], probes: list[Probe], counts: Counter[s
 
 def never_exercised(counts: Counter[str], *, level: str = "full", beyond: bool = True) -> list[str]:
     """What was not seen at all, of everything that this level of simulation can show."""
-    wanted = [RULE + name for probe in QUORUM_PROBES for name in probe.names]
+    wanted = [RULE + probe.name for probe in QUORUM_PROBES if probe.name]
     wanted += [ROLE + name for name in ROLES[:6]]
     wanted += [SENT + kind.__name__ for kind in PeerBody.__args__]
     wanted += [FAULT + name for name in FAULTS + MORE_FAULTS]
     if beyond:
         wanted += [FAULT + name for names in ASSUMPTIONS.values() for name in names]
     if level == "full":
-        wanted += [RULE + name for probe in CLIENT_PROBES for name in probe.names]
+        wanted += [RULE + probe.name for probe in CLIENT_PROBES]
         wanted += [SENT + kind.__name__ for kind in (ClientMessage | ServerMessage).__args__]
         wanted += [FAULT + name for name in CLIENT_FAULTS + MORE_CLIENT_FAULTS]
     never = dict.fromkeys(name for name in wanted if not counts[name] and name[len(SENT) :] not in NEVER_SENT)

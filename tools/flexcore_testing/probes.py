@@ -24,46 +24,45 @@ from flexcore.server.replies import HeldReplies
 from flexcore.server.waiting import WaitingRoom
 from flexcore.timing import persist_slow_s
 
-Look = Callable[[Any, tuple[Any, ...], Any], str]
-"""Given the object, the arguments, and the result (before the call: None): the name to count, or ''."""
+Look = Callable[[Any, tuple[Any, ...], Any], Any]
+"""Given the object, the arguments, and the result (before the call: None): whether to count, as truth."""
 
 
 @attrs.frozen
 class Probe:
-    """Counts *names* at calls of *owner*'s *method*: *before* looks when it is called, *after* when it has returned."""
+    """Counts *name* at calls of *owner*'s *method*: *before* looks when it is called, *after* when it has returned."""
 
     owner: type
     method: str
-    names: tuple[str, ...]
+    name: str
     after: Look | None = None
     before: Look | None = None
 
 
 def _always(owner: type, method: str, name: str) -> Probe:
-    return Probe(owner, method, (name,), after=lambda _it, _args, _result: name)
+    return Probe(owner, method, name, after=lambda _it, _args, _result: True)
 
 
-def _when(owner: type, method: str, name: str, holds: Callable[[Any, tuple[Any, ...], Any], Any]) -> Probe:
-    return Probe(owner, method, (name,), after=lambda it, args, result: name if holds(it, args, result) else "")
+def _when(owner: type, method: str, name: str, holds: Look) -> Probe:
+    return Probe(owner, method, name, after=holds)
 
 
-def _first(owner: type, method: str, name: str, holds: Callable[[Any, tuple[Any, ...], Any], Any]) -> Probe:
+def _first(owner: type, method: str, name: str, holds: Look) -> Probe:
     """As :func:`_when`, but looked at before the call changes anything."""
-    return Probe(owner, method, (name,), before=lambda it, args, result: name if holds(it, args, result) else "")
+    return Probe(owner, method, name, before=holds)
 
 
 def _changes(owner: type, method: str, name: str, value: Callable[[Any, tuple[Any, ...]], bool]) -> Probe:
     """Counts calls that make *value* true that was not."""
     seen: list[bool] = []
 
-    def before(it: Any, args: tuple[Any, ...], _result: Any) -> str:
+    def before(it: Any, args: tuple[Any, ...], _result: Any) -> None:
         seen.append(value(it, args))
-        return ""
 
-    def after(it: Any, args: tuple[Any, ...], _result: Any) -> str:
-        return name if not seen.pop() and value(it, args) else ""
+    def after(it: Any, args: tuple[Any, ...], _result: Any) -> bool:
+        return not seen.pop() and value(it, args)
 
-    return Probe(owner, method, (name,), after=after, before=before)
+    return Probe(owner, method, name, after=after, before=before)
 
 
 Q = QuorumMachine
@@ -75,10 +74,12 @@ def _vote_by_release(machine: Any, args: tuple[Any, ...], ok: Any) -> bool:
 
 def _void_by(gone: bool) -> Callable[[Any, tuple[Any, ...]], bool]:
     def value(machine: Any, _args: tuple[Any, ...]) -> bool:
+        if not machine.promise_void:
+            return False
         promised = machine.hard.promised_to
         if promised is None or promised.rank == machine.rank:
             return False
-        return bool(machine.promise_void) and machine.peers[Rank(promised.rank)].gone is gone
+        return machine.peers[Rank(promised.rank)].gone is gone
 
     return value
 
@@ -101,9 +102,8 @@ _TELLING: list[bool] = []
 def _tells(begins: bool) -> Look:
     """Whether an answer to a pre-vote is given unasked: inside of ``_tell_refused``."""
 
-    def look(_it: Any, _args: tuple[Any, ...], _result: Any) -> str:
+    def look(_it: Any, _args: tuple[Any, ...], _result: Any) -> None:
         _TELLING[:] = [True] if begins else []
-        return ""
 
     return look
 
@@ -122,7 +122,7 @@ QUORUM_PROBES: tuple[Probe, ...] = (
     _when(Q, "_put_in_place", "3 the pulled log is put in place", lambda _m, a, _r: a[0].purpose == "stand"),
     _when(Q, "_head_start_s", "3 the other one gets a head start", lambda _m, _a, wait: wait > 0),
     _when(Q, "_head_start_s", "3 after three failures it yields", lambda m, _a, wait: wait > 0 and m.failures >= 3),
-    Probe(Q, "_tell_refused", (), after=_tells(False), before=_tells(True)),
+    Probe(Q, "_tell_refused", "", after=_tells(False), before=_tells(True)),
     _when(Q, "_answer_prevote", "3 a refusal is taken back", lambda _m, a, _r: a[2] and bool(_TELLING)),
     # 4: voting
     _when(Q, "_log_new_enough", "4 an older log gets no vote", lambda _m, _a, ok: not ok),
