@@ -41,6 +41,7 @@ class NodeRun(ServerRun):
             triad_id=rng.randbytes(16),
             now=self.clock.local(self.world.now),
             wall=host.wall.read(self.world.now),
+            rights=triad.rights_of(config),
         )
         self.quorum = self.node.quorum
         self.log: list[tuple[str, str]] = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from flexcore import timing
+from flexcore.checkout.rights import Rights
 from flexcore.client import CheckedIn, CheckoutDeniedAction, ClientConfig, Seat, SeatLost
 from flexcore.identity import Rank
 from flexcore.ledger import Ledger
@@ -15,6 +16,7 @@ from flexcore.ledger.commands import Command
 from flexcore.licensefile import LicenseFile
 from flexcore.override import override
 from flexcore.server import ServerConfig
+from flexcore.server.setup import make_server_rights
 from flexcore.wire.messages import ServerAddress
 from flexcore_testing.applications import Application
 from flexcore_testing.checks import Violation
@@ -46,6 +48,7 @@ class ServiceTriad(SimulatedTriad):
         self.client_rng = random.Random(f"clients {profile.campaign} {profile.seed}")
         self.license: LicenseFile = licence_for(profile) if license_file is None else license_file
         self.keys = (test_key(),)
+        self._rights: dict[ServerConfig, Rights] = {}
         self.clients: dict[str, ClientRun] = {}
         self.applications: list[Application] = []
         self.liar_rng = random.Random(f"liars {profile.campaign} {profile.seed}")
@@ -72,6 +75,14 @@ class ServiceTriad(SimulatedTriad):
             software="0.1",
             first_start=self.first_start,
         )
+
+    def rights_of(self, config: ServerConfig) -> Rights:
+        """What the file of a server that starts lets clients have: a file that was verified before is not verified
+        again at each of a hundred starts."""
+        rights = self._rights.get(config)
+        if rights is None:
+            rights = self._rights[config] = make_server_rights(config)
+        return rights
 
     def license_of(self, rank: Rank) -> LicenseFile:
         """The licence file on the disk of this server: its unsigned parts may differ."""
