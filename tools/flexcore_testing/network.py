@@ -240,8 +240,7 @@ class Network:
         if not link.opened[1 - side] or link.broken:
             self._bounce(link, side)
             return
-        settings = self.settings
-        if settings.unordered and party.is_server and other.is_server:
+        if party.is_server and other.is_server and self.settings.unordered:
             self._send_unordered(link, side, message)
             return
         due = self.world.now + self.delay()
