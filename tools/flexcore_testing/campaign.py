@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 import traceback
 from collections import Counter
@@ -23,6 +24,8 @@ from flexcore_testing.striker import Striker
 from flexcore_testing.triad import SimulatedTriad
 
 CHART_LINES = 120
+GC_THRESHOLD = 20_000
+"""Instead of 700: a seed makes many objects and hardly a cycle, and looking for cycles took a twentieth of its time."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +62,7 @@ def run_case(case: Case, *, verbose: bool = False, chart_lines: int = CHART_LINE
     profile = draw_profile(case.seed, case.campaign, bare=case.level == "quorum", focus=case.focus)
     plan = draw_plan(profile) if case.faults is None else case.faults
     failure = text = ""
-    with probing() as probed, bounds(profile):
+    with probing() as probed, bounds(profile), seldom_collecting():
         triad = make_triad(profile, case.level)
         if verbose:
             triad.verbose = print
@@ -107,6 +110,17 @@ def bounds(profile: Profile) -> Iterator[None]:
         yield
     finally:
         rounds.SNAPSHOT_ENTRIES, rounds.MAX_APPEND_BYTES, catchup.PULL_BYTES = kept
+
+
+@contextlib.contextmanager
+def seldom_collecting() -> Iterator[None]:
+    """While the context lasts, look for garbage in cycles after :data:`GC_THRESHOLD` new objects."""
+    kept = gc.get_threshold()
+    gc.set_threshold(GC_THRESHOLD, *kept[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*kept)
 
 
 def make_triad(profile: Profile, level: str) -> SimulatedTriad:
