@@ -374,15 +374,17 @@ class ServerNode:
         """Return when ``handle_timeout`` is due; None if nothing but an event can change anything."""
         if self._closed:
             return None
-        dues = [
+        due = self._journal.next_timeout()
+        for at in (  # asked for after every turn: no list, no generator
             self._quorum.next_timeout(),
-            self._journal.next_timeout(),
             self._silence.next_timeout(),
             self._waiting.next_timeout(),
             self._rereads.next_timeout(),
             self._desk.next_timeout() if self._may_decide() else None,
-        ]
-        return min((at for at in dues if at is not None), default=None)
+        ):
+            if at is not None and at < due:
+                due = at
+        return due
 
     @closes_on_error
     def handle_timeout(self, *, now: float, wall: float) -> None:

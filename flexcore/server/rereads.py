@@ -304,6 +304,8 @@ class Rereads:
 
     def next_timeout(self) -> float | None:
         """Return when somebody has waited long enough."""
+        if not (self._ready or self._asks):
+            return None
         dues = [each.deadline for each in self._ready] + [ask.deadline for ask in self._asks.values()]
         return min(dues, default=None)
 

@@ -154,7 +154,10 @@ class SilenceWatch:
 
     def next_timeout(self) -> float | None:
         """Return when to look again."""
-        return min((line[0][0] for line in (self._due, self._idle) if line), default=None)
+        if self._due and self._idle:
+            return min(self._due[0][0], self._idle[0][0])
+        line = self._due or self._idle
+        return line[0][0] if line else None
 
     def copy(self) -> SilenceWatch:
         """Return a twin."""
