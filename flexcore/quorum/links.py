@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
 
 import attrs
 
@@ -455,9 +454,9 @@ class Links(Base):
             and now - peer.heard_at <= self.config.timeout_s
         )
 
-    def _linked(self) -> Iterator[Peer]:
+    def _linked(self) -> list[Peer]:
         """Peers that requests can be sent to."""
-        return (peer for peer in self.peers.values() if peer.out is not None and not peer.foreign)
+        return [peer for peer in self.peers.values() if peer.out is not None and not peer.foreign]
 
     def _beats_due(self, now: float) -> None:
         """Every s seconds a heartbeat to both; a master's is its Append (sent by the rounds)."""
@@ -475,12 +474,9 @@ class Links(Base):
         peer = self.peers.get(Rank(endpoint.rank))
         if peer is None:
             return False
-        alive = any(
-            link.boot is None or link.boot.boot_id == endpoint.boot.boot_id
-            for link in self._links_of(peer.rank)
-        )
-        if alive:
-            return False
+        for link in self._links_of(peer.rank):
+            if link.boot is None or link.boot.boot_id == endpoint.boot.boot_id:
+                return False  # alive
         other_answered = (
             peer.boot is not None
             and peer.boot.boot_id != endpoint.boot.boot_id
