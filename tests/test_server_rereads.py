@@ -152,6 +152,29 @@ def test_what_takes_effect_at_the_next_start_only_is_said():
     assert farm.hosts[P].node.config.timeout_s == 3.0
 
 
+def test_an_answer_stays_short_whatever_stands_in_the_file():
+    farm = Farm()
+    put(farm, text_of(*(feature(f"g{number}", 9) for number in range(300))))
+    reply = farm.reread(P)
+    assert reply.code == 0
+    assert len(reply.lines) < 120
+    assert max(map(len, reply.lines)) <= 400
+    assert reply.lines[0] == "elm (primary): 300 added, 2 removed"
+    assert reply.lines[-1] == "and 202 more"
+
+
+def test_a_master_whose_own_file_is_another_says_so_when_it_begins_to_serve():
+    farm = Farm()
+    put(farm, NEW, S)
+    farm.reread(S, "one")
+    farm.kill(P)
+    farm.run(10, until=lambda: farm.master is not None)
+    assert any("lines in force are not those of this server's own file" in line for line in farm.hosts[S].logs)
+    put(farm, NEW, T)
+    assert farm.reread(T).code == -15, "the primary is not there"
+    assert any("The license lines in force are others now" in line for line in farm.hosts[S].logs)
+
+
 def test_only_an_administrator_on_a_servers_machine_may_ask():
     farm = Farm()
     reply = farm.reread(P, local=False)

@@ -84,13 +84,13 @@ class Journal:
             self.notes = ()
         self._lmgrd(logline.reread_finished_line())
 
-    def serving(self, rights_in_force: bytes, day: int) -> None:
-        """This server begins to serve."""
+    def serving(self, rights_in_force: bytes, day: int, own_file: bytes) -> None:
+        """This server begins to serve; *own_file* names the lines of its file as it was read last."""
         for text in logline.vendor_started_lines(self._config.host, self._rights.features):
             self._daemon(text)
-        if rights_in_force and rights_in_force != self._rights.digest:
+        if rights_in_force and rights_in_force != own_file:
             self._lmgrd("The licence lines in force are not those of this server's own file: "
-                        "put the same file on all three servers and restart them")  # fmt: skip
+                        "put the same file on all three servers and read it anew (lmreread)")  # fmt: skip
         for pool in self._rights.pools[:EXPIRIES_LOGGED_MAX]:
             line = max(pool.lines, key=Line.lasts_until)
             if line.expiry_day is None:

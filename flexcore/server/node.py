@@ -246,9 +246,8 @@ class ServerNode:
         self._outbox.send(connection.conn, said)
 
     def _note_term(self, connection: ServerConnection, term: int) -> None:
-        """Doubt once for each connection and term: a client of a triad that was formed anew, whose terms
-        began again, shows its higher one with every message, and must not silence the master for ever.
-        """
+        """Doubt once for each connection and term: a client of a triad that was formed anew, whose terms began
+        again, shows its higher one with every message, and must not silence the master for ever."""
         if self._serving and term > self._desk.term and term > connection.shown_term:
             connection.shown_term = term
             self._quorum.note_term_seen(term, self._now)
@@ -309,7 +308,7 @@ class ServerNode:
         self._serving = True
         self._use_rights_in_force()
         self._desk.start(term, now=self._now)
-        self._journal.serving(self._quorum.ledger.state.rights, self._desk.day(self._wall))
+        self._journal.serving(self._quorum.ledger.state.rights, self._desk.day(self._wall), self._rereads.own_digest)
 
     def _stop_serving(self, successor: Rank | None = None) -> None:
         if not self._serving:
@@ -417,8 +416,7 @@ class ServerNode:
 
     def next_action(self) -> ServerAction | None:
         """Take the next action, None if there is none. Send the turn's messages first."""
-        actions = self._outbox.actions
-        return actions.popleft() if actions else None
+        return self._outbox.take_action()
 
     # --- inside -----------------------------------------------------------------------------------
 

@@ -33,6 +33,10 @@ class Outbox:
         messages, self.messages = self.messages, []
         return messages
 
+    def take_action(self) -> ServerAction | None:
+        """Take the next action, None if there is none."""
+        return self.actions.popleft() if self.actions else None
+
     def copy(self) -> Outbox:
         """Return a twin."""
         twin = Outbox()

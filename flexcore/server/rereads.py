@@ -16,7 +16,8 @@ An options file is read with the licence file and judged with it: it belongs int
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from itertools import islice
 
 import attrs
 
@@ -25,6 +26,7 @@ from flexcore.codes import ErrorCode, text_of
 from flexcore.identity import Rank
 from flexcore.quorum import QuorumMachine
 from flexcore.quorum.events import RereadWanted
+from flexcore.report.plain import line_of
 from flexcore.wire.messages import AdminReply, AdminRequest, RereadReply
 
 from .actions import ReadLicense
@@ -42,6 +44,9 @@ WAITERS_MAX = 32
 """Words of rereads that wait for one file; further ones are told to come again."""
 KNOWN_MAX = 4
 """Signed lines that a server keeps: its file's, those in force, and the last ones before."""
+SENTENCE_MAX = 400
+SENTENCES_MAX = 120
+"""Three servers' answers stay far below the longest message."""
 DIFFERENT_FILES = 1
 """The answer's code where every server took its file and they are not the same."""
 
@@ -81,6 +86,11 @@ class Ask:
         return attrs.evolve(self, waiting=set(self.waiting), answers=dict(self.answers))
 
 
+def bounded(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return *texts* fit to be sent and printed: names in a licence file may be long, and anything."""
+    return tuple([line_of(text[:SENTENCE_MAX]) for text in islice(texts, SENTENCES_MAX)])
+
+
 class Rereads:
     """What this server knows of signed lines, and who waits for its file."""
 
@@ -101,6 +111,11 @@ class Rereads:
         self._next_waiting: list[Waiter] = []
         self._ready: list[Ready] = []
         self._asks: dict[int, Ask] = {}
+
+    @property
+    def own_digest(self) -> bytes:
+        """The lines of the own file, as it was read last."""
+        return self._file.digest
 
     def rights_in_force(self) -> Rights:
         """Return the lines that the ledger names; those of the own file where it has no others."""
@@ -185,20 +200,21 @@ class Rereads:
         self._read_next()
 
     def _refuse(self, refused: LicenseRefused) -> RereadReply:
-        self._journal.reread_done(f"was not taken: {refused.text}", refused.details, taken=False)
-        return RereadReply(0, int(refused.code), refused.text, self._file.digest, b"", (),
-                           refused.details)  # fmt: skip
+        (text, *details) = bounded((refused.text, *refused.details))
+        self._journal.reread_done(f"was not taken: {text}", details, taken=False)
+        return RereadReply(0, int(refused.code), text, self._file.digest, b"", (), tuple(details))
 
     def _take(self, outcome: LicenseRead, now: float, wall: float) -> tuple[int, RereadReply]:
         rights, quorum = outcome.rights, self._quorum
         changes, summary = changes_between(self._file, rights, quorum.ledger.state.in_use)
         self._file = rights
         self._keep(rights)
+        changes, remarks = bounded(changes), bounded(outcome.remarks)
         index = quorum.take_rights(rights.digest, tuple(self._known), now=now, wall=wall)
         self._journal.reread_done(
-            f"reread completed: {summary}", (*changes, *outcome.remarks), taken=True
+            f"reread completed: {summary}", (*changes, *remarks), taken=True
         )
-        return index, RereadReply(0, 0, summary, rights.digest, b"", changes, outcome.remarks)
+        return index, RereadReply(0, 0, summary, rights.digest, b"", changes, remarks)
 
     def _keep(self, rights: Rights) -> None:
         """Know *rights* as the newest; forget the oldest that are not in force."""

@@ -299,10 +299,12 @@ class ServerLoop:
             try:
                 outcome = await trio.to_thread.run_sync(self._read_license, abandon_on_cancel=True)
             except (FlexcoreError, OSError) as error:
+                code = error.code if isinstance(error, FlexcoreError) else None
                 first, *more = str(error).splitlines() or [repr(error)]
                 outcome = LicenseRefused(
-                    code=ErrorCode.CANNOT_READ_FILE, text=first, details=tuple(more[:LINES_MAX])
-                )
+                    code=code or ErrorCode.CANNOT_READ_FILE, text=first,
+                    details=tuple(more[:LINES_MAX]),
+                )  # fmt: skip
         now, wall = self._moment()
         self._machine.license_read(ticket, outcome, now=now, wall=wall)
         self._ask_for_turn()
