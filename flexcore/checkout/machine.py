@@ -15,9 +15,9 @@ The rules that live here, each with its test:
   that were answered or withdrawn are refused (``test_answered_number_is_refused``), because an old
   duplicate would otherwise take a seat that nobody knows.
 
-The options file is asked (:mod:`flexcore.checkout.regulations`) about a pool that would do otherwise.
-What comes later has its room: DUP_GROUP is a further step between the choice of candidates and the
-choice of the pool; queueing is a further verdict.
+What a line asks beside its count stands in :mod:`flexcore.checkout.terms`; the options file is asked
+(:mod:`flexcore.checkout.regulations`) about a pool that would do otherwise. What comes later has its
+room: queueing is a further verdict.
 """
 
 from __future__ import annotations
@@ -26,15 +26,21 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from flexcore.codes import ErrorCode
-from flexcore.ledger.commands import Command, RequestWithdrawn, SeatGranted, SeatReturned
+from flexcore.ledger.commands import (
+    Command,
+    RequestWithdrawn,
+    SeatGranted,
+    SeatReturned,
+    Share,
+)
 from flexcore.ledger.state import RESULTS_MAX
 from flexcore.licensefile.version import Version
 from flexcore.wire.messages import Checkin, Checkout, Withdraw
 
 from .holders import HolderLists
-from .nodelock import lock_allows
 from .regulations import Regulations
 from .rights import Offer, Rights, offers_on, proof_of, version_key
+from .terms import Terms
 
 if TYPE_CHECKING:
     from flexcore.ledger.state import LedgerState, Seat, Session
@@ -183,7 +189,9 @@ class CheckoutMachine:
         if number in session.withdrawn:
             return Denial(ErrorCode.INVALID_PARAMETER, f"request {number} was withdrawn")
         if session.outstanding >= RESULTS_MAX:
-            return Denial(ErrorCode.SERVER_BUSY, f"{RESULTS_MAX} answers wait for the client's word")
+            return Denial(
+                ErrorCode.SERVER_BUSY, f"{RESULTS_MAX} answers wait for the client's word"
+            )
         return None
 
     def _proof_of(self, feature: str, pool: str, count: int) -> str:
@@ -223,23 +231,49 @@ class CheckoutMachine:
         for offer in offers:
             if offer.refusal or (key is not None and key > offer.version_key):
                 continue
-            if offer.lock and not lock_allows(offer.lock, session):
-                continue
             pool = offer.pool
-            if offer.uncounted or (
-                count <= state.available(pool, offer.seats)
-            ):
-                if self._regulations is not None:
-                    no = self._regulations.refusal(state, session, offer, count)
-                    if no is not None:
-                        refused = refused or no
-                        continue
-                command = SeatGranted(
-                    session.session, request.request, request.answered, state.next_handle,
-                    request.feature, pool, wanted or offer.version, count,
-                )  # fmt: skip
-                return Grant(command, offer.proof(count))
+            shares: tuple[Share, ...] = ()
+            if offer.terms is not None:
+                found = self._shares(state, session, offer, offer.terms, count)
+                if found is None:
+                    continue
+                shares = found
+            elif not (offer.uncounted or count <= state.available(pool, offer.seats)):
+                continue
+            if self._regulations is not None:
+                no = self._regulations.refusal(state, session, offer, count)
+                if no is not None:
+                    refused = refused or no
+                    continue
+            command = SeatGranted(
+                session.session, request.request, request.answered, state.next_handle,
+                request.feature, pool, wanted or offer.version, count, shares,
+            )  # fmt: skip
+            return Grant(command, offer.proof(count))
         return self._why_not(state, session, offers, key, request, now, refused)
+
+    def _is_named(self, pool: str) -> bool:
+        """Whether the options file names who may use *pool*."""
+        return self._regulations is not None and bool(self._regulations.policy.included(pool))
+
+    def _refusal(self, session: Session, offer: Offer) -> tuple[int, str] | None:
+        if offer.terms is None:
+            return None
+        return offer.terms.refusal(session, is_named=self._is_named(offer.pool))
+
+    def _shares(
+        self, state: LedgerState, session: Session, offer: Offer, terms: Terms, count: int
+    ) -> tuple[Share, ...] | None:
+        """Return what *count* seats of an offer with *terms* take, None if they may not or do not
+        fit."""
+        if self._refusal(session, offer) is not None:
+            return None
+        shares = terms.shares(offer.pool, session)
+        if not shares:
+            fits = offer.uncounted or count <= state.available(offer.pool, offer.seats)
+        else:
+            fits = terms.has_room(state, shares, 0 if offer.uncounted else offer.seats, count)
+        return shares if fits else None
 
     def _why_not(
         self, state: LedgerState, session: Session, offers: tuple[Offer, ...],
@@ -263,9 +297,9 @@ class CheckoutMachine:
                               f"{package.feature} is a package: check out one of its components")  # fmt: skip
             last = max(fit, key=lambda offer: offer.line.expiry_day or 0)
             return Denial(ErrorCode.EXPIRED, f"on {last.line.expiry_text}")
-        mine = [offer for offer in good if not offer.lock or lock_allows(offer.lock, session)]
+        mine = [offer for offer in good if self._refusal(session, offer) is None]
         if not mine:
-            return Denial(ErrorCode.INVALID_HOST, f"locked to {good[0].lock}")
+            return Denial(*(self._refusal(session, good[0]) or (ErrorCode.INVALID_HOST, "")))
         if self._regulations is not None and (refused is None or refused.is_access):
             refused = self._regulations.shut_out(session, mine)  # also where nothing is free
         if refused is not None:
@@ -281,7 +315,9 @@ class CheckoutMachine:
         held = sum(offer.seats - state.available(offer.pool, offer.seats) for offer in offers)
         issued = sum(offer.seats for offer in offers)
         who = self._holders.text(state, offers[0].feature, [offer.pool for offer in offers], now)
-        return f"{held} of {issued} in use" + (f": {who}" if who else "")
+        suite = next((said for offer in offers if offer.terms is not None
+                      and (said := offer.terms.suite_text(state))), "")  # fmt: skip
+        return f"{held} of {issued} in use" + (f": {who}" if who else "") + suite
 
     # --- checkin and withdrawal -----------------------------------------------------------------
 
@@ -291,7 +327,9 @@ class CheckoutMachine:
             return seen
         seat = state.seats.get(request.handle)
         if seat is None or seat.session != session.session:
-            return Denial(ErrorCode.NEVER_CHECKED_OUT, f"this session does not hold handle {request.handle}")
+            return Denial(
+                ErrorCode.NEVER_CHECKED_OUT, f"this session does not hold handle {request.handle}"
+            )
         return Return(
             SeatReturned(session.session, request.request, request.answered, request.handle, ""),
             seat,
@@ -304,7 +342,9 @@ class CheckoutMachine:
         if not 0 < request.target < request.request:
             return Denial(ErrorCode.INVALID_PARAMETER, "only an earlier request can be withdrawn")
         if request.target <= session.answered:
-            return Denial(ErrorCode.INVALID_PARAMETER, f"request {request.target} was answered before")
+            return Denial(
+                ErrorCode.INVALID_PARAMETER, f"request {request.target} was answered before"
+            )
         seat: Seat | None = None
         result = session.results.get(request.target)
         if result is not None and type(result.command) is SeatGranted:

@@ -1,13 +1,17 @@
 """HOSTID= on a feature line: what the server can decide of it.
 
-A session names its user, host and display, so the kinds that speak of these are decided here. The
-others (an Ethernet address, a disk's serial number ...) are known to the client's machine alone; a
-client does not send them yet, so such a line is refused with -9 rather than given to anybody.
+A session names its user, host and display, so the kinds that speak of these are decided by them. The
+others (an Ethernet address, a disk's serial number ...) are compared with the hostids that the
+client's machine showed when it opened the session; they are its own word, as its user's name is. A
+client that shows none is refused with -9.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from flexcore.errors import HostidError
+from flexcore.hostid import Hostid, parse_hostid
 
 if TYPE_CHECKING:
     from flexcore.ledger import Session
@@ -29,7 +33,18 @@ def _one_allows(word: str, session: Session) -> bool:
         return value == session.user
     if kind == "DISPLAY":
         return value == session.display
-    return False
+    wanted = _hostid(word)
+    if wanted is None or not session.hostids:
+        return False
+    shown = [_hostid(text) for text in session.hostids]
+    return wanted.matches([hostid for hostid in shown if hostid is not None])
+
+
+def _hostid(text: str) -> Hostid | None:
+    try:
+        return parse_hostid(text)
+    except HostidError:
+        return None
 
 
 def _same_host(wanted: str, host: str) -> bool:

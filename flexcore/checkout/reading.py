@@ -12,10 +12,17 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flexcore.licensefile import FeatureLine, rights_digest, verify_license
-from flexcore.licensefile.entitlements import TOO_MANY, Entitlement, read_entitlements
+from flexcore.licensefile.entitlements import (
+    SUITE_GROUP,
+    TOO_MANY,
+    Entitlement,
+    read_entitlements,
+)
 from flexcore.licensefile.selection import COPY, SECOND, SUPERSEDED
+from flexcore.licensefile.version import COUNT_MAX
 
 from .rights import Line, Rejected, Rights, make_rights
+from .sharing import normal_group
 
 if TYPE_CHECKING:
     from flexcore.keys import VerifyingKey
@@ -74,11 +81,30 @@ def _line(each: Entitlement) -> Line:
     line = each.line
     return Line(
         feature=line.name, pool=pool_name(each.pool_key), version=line.version, vendor=line.vendor,
-        seats=line.count, expiry_text=line.expiry_text, expiry_day=_day(line.expiry),
+        seats=each.seats, expiry_text=line.expiry_text, expiry_day=_day(line.expiry),
         start_day=_day(line.start), vendor_string=line.vendor_string, lock=line.hostid,
         signed_text=each.signed_text,
         package=each.package.name if each.package is not None else "",
+        group=normal_group(line.value("DUP_GROUP") or ""),
+        suite="" if each.suite is None else pool_name(each.suite.pool_key),
+        suite_group="" if each.suite is None else _suite_group(each.suite),
+        platforms=tuple((line.value("PLATFORMS") or "").lower().split()),
+        named_users=_named(line, "USER_BASED"), named_hosts=_named(line, "HOST_BASED"),
     )  # fmt: skip
+
+
+def _suite_group(suite: FeatureLine) -> str:
+    found = suite.value("SUITE_DUP_GROUP") or suite.value("DUP_GROUP")
+    return normal_group(SUITE_GROUP if found is None else found)
+
+
+def _named(line: FeatureLine, key: str) -> int:
+    """Return how many users or hosts may be named: the number of the keyword, else of the line."""
+    found = line.value(key)
+    if found is None:
+        return 0
+    is_number = found.isascii() and found.isdigit() and len(found) <= 9
+    return (int(found) if is_number else 0) or line.count or COUNT_MAX
 
 
 def _day(date: datetime.date | None) -> int | None:

@@ -12,13 +12,15 @@ morning of its START day to the evening of its expiry day.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import attrs
 
 from flexcore.codes import ErrorCode
 from flexcore.licensefile.version import Version, VersionError, parse_version
+
+from .terms import Terms
 
 
 def version_key(text: str) -> Version | None:
@@ -48,6 +50,11 @@ class Line(NamedTuple):
     no START. *signed_text* is what a client verifies, more than one line where UPGRADE or PACKAGE made
     it. *lock* is the text of HOSTID=, '' if floating. *package*: the line enables this package, and is
     not checked out itself (-125).
+
+    *seats* holds OVERDRAFT= too. *group* is DUP_GROUP= as :func:`~flexcore.checkout.sharing.normal_group`
+    has it; *suite*: the pool of the suite of which a checkout also takes a licence, shared by
+    *suite_group*. *platforms*: of PLATFORMS=, () for any. *named_users* and *named_hosts*: the limit of
+    USER_BASED and HOST_BASED, 0 without.
     """
 
     feature: str
@@ -62,6 +69,12 @@ class Line(NamedTuple):
     lock: str
     signed_text: str
     package: str = ""
+    group: str = ""
+    suite: str = ""
+    suite_group: str = ""
+    platforms: tuple[str, ...] = ()
+    named_users: int = 0
+    named_hosts: int = 0
 
     def is_good_on(self, day: int) -> bool:
         """Whether the line counts on *day*."""
@@ -118,7 +131,8 @@ class Offer(NamedTuple):
     """A pool on a certain day. *seats* 0 with *uncounted* False: nothing of it counts that day.
 
     *refusal* is 0, or the code of the only answer that this pool has that day (-10, -31, -125). *good* are
-    the lines that count that day.
+    the lines that count that day. *terms* is what has to be asked about a checkout beside the count,
+    None for nothing.
     """
 
     pool: str
@@ -131,10 +145,14 @@ class Offer(NamedTuple):
     refusal: int
     line: Line
     good: tuple[Line, ...] = ()
+    terms: Terms | None = None
 
     def proof(self, count: int) -> str:
         """Return the signed lines that license *count* seats, for the client to verify."""
         return proof_of(self.line, self.good, count)
+
+
+_NO_SUITES: Mapping[str, Offer] = {}
 
 
 @attrs.frozen(kw_only=True)
@@ -196,8 +214,9 @@ def make_rights(
                   hostids=hostids)  # fmt: skip
 
 
-def offer_on(pool: Pool, day: int) -> Offer:
-    """Return what *pool* offers on *day*; the line that goes out is the one that lasts longest."""
+def offer_on(pool: Pool, day: int, suites: Mapping[str, Offer] = _NO_SUITES) -> Offer:
+    """Return what *pool* offers on *day*; the line that goes out is the one that lasts longest.
+    *suites*: the offers of that day's other pools, by pool."""
     good = [line for line in pool.lines if line.is_good_on(day)]
     if good:
         line = max(good, key=Line.lasts_until)
@@ -210,12 +229,25 @@ def offer_on(pool: Pool, day: int) -> Offer:
         early = any(entry.is_early_on(day) for entry in pool.lines)
         refusal = ErrorCode.NOT_STARTED_YET if early else ErrorCode.EXPIRED
     return Offer(pool.key, pool.feature, pool.version, pool.version_key, uncounted, count,
-                 pool.first.lock, int(refusal), line, tuple(good))  # fmt: skip
+                 pool.first.lock, int(refusal), line, tuple(good),
+                 _terms(pool.first, suites.get(pool.first.suite)))  # fmt: skip
+
+
+def _terms(line: Line, suite: Offer | None) -> Terms | None:
+    """Return the terms of the pool of which *line* is the first: its lines agree in them."""
+    terms = Terms(
+        line.lock, line.platforms, line.named_users, line.named_hosts, line.group,
+        line.suite, line.suite_group, 0 if suite is None else suite.seats,
+        suite is not None and suite.uncounted,
+    )  # fmt: skip
+    return terms if any(terms) else None
 
 
 def offers_on(rights: Rights, day: int) -> dict[str, tuple[Offer, ...]]:
     """Return the offers of *day* by feature, each tuple in the order to try."""
+    enabling = {pool.key: offer_on(pool, day) for pool in rights.pools if pool.first.package}
     found: dict[str, list[Offer]] = {}
     for pool in rights.pools:
-        found.setdefault(pool.feature, []).append(offer_on(pool, day))
+        offer = enabling.get(pool.key) or offer_on(pool, day, enabling)
+        found.setdefault(pool.feature, []).append(offer)
     return {feature: tuple(offers) for feature, offers in found.items()}

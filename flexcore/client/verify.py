@@ -69,7 +69,7 @@ class Verifier:
         signed: dict[str, int] = {}
         for each in fitting:
             used.setdefault(each.pool_key, set()).update(id(source) for source in each.sources)
-            signed[each.pool_key] = signed.get(each.pool_key, 0) + (each.line.count or seat.count)
+            signed[each.pool_key] = signed.get(each.pool_key, 0) + (each.seats or seat.count)
         everywhere = set().union(*used.values())
         strange = [line for line in lines if id(line) not in everywhere and line.name.casefold() != wanted]
         if strange or not fitting:

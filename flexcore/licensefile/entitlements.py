@@ -6,7 +6,7 @@ by the same rules (tests/test_entitlements.py).
 
 * UPGRADE takes up to its number from the closest line above it whose version is at least *from* and
   less than *to*, and makes them anew at *to*: with its own expiry, and with the attributes of that
-  line where it has none of its own. A further UPGRADE may upgrade what this one made.
+  line (but OVERDRAFT, which stays) where it has none of its own. A further UPGRADE may upgrade what this one made.
 * PACKAGE gives each component in the number of the package's own FEATURE or INCREMENT line (times the
   component's number where that is given), in the component's version (the line's where it has none),
   with the line's expiry and attributes. With OPTIONS=SUITE a component also takes one licence of that
@@ -28,7 +28,6 @@ ENTITLEMENTS_MAX = 100_000
 
 TOO_MANY = "too-many"
 
-NO_GROUP = "NONE"
 SUITE_GROUP = "UHD"
 """How a suite is shared where neither SUITE_DUP_GROUP nor DUP_GROUP says: a suite that a second
 component of the same user, host and display could not share would be none."""
@@ -45,6 +44,14 @@ class Entitlement:
     """The line enables this package: its own name cannot be checked out."""
     suite: FeatureLine | None = None
     """Of a component of a suite: the line that enables the suite."""
+    factor: int = 1
+    """Of a component: its number, by which OVERDRAFT is multiplied as the count is."""
+
+    @property
+    def seats(self) -> int:
+        """Licences with OVERDRAFT=; 0: uncounted."""
+        line = self.line
+        return line.count and min(line.count + _overdraft(line) * self.factor, COUNT_MAX)
 
     @property
     def pool_key(self) -> str:
@@ -127,7 +134,7 @@ def _closest(found: list[Entitlement], line: UpgradeLine) -> int | None:
 def _remade(old: Entitlement, line: UpgradeLine, count: int) -> Entitlement:
     own = {attribute.key for attribute in line.attributes}
     attributes = line.attributes + tuple(
-        attribute for attribute in old.line.attributes if attribute.key not in own
+        attribute for attribute in old.line.attributes if attribute.key not in own | {"OVERDRAFT"}
     )
     made = attrs.evolve(
         old.line, keyword="INCREMENT", version=line.version, expiry=line.expiry,
@@ -135,6 +142,11 @@ def _remade(old: Entitlement, line: UpgradeLine, count: int) -> Entitlement:
         start=line_start(line) or old.line.start, attributes=attributes,
     )  # fmt: skip
     return Entitlement(line=made, sources=(*old.sources, line))
+
+
+def _overdraft(line: FeatureLine) -> int:
+    text = line.value("OVERDRAFT") or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0
 
 
 # --- PACKAGE ------------------------------------------------------------------------------------------
@@ -185,6 +197,7 @@ def _components(each: Entitlement, package: PackageLine) -> list[Entitlement]:
                 ),
                 sources=(package, *each.sources),
                 suite=line if package.is_suite else None,
+                factor=number,
             )
         )  # fmt: skip
     return made
