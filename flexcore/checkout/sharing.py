@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flexcore.licensefile.entitlements import is_group
+
 if TYPE_CHECKING:
     from flexcore.ledger import Session
 
 SITE = "SITE"
-LETTERS = "UHDV"
 
 
 def normal_group(text: str) -> str:
@@ -31,12 +32,6 @@ def normal_group(text: str) -> str:
     if not is_group(text) or word == "NONE":
         return ""
     return "".join(letter for letter in "UHD" if letter in word)
-
-
-def is_group(text: str) -> bool:
-    """Say whether *text* is a value that DUP_GROUP may have."""
-    word = text.strip().upper()
-    return word in (SITE, "NONE") or (bool(word) and all(letter in LETTERS for letter in word))
 
 
 def group_of(kind: str, session: Session) -> str:

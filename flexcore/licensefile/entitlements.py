@@ -33,6 +33,12 @@ SUITE_GROUP = "UHD"
 component of the same user, host and display could not share would be none."""
 
 
+def is_group(text: str) -> bool:
+    """Say whether *text* is a value that DUP_GROUP and SUITE_DUP_GROUP may have."""
+    word = text.strip().upper()
+    return word in ("SITE", "NONE") or (bool(word) and all(letter in "UHDV" for letter in word))
+
+
 @attrs.frozen(kw_only=True)
 class Entitlement:
     """A line as it counts. *line* is the line itself, or what UPGRADE or PACKAGE made of it;

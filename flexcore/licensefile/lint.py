@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from flexcore import timing
 from flexcore.hostid import ANY, DEMO, KNOWN_KINDS, OTHER, parse_hostids
 
-from .entitlements import read_entitlements
+from .entitlements import is_group, read_entitlements
 from .lines import (
     AnyLine,
     Attribute,
@@ -36,6 +36,8 @@ from .vocabulary import (
     IN_EFFECT,
     NOT_YET,
     PACKAGE_KEYS,
+    PUBLISHER_KEYS,
+    WITHOUT_EFFECT,
 )
 
 SORT_MAX = 255
@@ -213,6 +215,7 @@ def _about_line(
                        "the publisher writes ISSUED=, the date before which lines are superseded")  # fmt: skip
     if isinstance(line, FeatureLine):
         yield from _about_hostid(line)
+        yield from _about_values(line)
         yield from _about_dates(line, today)
     elif isinstance(line, UpgradeLine):
         yield from _about_upgrade(line, license)
@@ -240,12 +243,14 @@ def _about_attributes(line: SignableLine) -> Iterator[Problem]:
             yield from _about_administrators(attribute)
         elif key in NOT_YET:
             yield _info(attribute, "not-yet", f"{key} is read and signed; no effect so far")
+        elif key in WITHOUT_EFFECT:
+            yield _info(attribute, "no-effect", f"{key} has no effect here: {WITHOUT_EFFECT[key]}")
         elif key in PACKAGE_KEYS and not isinstance(line, PackageLine):
             yield _warning(
                 attribute, "package-keyword", f"{key} belongs on PACKAGE lines", "take it out"
             )
         elif key not in IN_EFFECT | PACKAGE_KEYS | FOREIGN_SIGNATURES:
-            known = key.upper() in IN_EFFECT | NOT_YET | PACKAGE_KEYS
+            known = key.upper() in PUBLISHER_KEYS
             advice = f"write {key.upper()}" if known else "it is signed and kept, without effect"
             yield _warning(
                 attribute, "unknown-keyword", f"{key[:40]!r} is no known keyword", advice
@@ -278,6 +283,24 @@ def _about_hostid(line: FeatureLine) -> Iterator[Problem]:
     hostids = parse_hostids(found.value or "")
     if any(hostid.kind == DEMO for hostid in hostids) and not line.is_uncounted:
         yield _error(found, "hostid-demo", "HOSTID=DEMO is for uncounted lines only", "take it out")
+
+
+def _about_values(line: FeatureLine) -> Iterator[Problem]:
+    for key in ("DUP_GROUP", "SUITE_DUP_GROUP"):
+        found = line.attribute(key)
+        value = "" if found is None else found.value or ""
+        if found is not None and not is_group(value):
+            yield _warning(found, "group", f"{key}={value[:40]} groups nobody",
+                           "write NONE, SITE, or some of the letters U, H, D and V")  # fmt: skip
+        elif found is not None and "V" in value.upper():
+            yield _info(found, "group-v", f"V of {key} has no effect here: "
+                        "no client sends data of the vendor's own with a checkout")  # fmt: skip
+    for key in ("OVERDRAFT", "HOST_BASED", "USER_BASED"):
+        found = line.attribute(key)
+        value = "" if found is None else found.value or ""
+        is_bare = key != "OVERDRAFT" and found is not None and found.value is None
+        if found is not None and not is_bare and not (value.isascii() and value.isdigit()):
+            yield _warning(found, "number", f"{key}={value[:40]} is no number", f"write {key}=n")
 
 
 def _about_dates(line: FeatureLine, today: datetime.date | None) -> Iterator[Problem]:

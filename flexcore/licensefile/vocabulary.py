@@ -5,25 +5,35 @@ from __future__ import annotations
 from typing import Final
 
 IN_EFFECT: Final = frozenset(
-    {"HOSTID", "ISSUED", "ISSUER", "NOTICE", "SIGN", "SN", "START", "SUPERSEDE", "VENDOR_STRING"}
-)
-"""Publisher's keywords that do here what the manual says (those that are only text included)."""
-
-NOT_YET: Final = frozenset(
     {
-        "BORROW", "CAPACITY", "DUP_GROUP", "FLOAT_OK", "HOST_BASED", "LINGER", "MAX_BORROW_HOURS",
-        "ONE_TS_OK", "OVERDRAFT", "PLATFORMS", "SUITE_DUP_GROUP", "TS_OK", "TZ",
-        "USER_BASED", "VM_PLATFORMS",
+        "DUP_GROUP", "HOSTID", "HOST_BASED", "ISSUED", "ISSUER", "NOTICE", "OVERDRAFT", "PLATFORMS",
+        "SIGN", "SN", "START", "SUITE_DUP_GROUP", "SUPERSEDE", "USER_BASED", "VENDOR_STRING",
     }
 )  # fmt: skip
+"""Publisher's keywords that do here what the manual says (those that are only text included)."""
+
+NOT_YET: Final = frozenset({"BORROW", "LINGER", "MAX_BORROW_HOURS"})
 """Publisher's keywords that are read, signed and kept, and whose effect comes later."""
+
+WITHOUT_EFFECT: Final = {
+    "CAPACITY": "no public text says what it does",
+    "FLOAT_OK": "a licence that moves with a dongle: flexcore reads no dongles",
+    "ONE_TS_OK": "no client says that it runs in a terminal session, so none is refused",
+    "TS_OK": "no client says that it runs in a terminal session, so none is refused",
+    "TZ": "no public text says how a time zone is written",
+    "VM_PLATFORMS": "no client says whether its machine is virtual",
+}
+"""Publisher's keywords that are read, signed and kept (and keep pools apart), deliberately without
+any other effect, and why (docs/licence-semantics.rst)."""
 
 PACKAGE_KEYS: Final = frozenset({"COMPONENTS", "OPTIONS"})
 """Keywords that only PACKAGE lines have."""
 
 FOREIGN_SIGNATURES: Final = frozenset({"SIGN2", "AUTH"})
 
-PUBLISHER_KEYS: Final = IN_EFFECT | NOT_YET | PACKAGE_KEYS | FOREIGN_SIGNATURES
+PUBLISHER_KEYS: Final = (
+    IN_EFFECT | NOT_YET | PACKAGE_KEYS | FOREIGN_SIGNATURES | frozenset(WITHOUT_EFFECT)
+)
 
 ADMINISTRATOR_KEYS: Final = frozenset(
     {"asset_info", "dist_info", "user_info", "vendor_info", "sort", "ck"}
