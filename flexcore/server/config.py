@@ -13,6 +13,7 @@ from flexcore.wire.messages import ServerAddress
 if TYPE_CHECKING:
     from flexcore.keys import VerifyingKey
     from flexcore.licensefile import LicenseFile
+    from flexcore.options import OptionsFile
 
 OUTGOING_BYTES_MAX = 4 * 1024 * 1024
 """A connection whose unsent bytes grow beyond this is a reader too slow: the adapter aborts it."""
@@ -73,6 +74,8 @@ class ServerConfig:
     addresses: tuple[ServerAddress, ...] = ()
     utc_offset_s: float = 0.0
     limits: Limits = attrs.field(factory=Limits)
+    options: OptionsFile | None = None
+    """What the administrator's options file says; None: there is none."""
 
     @property
     def served_vendor(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from flexcore import timing
 from flexcore.checkout.rights import Line, Rights
 from flexcore.identity import Rank
+from flexcore.options import OptionsFile, echo_lines
 from flexcore.quorum.events import Notice
 from flexcore.report import logline
 from flexcore.report.logline import LMGRD
@@ -50,6 +51,8 @@ class Journal:
         """The server was made: say which lines of the file give no rights, and why."""
         self._stamp_at = now + TIMESTAMP_EVERY_S
         self._stamp(wall)
+        if self._config.options is not None:
+            self.options_read(self._config.options, again=False)
         errors = 0
         for number, bad in enumerate(self._rights.rejected):
             errors += bad.is_error
@@ -65,6 +68,14 @@ class Journal:
         """These lines are in force from here on, and this server decides by them."""
         self._rights = rights
         self._daemon(f"The license lines in force are others now (digest {rights.digest.hex()[:16]})")
+
+    def options_read(self, options: OptionsFile, *, again: bool) -> None:
+        """An options file was read: repeat its rules, and say what is wrong with it (D6)."""
+        if options.name:
+            self._daemon(f'REREAD: options file "{options.name}" reread completed' if again
+                         else f'Using options file: "{options.name}"')  # fmt: skip
+        for text in echo_lines(options):
+            self._daemon(text)
 
     # --- rereads (D6) -----------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from flexcore.licensefile import membership_digest, verify_license
 
 if TYPE_CHECKING:
     from flexcore.licensefile import LicenseFile
+    from flexcore.options import OptionsFile
 
     from .config import ServerConfig
 
@@ -35,10 +36,12 @@ NEXT_START = "this takes effect at the next start of the server"
 
 @attrs.frozen(kw_only=True)
 class LicenseRead:
-    """A file that may be taken. *remarks* are what takes effect only at the next start."""
+    """A file that may be taken. *remarks* are what takes effect only at the next start. *options* is
+    the options file that was read with it, None to keep the one before."""
 
     rights: Rights
     remarks: tuple[str, ...] = ()
+    options: OptionsFile | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -50,8 +53,14 @@ class LicenseRefused:
     details: tuple[str, ...] = ()
 
 
-def judge_license(config: ServerConfig, license: LicenseFile) -> LicenseRead | LicenseRefused:
-    """Return what *license* gives the server of *config*, or why it keeps what it has."""
+def judge_license(
+    config: ServerConfig, license: LicenseFile, options: OptionsFile | None = None
+) -> LicenseRead | LicenseRefused:
+    """Return what *license* gives the server of *config*, or why it keeps what it has.
+
+    *options* is what was read beside it, None to keep the options too. They are never a reason to
+    refuse a file: lines that cannot be read are not in effect, and the log names them.
+    """
     vendor = config.served_vendor
     fatal = license.fatal_problems
     if fatal:
@@ -73,7 +82,8 @@ def judge_license(config: ServerConfig, license: LicenseFile) -> LicenseRead | L
                               text=f"{len(rejected)} of its lines are not what the publisher signed",
                               details=_some(rejected))  # fmt: skip
     rights = read_rights(license, config.keys, vendor=vendor)
-    return LicenseRead(rights=rights, remarks=_at_next_start(config.license, license))
+    return LicenseRead(rights=rights, remarks=_at_next_start(config.license, license),
+                       options=options)  # fmt: skip
 
 
 def _other_servers(config: ServerConfig, license: LicenseFile) -> str:

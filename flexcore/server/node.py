@@ -85,16 +85,13 @@ class ServerNode:
         quorum = quorum or make_quorum(
             config, rights, stored=stored, boot_id=boot_id, triad_id=triad_id, now=now, wall=wall
         )
-        self._config = config
-        self._started_at = now
-        self._closed = False
-        self._now, self._wall = now, wall
-        self._serving = False
+        self._config, self._quorum = config, quorum
+        self._closed = self._serving = False
+        self._now, self._wall, self._started_at = now, wall, now
         self._outbox = Outbox()
         self._connections: dict[int, ServerConnection] = {}
         self._silence = SilenceWatch(config.limits)
-        self._checkout: CheckoutMachine = make_checkout(rights)
-        self._quorum = quorum
+        self._checkout: CheckoutMachine = make_checkout(rights, config.options)
         self._desk = ClientDesk(config, self._quorum, self._checkout, self._outbox, self._connections)
         self._waiting = WaitingRoom(config, quorum, self._outbox, self._connections)
         self._journal = Journal(config, rights, self._outbox)
@@ -345,15 +342,20 @@ class ServerNode:
         """What ReadLicense *ticket* asked for was read and judged (protocol.md rule 19)."""
         self._enter(now, wall)
         self._rereads.read(ticket, outcome, now=now, wall=wall)
+        if self._rereads.options_to_use():
+            self._decide_by(self._checkout.rights)
         self._pump()
 
     def _use_rights_in_force(self) -> None:
         """Decide by the signed lines that the ledger names from here on, as far as they are known."""
         in_force = self._rereads.rights_in_force()
         if in_force is not self._checkout.rights:
-            self._checkout = make_checkout(in_force)
-            self._desk.use(self._checkout)
+            self._decide_by(in_force)
             self._journal.use(in_force)
+
+    def _decide_by(self, rights: Rights) -> None:
+        self._checkout = make_checkout(rights, self._rereads.options)
+        self._desk.use(self._checkout)
 
     # --- disk, time, turn -------------------------------------------------------------------------
 
@@ -487,14 +489,12 @@ class ServerNode:
     def fingerprint(self, now: float) -> Hashable:
         """Return a value that is equal for two servers with the same future, relative to *now*."""
         return (
-            self._serving,
-            self._closed,
+            (self._serving, self._closed),
             self._quorum.fingerprint(now),
             self._desk.fingerprint(now),
             tuple(each.fingerprint(now) for _, each in sorted(self._connections.items())),
             self._waiting.fingerprint(now),
             self._silence.fingerprint(now),
             self._rereads.fingerprint(now),
-            tuple(self._outbox.messages),
-            tuple(self._outbox.actions),
+            (tuple(self._outbox.messages), tuple(self._outbox.actions)),
         )

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -35,6 +36,9 @@ from .connections import ServerConnection
 from .journal import Journal
 from .judgement import LicenseRead, LicenseRefused, changes_between
 from .outbox import Outbox
+
+if TYPE_CHECKING:
+    from flexcore.options import OptionsFile
 
 ANSWER_S = 10.0
 """How long an administrator waits for the slowest server's file."""
@@ -103,6 +107,9 @@ class Rereads:
         self._outbox = outbox
         self._journal = journal
         self._file = rights
+        self.options = config.options
+        """What was read last; the node decides by it."""
+        self._options_are_new = False
         self._known: dict[bytes, Rights] = {rights.digest: rights}
         self._ticket = 0
         self._number = 0
@@ -120,6 +127,11 @@ class Rereads:
     def rights_in_force(self) -> Rights:
         """Return the lines that the ledger names; those of the own file where it has no others."""
         return self._known.get(self._quorum.ledger.state.rights, self._file)
+
+    def options_to_use(self) -> bool:
+        """Whether other options were read since this was asked last."""
+        are_new, self._options_are_new = self._options_are_new, False
+        return are_new
 
     # --- being asked ------------------------------------------------------------------------------
 
@@ -209,12 +221,22 @@ class Rereads:
         changes, summary = changes_between(self._file, rights, quorum.ledger.state.in_use)
         self._file = rights
         self._keep(rights)
-        changes, remarks = bounded(changes), bounded(outcome.remarks)
+        remarks = (*outcome.remarks, *self._take_options(outcome.options))
+        changes, remarks = bounded(changes), bounded(remarks)
         index = quorum.take_rights(rights.digest, tuple(self._known), now=now, wall=wall)
         self._journal.reread_done(
             f"reread completed: {summary}", (*changes, *remarks), taken=True
         )
         return index, RereadReply(0, 0, summary, rights.digest, b"", changes, remarks)
+
+    def _take_options(self, options: OptionsFile | None) -> tuple[str, ...]:
+        if options is None:
+            return ()
+        self._journal.options_read(options, again=True)
+        changed = options.rules != (() if self.options is None else self.options.rules)
+        self.options = options
+        self._options_are_new = self._options_are_new or changed
+        return (f"{len(options.rules)} rules of options are in effect now",) if changed else ()
 
     def _keep(self, rights: Rights) -> None:
         """Know *rights* as the newest; forget the oldest that are not in force."""
@@ -339,7 +361,7 @@ class Rereads:
     def fingerprint(self, now: float) -> Hashable:
         """Return what decides its future, times relative to *now*."""
         return (
-            self._file.digest, tuple(self._known), self._ticket, self._number, self._reading,
+            self._file.digest, self.options, tuple(self._known), self._ticket, self._number, self._reading,
             tuple(self._now_waiting), tuple(self._next_waiting),
             tuple((each.index, each.deadline - now, each.waiter, each.reply) for each in self._ready),
             tuple(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flexcore.checkout.machine import CheckoutMachine
 from flexcore.checkout.reading import read_rights
+from flexcore.checkout.regulations import regulations_of
 from flexcore.checkout.rights import Rights
 from flexcore.licensefile import membership_digest
 from flexcore.quorum import QuorumConfig, QuorumMachine, StoredState
 
 from .config import ServerConfig
+
+if TYPE_CHECKING:
+    from flexcore.options import OptionsFile
 
 
 def make_server_rights(config: ServerConfig) -> Rights:
@@ -16,13 +22,13 @@ def make_server_rights(config: ServerConfig) -> Rights:
     return read_rights(config.license, config.keys, vendor=config.served_vendor)
 
 
-def make_checkout(rights: Rights) -> CheckoutMachine:
+def make_checkout(rights: Rights, options: OptionsFile | None) -> CheckoutMachine:
     """Return the machine that decides by *rights*: at start, and whenever others come into force.
 
     It remembers nothing that the ledger does not, so a new one may replace it at any time. An options
     file that was read with the licence file becomes a part of it here.
     """
-    return CheckoutMachine(rights)
+    return CheckoutMachine(rights, regulations_of(options, rights))
 
 
 def make_quorum(

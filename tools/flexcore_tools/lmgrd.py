@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from flexcore.options import OptionsFile
     from flexcore_host.logfile import LogFile
     from flexcore_trio import LogSink, Store
 
@@ -118,7 +119,7 @@ def _serve_on(
     from flexcore_host import clock
     from flexcore_trio import open_listeners, run_server
 
-    from . import _setup
+    from . import _options, _setup
 
     _raise_file_limit()
     try:
@@ -127,7 +128,8 @@ def _serve_on(
         store.close()  # once it serves, serve() closes it, or leaves it to a disk that hangs
         raise
     log_file.begin()
-    log([("lmgrd", text) for text in _opening_lines(setup, log_file.path)])
+    options, warning = _read_options(setup)
+    log([("lmgrd", text) for text in [*_opening_lines(setup, log_file.path), *warning]])
     config = ServerConfig(
         license=setup.license,
         keys=setup.keys,
@@ -137,15 +139,30 @@ def _serve_on(
         first_start=first_start,
         addresses=setup.addresses,
         utc_offset_s=clock.utc_offset_s(clock.wall()),
+        options=options,
     )
     outcome = run_server(
         config, store=store, listeners=listeners, log=log, on_hangup=log_file.reopen,
         read_license=lambda: _setup.read_license(setup.path),
+        read_options=lambda license: _options.load_options(license, setup.path, setup.vendor),
     )  # fmt: skip
     if outcome.exit_code:
         log([("lmgrd", f"EXITING: {outcome.reason}")])
         print(f"flexcore lmgrd: {outcome.reason}", file=sys.stderr)
     return outcome.exit_code
+
+
+def _read_options(setup: Setup) -> tuple[OptionsFile | None, list[str]]:
+    """Return the options, and what is to be said where they cannot be read: nobody is refused a
+    licence because an administrator's file is not there."""
+    from flexcore.errors import LicenseError
+
+    from . import _options
+
+    try:
+        return _options.load_options(setup.license, setup.path, setup.vendor), []
+    except LicenseError as error:
+        return None, [f"WARNING: {error}: no options are in effect"]
 
 
 def _opening_lines(setup: Setup, log_path: str) -> list[str]:

@@ -7,12 +7,14 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeAlias
 
 import attrs
 import trio
 
-from flexcore.errors import StateDamaged
+from flexcore.errors import FlexcoreError, StateDamaged
 from flexcore.licensefile import LicenseFile
+from flexcore.options import OptionsFile
 from flexcore.quorum import StateError as BadState
 from flexcore.server import (
     LicenseRead,
@@ -28,6 +30,9 @@ from .store import Store
 
 __all__ = ["run_server", "serve"]
 
+ReadOptions: TypeAlias = Callable[[LicenseFile], OptionsFile]
+"""Reads the options file that belongs to a licence file. Called in a thread; may raise FlexcoreError."""
+
 _ID_BYTES = 16
 DESCRIPTORS_KEPT = 64
 """File descriptors for peers, disk, log and dials."""
@@ -39,13 +44,15 @@ async def serve(
     config: ServerConfig, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
     now: Callable[[], float] = clock.now, wall: Callable[[], float] = clock.wall,
     draw: Callable[[int], bytes] = entropy.draw, read_license: Callable[[], LicenseFile] | None = None,
+    read_options: ReadOptions | None = None,
     task_status: trio.TaskStatus[ServerLoop] = trio.TASK_STATUS_IGNORED,
 ) -> Outcome:  # fmt: skip
     """Serve on ``listeners`` (bound, listening, non-blocking) until the server halts.
 
     The listeners are open before the first message leaves (protocol.md section 2), and are closed
     here. ``read_license`` reads the licence file anew, in a thread, when an administrator wants that;
-    what it raises is why the server keeps what it has. ``task_status`` yields the loop, whose
+    what it raises is why the server keeps what it has. ``read_options`` then reads the options file for
+    it in the same thread; what it raises is a remark, and the options stay. ``task_status`` yields the loop, whose
     ``stop`` stops in order. Raises StateError when the stored state cannot be used, with its place
     and what to do.
     """
@@ -72,7 +79,8 @@ async def serve(
     loop = ServerLoop(
         machine, store=store, listeners=listeners, log=log, timeout_s=config.timeout_s,
         links_max=links_max, now=now, wall=wall, draw=draw,
-        read_license=None if read_license is None else partial(_read_and_judge, config, read_license),
+        read_license=None if read_license is None
+        else partial(_read_and_judge, config, read_license, read_options),
     )  # fmt: skip
     try:
         task_status.started(loop)
@@ -83,34 +91,46 @@ async def serve(
 
 
 def _read_and_judge(
-    config: ServerConfig, read_license: Callable[[], LicenseFile]
+    config: ServerConfig, read_license: Callable[[], LicenseFile], read_options: ReadOptions | None
 ) -> LicenseRead | LicenseRefused:
-    return judge_license(config, read_license())
+    license = read_license()
+    options: OptionsFile | None = None
+    remarks: tuple[str, ...] = ()
+    if read_options is not None:
+        try:
+            options = read_options(license)
+        except FlexcoreError as error:
+            remarks = (f"{error}; the options of before, if any, stay in effect",)
+    outcome = judge_license(config, license, options)
+    if isinstance(outcome, LicenseRead):
+        outcome = attrs.evolve(outcome, remarks=(*outcome.remarks, *remarks))
+    return outcome
 
 
 def run_server(
     config: ServerConfig, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
     on_hangup: Callable[[], None] | None = None,
-    read_license: Callable[[], LicenseFile] | None = None,
+    read_license: Callable[[], LicenseFile] | None = None, read_options: ReadOptions | None = None,
 ) -> Outcome:  # fmt: skip
     """Serve until halted: SIGTERM and SIGINT stop in order, a second one at once.
 
-    ``on_hangup`` is called for SIGHUP, where the system has it (log rotation). ``read_license``: see
-    :func:`serve`.
+    ``on_hangup`` is called for SIGHUP, where the system has it (log rotation). ``read_license`` and
+    ``read_options``: see :func:`serve`.
     """
-    return trio.run(_run, config, store, listeners, log, on_hangup, read_license)
+    return trio.run(_run, config, store, listeners, log, on_hangup, read_license, read_options)
 
 
 async def _run(
     config: ServerConfig, store: Store, listeners: Sequence[socket.socket], log: LogSink,
     on_hangup: Callable[[], None] | None, read_license: Callable[[], LicenseFile] | None,
+    read_options: ReadOptions | None,
 ) -> Outcome:  # fmt: skip
     ended: list[Outcome] = []
 
     async def served(task_status: trio.TaskStatus[ServerLoop]) -> None:
         outcome = await serve(
             config, store=store, listeners=listeners, log=log, read_license=read_license,
-            task_status=task_status,
+            read_options=read_options, task_status=task_status,
         )  # fmt: skip
         ended.append(outcome)
         nursery.cancel_scope.cancel()
