@@ -13,7 +13,7 @@ Owns these rules of protocol.md on the client's side:
 from __future__ import annotations
 
 from flexcore import timing
-from flexcore.client.link import LINK_WAIT_S, Link, Stage
+from flexcore.client.link import Link, Stage, connect_wait_s, link_wait_s
 from flexcore.client.search import Search
 from flexcore.client.session import NEVER, Session, derive_session
 from flexcore.client.state import State
@@ -115,8 +115,9 @@ class Pursuit(State):
         if link is None or link.stage is not Stage.CONNECTING:
             return
         link.stage = Stage.GREETING
+        # No sample: a tunnel's near end connects at once for a far one, and a lost SYN is not the way's length.
+        link.deadline_at = now + self._wait_s(link, now, at_least_s=now - link.hello_at)
         link.hello_at = now
-        link.deadline_at = now + LINK_WAIT_S
         self._send(
             link,
             wire.ClientHello(
@@ -200,6 +201,15 @@ class Pursuit(State):
             self.round_trip_s = measured
         self.round_trip_s += ROUND_TRIP_WEIGHT * (measured - self.round_trip_s)
 
+    def _wait_s(self, link: Link, now: float, at_least_s: float = 0.0) -> float:
+        """How long *link* may take to answer what it is asked now."""
+        session = self.session
+        left_s = None
+        if session is not None and (session.seats or session.doubtful) and now < session.lease_until:
+            left_s = session.lease_until - now
+        round_trip_s = max(self.round_trip_s, at_least_s)
+        return link_wait_s(round_trip_s, self.search.backoff(link.address).silences, left_s)
+
     # --- looking around ---
 
     def look_around(self, now: float) -> None:
@@ -207,7 +217,7 @@ class Pursuit(State):
         for link in list(self.links.values()):
             if link.stage is Stage.PARKED and now >= link.poll_at and link.deadline_at is None:
                 link.poll_seq += 1
-                link.deadline_at = now + LINK_WAIT_S
+                link.deadline_at = now + self._wait_s(link, now)
                 self._send(link, wire.StatusRequest(link.poll_seq, "report", "", ""))
         while len(self.links) < LINKS_MAX:
             home = self.home
@@ -218,7 +228,8 @@ class Pursuit(State):
                 return
             conn = self.next_conn
             self.next_conn += self.stride
-            self.links[conn] = Link(conn, address, now)
+            wait_s = connect_wait_s(self.round_trip_s, self.search.backoff(address).silences)
+            self.links[conn] = Link(conn, address, now, wait_s)
             self.actions.append(Connect(conn=conn, host=address.host, port=address.port))
 
     def look_around_at(self) -> float | None:
@@ -246,6 +257,7 @@ class Pursuit(State):
                     self._drop(link)
                 else:
                     connected = link.stage is not Stage.CONNECTING
+                    self.search.timed_out(link.address)
                     words = "it does not answer" if connected else "connection timed out"
                     self._end(link, words, now, silent=connected)
 
@@ -319,7 +331,7 @@ class Pursuit(State):
         session.connection_lost()
         link.stage = Stage.OPENING
         link.touched = True
-        link.deadline_at = now + LINK_WAIT_S
+        link.deadline_at = now + self._wait_s(link, now)
         self._ask_for_session(link, session, now)
 
     def _ask_for_session(self, link: Link, session: Session, now: float) -> None:
@@ -335,7 +347,8 @@ class Pursuit(State):
             link,
             wire.OpenSession(
                 seq, session.ident, session.secret, config.user, config.host, config.display,
-                config.project, config.pid, config.trusted_end, self.term_seen,
+                config.project, config.pid, config.trusted_end, self.term_seen, config.hostids,
+                config.platform,
             ),
         )  # fmt: skip
 
@@ -346,9 +359,10 @@ class Pursuit(State):
 
     def _not_serving(self, link: Link, message: wire.NotServing, now: float) -> None:
         """This server is not, or no more, the master (rule 14); the session waits for whoever is."""
-        if link.stage in (Stage.CONNECTING, Stage.GREETING, Stage.LEAVING):
+        if link.stage in (Stage.CONNECTING, Stage.GREETING):
             return
         was_home = link.is_home
+        leaves = link.stage is Stage.LEAVING  # a goodbye that it does not take is not said
         if link.report is not None:
             link.learn(
                 link.report._replace(
@@ -356,7 +370,7 @@ class Pursuit(State):
                 ),
                 now,
             )
-        if was_home and self.session is not None:
+        if (was_home or leaves) and self.session is not None:
             self.session.connection_lost()
         link.park(now, self.search.retry_max_s(self.lease_s))
         if message.master is None:

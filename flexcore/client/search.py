@@ -20,11 +20,14 @@ NEVER = -math.inf
 WORDS_MAX = 200
 """Longest explanation that is kept of an address: what another machine says is shown, not stored for ever."""
 
+SILENCES_MAX = 4
+"""Waits in vain that are counted: LINK_WAIT_S doubled so often is above every bound of a wait."""
+
 
 class Backoff(State):
     """What happened at one address."""
 
-    __slots__ = ("code", "errno", "error", "failures", "next_at", "silent")
+    __slots__ = ("code", "errno", "error", "failures", "next_at", "silences", "silent")
 
     def __init__(self) -> None:
         self.failures = 0
@@ -32,6 +35,7 @@ class Backoff(State):
         self.error = ""
         self.errno: int | None = None
         self.code = 0  # of the refusal that the server gave as its reason
+        self.silences = 0  # waits that were in vain since it last answered
         self.silent = False  # it took the connection and said nothing
 
 
@@ -143,9 +147,15 @@ class Search(State):
         backoff.errno = None
         self.dial_at = now
 
+    def timed_out(self, address: ServerAddress) -> None:
+        """A wait for this address was in vain: the next may be longer, for the way may be."""
+        backoff = self.backoff(address)
+        backoff.silences = min(backoff.silences + 1, SILENCES_MAX)
+
     def answered(self, address: ServerAddress) -> None:
         """The server there said hello."""
         backoff = self.backoff(address)
+        backoff.silences = 0
         backoff.error = ""
         backoff.errno = None
         backoff.code = 0
