@@ -32,6 +32,10 @@ from flexcore.wire import messages as wire
 CLOSE_WAIT_S = 2.0
 """How long closing looks for a server to say goodbye to, and waits for its answer."""
 
+GOODBYE_WAIT_S = 0.5
+"""How long the answer to a goodbye is waited for alone. Then whoever serves is looked for beside it: a quarter of
+CLOSE_WAIT_S, so that the rest is enough for a connection, the resuming and the goodbye there."""
+
 Answer: TypeAlias = (
     wire.SessionReply | wire.Granted | wire.Denied | wire.CheckedIn | wire.Withdrawn
     | wire.HeartbeatReply | wire.SeatsLost
@@ -41,11 +45,12 @@ Answer: TypeAlias = (
 class Site(Pursuit):
     """Where one alternative's session is, and everything that is asked of it."""
 
-    __slots__ = ("close_until", "resend_before_at", "wanted")
+    __slots__ = ("close_until", "goodbye_until", "resend_before_at", "wanted")
 
     def __init__(self, index: int, config: ClientConfig, entropy: bytes) -> None:
         super().__init__(index, config, entropy)
         self.close_until: float | None = None
+        self.goodbye_until = NEVER  # until then nobody else is looked for to say goodbye to
         self.wanted = False  # a request waits for this site to be ready
         self.resend_before_at = NEVER  # orders sent before this instant have waited for a whole heartbeat
 
@@ -97,6 +102,10 @@ class Site(Pursuit):
         elif isinstance(message, Answer):
             if link.is_home and self.session is not None:
                 self._answer(link, self.session, message, now)
+            elif link.stage is Stage.LEAVING and isinstance(message, wire.SessionReply):
+                if message.state != wire.SESSION_OPEN and message.term >= self.term_seen:
+                    self.session = None  # it is over already
+                    self._drop(link)
         else:
             self._end(link, f"the server sent {type(message).__name__}", now)
 
@@ -316,8 +325,10 @@ class Site(Pursuit):
             self._send(home, message)
 
     def _searching(self, now: float) -> bool:
-        if not self.wants or self.broken or self._leaving:
+        if not self.wants or self.broken:
             return False
+        if self._leaving:
+            return now >= self.goodbye_until
         return self.home is None or self.suspects(now)
 
     def _adopt_parked(self, now: float) -> None:
@@ -344,6 +355,8 @@ class Site(Pursuit):
         if self.close_until is not None:
             if not self.closed:
                 times.append(self.close_until)
+            if self._leaving and now < self.goodbye_until:
+                times.append(self.goodbye_until)
         elif self.ready:
             times.append(self.heartbeat_at)
         if self.wants and not self.broken:
@@ -382,12 +395,15 @@ class Site(Pursuit):
         )
 
     def _advance_closing(self, now: float) -> None:
-        """Say goodbye, to the next master as well if one dies before it has answered: what it had not committed is
-        undone, and the seats would stay taken for the lease."""
+        """Say goodbye, to the next master as well if one dies, does not serve any more, or is silent: what it had not
+        committed is undone, and the seats would stay taken for the lease."""
         home = self.home
         if home is not None and home.stage is Stage.READY and self.session is not None:
+            self.goodbye_until = now if self.suspects(now) else now + GOODBYE_WAIT_S
             self._send(home, wire.Goodbye(self.session.take_seq(now), self.term_seen))
             home.stage = Stage.LEAVING
+            for other in self.links.values():
+                other.hurry(now)
             home.deadline_at = self.close_until
         if self.close_until is not None and now >= self.close_until:
             self.session = None
