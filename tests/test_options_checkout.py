@@ -114,6 +114,22 @@ def test_uncounted_features_have_the_same_gate() -> None:
     assert desk.refused("bob")[0] == -87
 
 
+def test_a_licence_that_is_shared_counts_once() -> None:
+    """DUP_GROUP=U: ann's second checkout takes no licence, so neither MAX nor RESERVE minds."""
+    shared = line(seats=3)._replace(group="U")
+    desk = Desk("MAX 1 f1 USER ann\nRESERVE 1 f1 USER carl\nEXCLUDE f1 USER bob\n", shared)
+    assert [desk.out("ann").count for _ in range(3)] == [1, 1, 1]
+    assert desk.refused("ann", 2)[0] == -87
+    assert desk.refused("bob")[0] == -38
+    desk = Desk("RESERVE 1 f1 USER carl\n", shared, users=("ann", "bob", "carl", "dora"))
+    assert [desk.out("ann", 2).count for _ in range(3)] == [2, 2, 2]
+    assert desk.out("ann").count == 1
+    assert desk.refused("bob")[0] == -101
+    assert desk.out("carl").count == 1
+    assert desk.out("carl").count == 1
+    assert desk.refused("dora")[0] == -4
+
+
 @pytest.mark.parametrize("text", ["", "GROUP g ann\nTIMEOUTALL 900\n", "EXCLUDE f2 USER ann\n", "FOO\n"])
 def test_a_file_without_a_rule_about_these_features_costs_nothing(text: str) -> None:
     assert regulations_of(parse_options(text), rights(line())) is None

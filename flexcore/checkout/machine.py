@@ -241,7 +241,7 @@ class CheckoutMachine:
             elif not (offer.uncounted or count <= state.available(pool, offer.seats)):
                 continue
             if self._regulations is not None:
-                no = self._regulations.refusal(state, session, offer, count)
+                no = self._regulations.refusal(state, session, offer, count, shares)
                 if no is not None:
                     refused = refused or no
                     continue

@@ -8,7 +8,7 @@ None), and pays one comparison a checkout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from flexcore.licensefile import parse_license
@@ -17,7 +17,8 @@ from flexcore.options.policy import Holder, Policy, PoolFacts, PoolUse, Refusal
 from flexcore.options.rules import AccessRule, CountRule, FeatureNumber, OptionsFile
 
 if TYPE_CHECKING:
-    from flexcore.ledger.state import LedgerState, Session
+    from flexcore.ledger.commands import Share
+    from flexcore.ledger.state import LedgerState, Seat, Session
 
     from .rights import Line, Offer, Pool, Rights
 
@@ -38,12 +39,21 @@ class Regulations:
         return Regulations(self.policy)
 
     def refusal(
-        self, state: LedgerState, session: Session, offer: Offer, count: int
-    ) -> Refusal | None:
-        """Return why *session* may not have *count* seats of *offer* now, or None."""
+        self, state: LedgerState, session: Session, offer: Offer, count: int,
+        shares: tuple[Share, ...] = (),
+    ) -> Refusal | None:  # fmt: skip
+        """Return why *session* may not have *count* seats of *offer* now, or None.
+
+        *shares*: with whom it shares licences (DUP_GROUP). Who takes no further licence is asked for
+        EXCLUDE and INCLUDE alone: neither MAX nor RESERVE counts one licence twice.
+        """
         policy = self.policy
         if not policy.decides(offer.pool):
             return None
+        if shares and shares[0].group:
+            count = state.extra(*shares[0], count)
+            if not count:
+                return policy.shut_out(offer.pool, _requester(session))
         return policy.refusal(
             offer.pool, _requester(session), count,
             total=None if offer.uncounted else offer.seats,
@@ -61,12 +71,10 @@ class Regulations:
         up there stays right; commits change only what is pending."""
         kept = self._kept.get(pool)
         if kept is None or kept[:2] != (state.index, state.term):
-            holders = tuple(
-                Holder(_requester(state.sessions[seat.session]), seat.seats)
-                for seat in state.seats_page(pool, 0, _ALL)
-            )
-            kept = self._kept[pool] = (state.index, state.term, holders)
-        return PoolUse(kept[2], state.freed_uncommitted(pool))
+            kept = self._kept[pool] = (state.index, state.term, tuple(_holders(state, pool)))
+        held = sum(holder.seats for holder in kept[2])
+        others = state.in_use[pool] - held  # of a suite's pool: what its components take
+        return PoolUse(kept[2], others + state.freed_uncommitted(pool))
 
 
 def regulations_of(options: OptionsFile | None, rights: Rights) -> Regulations | None:
@@ -81,6 +89,22 @@ def regulations_of(options: OptionsFile | None, rights: Rights) -> Regulations |
     policy = Policy(options, [_facts(pool, look_inside=pool.feature in deep)
                               for pool in rights.pools])  # fmt: skip
     return Regulations(policy) if any(policy.decides(p.key) for p in rights.pools) else None
+
+
+def _holders(state: LedgerState, pool: str) -> Iterator[Holder]:
+    """Return who holds what of a pool. What a duplicate group shares is held by the one of them with
+    the largest seat, the oldest of these."""
+    largest: dict[str, Seat] = {}
+    for seat in state.seats_page(pool, 0, _ALL):
+        group = seat.shares[0].group if seat.shares else ""
+        if group:
+            known = largest.get(group)
+            if known is None or seat.seats > known.seats:
+                largest[group] = seat
+        else:
+            yield Holder(_requester(state.sessions[seat.session]), seat.seats)
+    for seat in largest.values():
+        yield Holder(_requester(state.sessions[seat.session]), seat.seats)
 
 
 def _requester(session: Session) -> Requester:
