@@ -74,3 +74,9 @@ def test_only_the_kinds_that_are_asked_for_are_looked_up(monkeypatch):
         monkeypatch.setitem(hostids.TYPES, other, lambda: pytest.fail("asked for nothing"))
     wanted = parse_hostids("0017f2d3a4b5 ID=1")
     assert hostids.machine_hostids(wanted) == (wanted[0],)
+
+
+def test_a_client_shows_hostids_that_lines_can_name():
+    shown = hostids.shown_hostids()
+    assert len(shown) <= 5 * hostids.SHOWN_MAX
+    assert all(hostids.is_own_hostid(text) for text in shown)

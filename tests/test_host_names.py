@@ -6,6 +6,7 @@ import getpass
 import os
 import socket
 import time
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -200,3 +201,20 @@ def test_a_name_that_resolves_to_loopback_is_found(monkeypatch):
     assert resolver.loopback_alias("pat") == "127.0.0.1"
     monkeypatch.setattr(socket, "getaddrinfo", resolve("192.0.2.5"))
     assert resolver.loopback_alias("pat") == ""
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "name"),
+    [
+        ("linux", "x86_64", "x64_lsb"), ("linux", "i686", "i86_lsb"), ("win32", "AMD64", "x64_n"),
+        ("darwin", "arm64", "arm64_mac"), ("linux", "riscv64", "riscv64_lsb"), ("linux", "", "any_lsb"),
+    ],
+)  # fmt: skip
+def test_platforms_have_the_names_of_licence_files(monkeypatch, system, machine, name):
+    monkeypatch.setattr(whoami.sys, "platform", system)
+    if system == "win32":
+        monkeypatch.delattr(whoami.os, "uname")
+        monkeypatch.setenv("PROCESSOR_ARCHITECTURE", machine)
+    else:
+        monkeypatch.setattr(whoami.os, "uname", lambda: SimpleNamespace(machine=machine))
+    assert whoami.platform() == name

@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from flexcore.ledger import Session
 
 
+HOSTIDS_MAX = 32
+"""Hostids of a client's machine that a session keeps."""
+
+_LENGTH_MAX = 128
+
+
+def kept_hostids(shown: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what the ledger keeps of the hostids that a client shows: no more, and no longer ones,
+    than machines have."""
+    return tuple([text for text in shown if len(text) <= _LENGTH_MAX][:HOSTIDS_MAX])
+
+
 def lock_allows(lock: str, session: Session) -> bool:
     """Whether *session* may use a line with ``HOSTID=lock`` (a list allows any one of its ids)."""
     return any(_one_allows(word, session) for word in lock.strip('"').split())

@@ -43,6 +43,10 @@ class ClientConfig:
     software: str = "flexcore"
     keys: tuple[VerifyingKey, ...] = ()
     trusted_end: bool = True
+    hostids: tuple[str, ...] = ()
+    """Of this machine, for node-locked licences; they are sent when a session is opened."""
+    platform: str = ""
+    """Such as ``x64_lsb``, for licences with PLATFORMS=."""
 
     def __attrs_post_init__(self) -> None:
         if not self.path:

@@ -31,6 +31,7 @@ from flexcore.checkout.machine import (
     Verdict,
     Withdrawal,
 )
+from flexcore.checkout.nodelock import kept_hostids
 from flexcore.codes import ErrorCode, minor_of, text_of
 from flexcore.ledger.commands import SeatGranted, SeatReturned, SessionEnded, SessionOpened
 from flexcore.report.logline import denied_line, in_line, out_line
@@ -253,7 +254,8 @@ class ClientDesk:
         command = SessionOpened(
             name, message.secret, _name(message.user), _name(message.host), _name(message.display),
             word_of(message.project[:NAME_MAX]), message.pid, self._lease_s,
-            message.trusted_end and self._config.trusted_end,
+            message.trusted_end and self._config.trusted_end, kept_hostids(message.hostids),
+            word_of(message.platform[:NAME_MAX]),
         )  # fmt: skip
         index = self._quorum.propose(command, now=now, wall=wall)
         self._bind(conn, name)

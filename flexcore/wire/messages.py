@@ -352,6 +352,10 @@ class OpenSession(NamedTuple):
     pid: int
     trusted_end: bool
     term_seen: int
+    hostids: tuple[str, ...] = ()
+    """What the client's machine shows, for node-locked lines; its own word, as *user* is."""
+    platform: str = ""
+    """Such as ``x64_lsb``, for PLATFORMS=."""
 
 
 class ResumeSession(NamedTuple):

@@ -11,6 +11,7 @@ from flexcore.codes import ErrorCode
 from flexcore.errors import CheckoutDenied, NoQuorum, NoServerReachable, NotOneTriad
 from flexcore.keys import VerifyingKey
 from flexcore_host import whoami
+from flexcore_host.hostids import shown_hostids
 from flexcore_host.paths import find_servers
 
 __all__ = ["CHECKIN_S", "CLOSE_S", "SLEEP_MAX_S", "TIMEOUT_S", "client_config", "denial", "no_answer"]
@@ -63,6 +64,8 @@ def client_config(
         software=f"flexcore {flexcore.__version__}",
         keys=known,
         trusted_end=trusted_end,
+        hostids=shown_hostids(),
+        platform=whoami.platform(),
     )
 
 

@@ -30,9 +30,12 @@ from flexcore.hostid import (
 
 from . import whoami
 
-__all__ = ["DEFAULT_TYPE", "TYPES", "hostids_of_type", "is_own_hostid", "machine_hostids"]
+__all__ = ["DEFAULT_TYPE", "TYPES", "hostids_of_type", "is_own_hostid", "machine_hostids", "shown_hostids"]
 
 DEFAULT_TYPE = "ether"
+
+SHOWN_MAX = 6
+"""Hostids of a type that a client shows; hardware comes first, and a host of containers has hundreds."""
 
 _READ_MAX = 4096
 _ARPHRD_ETHER = "1"
@@ -64,6 +67,16 @@ def machine_hostids(wanted: Iterable[Hostid]) -> tuple[Hostid, ...]:
             with contextlib.suppress(HostidUnavailable, OSError):
                 found.extend(TYPES[name]())
     return tuple(dict.fromkeys(found))
+
+
+def shown_hostids() -> tuple[str, ...]:
+    """Return what a client shows a licence server of its machine: the kinds that node-locked lines
+    name and that take no more than a few file reads to find."""
+    found: list[Hostid] = []
+    for name in ("ether", "internet", "internet6", "long", "disk"):
+        with contextlib.suppress(HostidUnavailable, OSError):
+            found.extend(TYPES[name]()[:SHOWN_MAX])
+    return tuple(str(hostid) for hostid in dict.fromkeys(found))
 
 
 def is_own_hostid(text: object) -> bool:

@@ -10,12 +10,18 @@ import getpass
 import os
 import re
 import socket
+import sys
 
-__all__ = ["display", "host", "user"]
+__all__ = ["display", "host", "platform", "user"]
 
 _MAX_WORD = 255
 # Blanks and everything that is not printable; surrogates stand for undecodable bytes and stay.
 _UNFIT = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+
+_PROCESSORS = {
+    "x8664": "x64", "amd64": "x64", "x86": "i86", "i386": "i86", "i586": "i86", "i686": "i86",
+    "aarch64": "arm64",
+}  # fmt: skip
 
 
 def user() -> str:
@@ -39,6 +45,16 @@ def host() -> str:
 def display() -> str:
     """``$DISPLAY``, else the terminal, else the short host name."""
     return _word(os.environ.get("DISPLAY", "")) or _word(_terminal()) or host()
+
+
+def platform() -> str:
+    """What PLATFORMS= calls this machine: processor and system, as in ``x64_lsb`` (Linux), ``i86_n``
+    (Windows), ``arm64_mac``."""
+    machine = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
+    word = re.sub("[^a-z0-9]", "", machine.lower())
+    processor = _PROCESSORS.get(word, word or "any")
+    system = {"linux": "lsb", "win32": "n", "darwin": "mac"}.get(sys.platform, sys.platform)
+    return f"{processor}_{system}"
 
 
 def _terminal() -> str:
