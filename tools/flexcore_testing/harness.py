@@ -29,6 +29,7 @@ from flexcore_testing.harness_names import (
     rank_of,
     require_client_name,
 )
+from flexcore_testing.harness_reread import ChangesFiles
 from flexcore_testing.harness_service import HarnessTriad, quiet_profile, with_chart
 from flexcore_testing.harness_status import lmstat
 from flexcore_testing.server_run import NodeRun
@@ -53,7 +54,7 @@ _STARTS_APART_S = 0.1
 _STARTUP_S = 10.0
 
 
-class Triad:
+class Triad(ChangesFiles):
     """Three simulated servers that serve one licence file, and their clients.
 
     Args:
@@ -417,6 +418,7 @@ class Triad:
     def __repr__(self) -> str:
         return f"<simulated triad at {self.now:.3f} s, master {self.master or 'nobody'}, {len(self.clients)} clients>"
 
+    @override
     def _run_for(self, seconds: float, stop: Callable[[], bool] | None = None) -> bool:
         """Let time pass until *stop* holds (True), or for *seconds* (False). Callbacks come between two turns."""
         self._require_whole()
@@ -468,6 +470,7 @@ class Triad:
 
     # --- names ----------------------------------------------------------------------------------------------------
 
+    @override
     def _rank(self, server: ServerName) -> Rank:
         return rank_of(server, self._terms.license)
 
@@ -489,6 +492,6 @@ class Triad:
         return first, second
 
     def _require_feature(self, feature: str) -> None:
-        known = sorted({line.name for line in self._terms.license.features})
+        known = sorted(self._sim.client_checks.licensed)
         if feature not in known:
             raise ValueError(f"{feature!r} is not in the licence file: {', '.join(known)}")

@@ -33,6 +33,8 @@ class Terms:
 
     license: LicenseFile
     keys: tuple[VerifyingKey, ...]
+    given_keys: tuple[VerifyingKey, ...] = ()
+    """The publisher's, where the test gave them; else the lines are signed by a key of the tests."""
 
     @property
     def vendor(self) -> str:
@@ -66,7 +68,7 @@ def read_terms(
         file = _with_keywords(file, heartbeat_interval_s, primary_is_master)
     if known:
         _require_signed(file, known)
-        return Terms(license=file, keys=known)
+        return Terms(license=file, keys=known, given_keys=known)
     key = signing_key() if file.vendors[0].name == "demo" else SigningKey(file.vendors[0].name, signing_key().seed)
     servers = file.servers
     signed = sign_license(file, key)

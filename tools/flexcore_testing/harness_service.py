@@ -10,6 +10,7 @@ import attrs
 from flexcore.checkout.reading import read_rights
 from flexcore.client import CheckedIn, ClientConfig, SeatLost
 from flexcore.identity import Rank
+from flexcore.licensefile import LicenseFile
 from flexcore.override import override
 from flexcore.report.logline import log_line
 from flexcore.server import ServerConfig
@@ -51,6 +52,8 @@ class HarnessTriad(ServiceTriad):
     def __init__(self, profile: Profile, terms: Terms) -> None:
         super().__init__(profile, license_file=terms.license)
         self.terms = terms
+        self.terms_on = [terms] * 3
+        """What each server's own file is; they may differ for a while (rule 19)."""
         self.addresses = tuple(ServerAddress(line.host, line.port or 0) for line in terms.license.servers)
         self.client_checks.licensed = licensed_of(terms)
         self.news: deque[Callable[[], None]] = deque()
@@ -67,6 +70,19 @@ class HarnessTriad(ServiceTriad):
         config = super().server_config(rank)
         path = self.terms.license.name or "test.lic"
         return attrs.evolve(config, keys=self.terms.keys, license_path=path, software=SOFTWARE)
+
+    @override
+    def license_of(self, rank: Rank) -> LicenseFile:
+        return self.terms_on[rank].license
+
+    def put_file(self, rank: Rank, terms: Terms) -> None:
+        """Replace the file of one server; it is read when somebody asks for that, or at the next start."""
+        self.terms_on[rank] = terms
+        self.recorder.count_changed()
+        for feature, seats in licensed_of(terms).items():
+            known = self.client_checks.licensed
+            known[feature] = max(known.get(feature, 0), seats)
+        self.note(self.hosts[rank].name, "its licence file is replaced")
 
     @override
     def server_at(self, host: str, port: int) -> str:
