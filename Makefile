@@ -14,7 +14,7 @@ MINUTES ?= 30
 SEED ?=
 CHAOS_ARGS ?=
 
-.PHONY: help demo test lint bench docs soak chaos explore clean
+.PHONY: help demo test lint bench docs soak chaos calm mutants explore clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 14
@@ -40,6 +40,12 @@ soak: $(VENV)/.dev ## the simulated triad with all faults on, HOURS=8 or SEEDS=1
 
 chaos: $(VENV)/.dev ## attacks on a real triad under load, MINUTES=30
 	$(BIN)/python -m flexcore_testing.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(CHAOS_ARGS)
+
+calm: $(VENV)/.dev ## a healthy triad under full load, SECONDS=600: it must elect nobody
+	$(BIN)/python -m flexcore_testing.calm --seconds $(or $(SECONDS),600)
+
+mutants: $(VENV)/.dev ## the rules of the protocol taken out one by one, each of which must be noticed
+	$(BIN)/python -m flexcore_testing.mutations --jobs 2
 
 explore: $(VENV)/.dev ## every state of the real servers within the bounds of SCOPE=million
 	nice $(BIN)/python -m flexcore_testing.explore --scope $(or $(SCOPE),million)

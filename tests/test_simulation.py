@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flexcore_testing.coverage import RULE, SHOWN_BY, probing, rule_names
 from flexcore_testing.profile import BEYOND, WITHIN
 from flexcore_testing.scenario import run_scenario
 from flexcore_testing.schedules import SCHEDULES, run_schedule
@@ -50,7 +51,15 @@ def test_beyond_the_assumptions():
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
 def test_schedule_holds(name):
-    run_schedule(name)
+    """... and exercises the rule that no seed has to show because of it."""
+    with probing() as counts:
+        run_schedule(name)
+    assert [rule for rule, by in SHOWN_BY.items() if by == name and not counts[RULE + rule]] == []
+
+
+def test_schedules_that_show_a_rule_exist():
+    assert set(SHOWN_BY.values()) <= set(SCHEDULES)
+    assert set(SHOWN_BY) <= set(rule_names())
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)

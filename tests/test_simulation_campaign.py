@@ -18,7 +18,7 @@ from flexcore_testing.coverage import coverage_text, never_exercised, probing, r
 from flexcore_testing.plan import Fault
 from flexcore_testing.probes import CLIENT_PROBES, QUORUM_PROBES
 from flexcore_testing.profile import ASSUMPTIONS, BEYOND, draw_profile
-from flexcore_testing.schedules import quiet_profile
+from flexcore_testing.schedule_kit import quiet_profile
 from flexcore_testing.shrink import Shrinker
 from flexcore_testing.simulate import main
 from flexcore_testing.striker import _HANDLERS, Striker

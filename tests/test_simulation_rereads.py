@@ -6,7 +6,7 @@ import pytest
 
 from flexcore.identity import Rank
 from flexcore_testing.campaign import run_seed
-from flexcore_testing.schedules import quiet_profile
+from flexcore_testing.schedule_kit import quiet_profile
 from flexcore_testing.service import ServiceTriad
 
 P, S, T = Rank

@@ -31,6 +31,8 @@ class Mutation:
     seeds_max: int = SEEDS_MAX
     schedule: str = ""
     """A scripted schedule of :mod:`flexcore_testing.schedules` that shows it; else seeds do."""
+    costly: bool = False
+    """Takes too long for every test run: ``make mutants`` hunts it."""
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:

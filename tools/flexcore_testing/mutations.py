@@ -22,10 +22,11 @@ import attrs
 from flexcore_testing.campaign import Outcome, run_seed
 from flexcore_testing.checks import Violation
 from flexcore_testing.mutants import RULES
+from flexcore_testing.mutants_rare import RARE_RULES
 from flexcore_testing.mutation import Mutation
 from flexcore_testing.schedules import run_schedule
 
-MUTATIONS: tuple[Mutation, ...] = RULES
+MUTATIONS: tuple[Mutation, ...] = RULES + RARE_RULES
 
 
 @attrs.frozen(kw_only=True)

@@ -13,54 +13,16 @@ from flexcore.quorum import rounds
 from flexcore.quorum.base import Role
 from flexcore_testing.bare import BareTriad
 from flexcore_testing.checks import BEYOND_ONLY, Violation
-from flexcore_testing.profile import Profile
+from flexcore_testing.schedule_kit import P, S, T, quiet_profile, serves_now, start_all, until
+from flexcore_testing.schedules_clones import CLONE_SCHEDULES
+from flexcore_testing.schedules_rare import RARE_SCHEDULES
 from flexcore_testing.service import ServiceTriad
 from flexcore_testing.triad import SimulatedTriad
-
-P, S, T = Rank.PRIMARY, Rank.SECONDARY, Rank.TERTIARY
-
-
-def quiet_profile(*, interval_s: int = 5, primary_is_master: bool = False, licensed: int = 1) -> Profile:
-    """A network without surprises: whatever is cut stays connected until it heals."""
-    profile = Profile(seed=0, interval_s=interval_s, primary_is_master=primary_is_master, licensed=licensed)
-    profile.network.keepalive_min_s = profile.network.keepalive_max_s = 1e6
-    profile.network.flush_max_s = 0.001
-    profile.network.dial_timeout_s = 1.0
-    return profile
-
-
-def _until(triad: SimulatedTriad, what: str, happened: Callable[[], bool], within_s: float) -> None:
-    """Let time pass until something happened.
-
-    Raises:
-        Violation: it did not.
-    """
-    if not happened():
-        triad.world.run_until(triad.world.now + within_s, happened)
-    if not happened():
-        reports = "; ".join(f"{run.name}: {triad.describe(run)}" for run in triad.runs())
-        raise Violation("I7", f"within {within_s:g} s: not {what}: {reports}")
-
-
-def _serves(triad: SimulatedTriad, rank: Rank) -> Callable[[], bool]:
-    def serves() -> bool:
-        master = triad.master()
-        return master is not None and master.rank is rank
-
-    return serves
-
-
-def _start_all(triad: SimulatedTriad) -> None:
-    for rank in Rank:
-        triad.start(rank)
-        triad.advance(0.05)
-    _until(triad, "the primary serves", _serves(triad, P), 10)
-    triad.advance(1.2 * triad.profile.timeout_s)
 
 
 def voter_restarts(triad: SimulatedTriad) -> None:
     """Rule 1: the only voter of the master restarts, and must not forget what it promised."""
-    _start_all(triad)
+    start_all(triad)
     triad.cut(P, S)
     triad.advance(1.3 * triad.profile.timeout_s)
     triad.cut(P, T)
@@ -71,9 +33,9 @@ def voter_restarts(triad: SimulatedTriad) -> None:
 
 def two_stand_at_once(triad: SimulatedTriad) -> None:
     """Rule 1: two candidates of one moment deny each other, and must not stay bound to themselves for a timeout."""
-    _start_all(triad)
+    start_all(triad)
     triad.stop(P, "all")
-    _until(triad, "all have stopped", lambda: not triad.runs(), 10.0)
+    until(triad, "all have stopped", lambda: not triad.runs(), 10.0)
     triad.start(P)
     triad.start(S)
 
@@ -81,16 +43,16 @@ def two_stand_at_once(triad: SimulatedTriad) -> None:
         runs = triad.runs()
         return len(runs) == 2 and all(len(run.quorum.report().peers_up) == 1 for run in runs)
 
-    _until(triad, "both are linked", linked, 5.0)
+    until(triad, "both are linked", linked, 5.0)
     for run in triad.runs():  # pre-votes and head starts make this rare; the rule is for when it happens all the same
         run.quorum._stand(run.clock.local(triad.world.now))
         run.wake()
-    _until(triad, "one of two serves, nobody being bound", lambda: triad.master() is not None, 10.0)
+    until(triad, "one of two serves, nobody being bound", lambda: triad.master() is not None, 10.0)
 
 
 def _candidate_dies(triad: SimulatedTriad) -> None:
     """The primary dies, the tertiary votes for the secondary, and that dies before anything comes of it."""
-    _start_all(triad)
+    start_all(triad)
     triad.kill(P)
     term = triad.runs()[0].term
 
@@ -98,7 +60,7 @@ def _candidate_dies(triad: SimulatedTriad) -> None:
         run = triad.run_of(T)
         return run is not None and run.term > term
 
-    _until(triad, "the tertiary votes", voter_has_voted, 2 * triad.profile.timeout_s)
+    until(triad, "the tertiary votes", voter_has_voted, 2 * triad.profile.timeout_s)
     triad.kill(S)
 
 
@@ -106,7 +68,7 @@ def lower_term_candidate(triad: SimulatedTriad) -> None:
     """Rule 1: a voter knows a higher term from a candidate that died; the other has to learn it from a refusal."""
     _candidate_dies(triad)
     triad.start(P)
-    _until(triad, "the primary serves", _serves(triad, P), 1.1 * triad.profile.timeout_s + 5.0)
+    until(triad, "the primary serves", serves_now(triad, P), 1.1 * triad.profile.timeout_s + 5.0)
 
 
 def figure_eight(triad: SimulatedTriad) -> None:
@@ -119,7 +81,7 @@ def figure_eight(triad: SimulatedTriad) -> None:
 
 
 def _figure_eight(triad: SimulatedTriad) -> None:
-    _start_all(triad)
+    start_all(triad)
     timeout = triad.profile.timeout_s
     primary = triad.run_of(P)
     assert primary is not None
@@ -135,7 +97,7 @@ def _figure_eight(triad: SimulatedTriad) -> None:
         run = triad.run_of(S)
         return run is not None and run.quorum.role is Role.MASTER
 
-    _until(triad, "the secondary wins", secondary_won, 2 * timeout)
+    until(triad, "the secondary wins", secondary_won, 2 * timeout)
     triad.cut(S, T)
     triad.advance(0.1)
     triad.power_off(S)
@@ -146,13 +108,13 @@ def _figure_eight(triad: SimulatedTriad) -> None:
         run = triad.run_of(T)
         return run is not None and run.ledger.last == lonely
 
-    _until(triad, "the tertiary gets the old entry", tertiary_has_it, 2.5 * timeout)
+    until(triad, "the tertiary gets the old entry", tertiary_has_it, 2.5 * timeout)
     triad.cut(P, T, one_way=True)
     triad.advance(0.1)
     triad.power_off(P)
     triad.network.heal_all()
     triad.start(S)
-    _until(triad, "the secondary serves", _serves(triad, S), 2.5 * timeout)
+    until(triad, "the secondary serves", serves_now(triad, S), 2.5 * timeout)
     triad.advance(1.0)
 
 
@@ -161,16 +123,16 @@ def late_release(triad: SimulatedTriad) -> None:
     timeout = triad.profile.timeout_s
     triad.start(S)
     triad.start(T)
-    _until(triad, "the secondary serves", _serves(triad, S), 10)
+    until(triad, "the secondary serves", serves_now(triad, S), 10)
     triad.start(P)
 
     def released() -> bool:
         run = triad.run_of(S)
         return run is not None and run.quorum.released_term > 0
 
-    _until(triad, "the secondary releases", released, 6 * timeout)
+    until(triad, "the secondary releases", released, 6 * timeout)
     triad.cut(S, P, one_way=True)
-    _until(triad, "the secondary serves again", _serves(triad, S), 2 * timeout)
+    until(triad, "the secondary serves again", serves_now(triad, S), 2 * timeout)
     triad.advance(1.5 * timeout)
     triad.cut(P, S, one_way=True)
     triad.heal(S, P, one_way=True)
@@ -180,10 +142,10 @@ def late_release(triad: SimulatedTriad) -> None:
 def slow_answer(triad: SimulatedTriad) -> None:
     """Rule 15: a lease counts from the question: an answer that was under way for long does not lengthen it."""
     assert isinstance(triad, ServiceTriad)
-    _start_all(triad)
+    start_all(triad)
     client = triad.client("user1")
     request = client.checkout("f1")
-    _until(triad, "user1 holds a seat", lambda: request in client.granted, 10)
+    until(triad, "user1 holds a seat", lambda: request in client.granted, 10)
     lease = triad.profile.lease_s
     triad.advance(2.2 * lease)  # the wait for whoever the last master knew is over
     asked: list[float] = []
@@ -196,7 +158,7 @@ def slow_answer(triad: SimulatedTriad) -> None:
         on_send(source, target, message)  # type: ignore[arg-type]
 
     triad.network.on_send = watch
-    _until(triad, "user1 heartbeats", lambda: bool(asked), lease)
+    until(triad, "user1 heartbeats", lambda: bool(asked), lease)
     triad.network.cut("P", "user1")
     triad.advance(1.5)
     triad.network.heal("P", "user1")
@@ -211,7 +173,7 @@ def shorter_promise(triad: SimulatedTriad) -> None:
     """Rule 2: the voter's file names a shorter timeout: its promise ends before the master's own timeout would."""
     triad.intervals_s[P] = triad.profile.interval_s * 4
     triad.longest_timeout_s = 4 * triad.profile.timeout_s + 3.0
-    _start_all(triad)
+    start_all(triad)
     triad.cut(P, S)
     triad.cut(P, T)
     triad.advance(2 * triad.longest_timeout_s)
@@ -220,11 +182,11 @@ def shorter_promise(triad: SimulatedTriad) -> None:
 def longer_interval(triad: SimulatedTriad) -> None:
     """Rule 19: the master's file names a longer HEARTBEAT_INTERVAL than the others': a warning, and no flapping."""
     triad.edit_interval(P, 3 * triad.profile.interval_s)
-    _start_all(triad)
+    start_all(triad)
     triad.kill(S)
     elections = triad.checks.elections
     triad.advance(20 * triad.profile.timeout_s)
-    if triad.checks.elections != elections or not _serves(triad, P)():
+    if triad.checks.elections != elections or not serves_now(triad, P)():
         raise Violation("I7", f"{triad.checks.elections - elections} elections among healthy servers")
 
 
@@ -234,7 +196,7 @@ def unused_triad_returns(triad: SimulatedTriad) -> None:
     for rank in (S, T, P):
         triad.start(rank)
         triad.advance(0.05)
-    _until(triad, "somebody serves", lambda: triad.master() is not None, 10)
+    until(triad, "somebody serves", lambda: triad.master() is not None, 10)
     triad.kill(P)
     triad.advance(0.4)
     triad.start(P)
@@ -245,7 +207,7 @@ def unused_triad_returns(triad: SimulatedTriad) -> None:
 
 def older_log(triad: SimulatedTriad) -> None:
     """Rule 4: who lacks an acknowledged entry gets no vote from who has it, even if it does not know."""
-    _start_all(triad)
+    start_all(triad)
     timeout = triad.profile.timeout_s
     primary = triad.run_of(P)
     assert primary is not None
@@ -261,17 +223,17 @@ def older_log(triad: SimulatedTriad) -> None:
     assert secondary is not None
     secondary.quorum._stand(secondary.clock.local(triad.world.now))  # a vote does not rely on the pre-vote
     secondary.wake()
-    _until(triad, "the secondary serves", _serves(triad, S), 2.5 * timeout)
+    until(triad, "the secondary serves", serves_now(triad, S), 2.5 * timeout)
     triad.advance(1.0)
 
 
 def ghost_master(triad: SimulatedTriad) -> None:
     """Rule 15: two servers think falsely that the master is dead, and elect another; the ghost renews nobody."""
     assert isinstance(triad, ServiceTriad)
-    _start_all(triad)
+    start_all(triad)
     client = triad.client("user1")
     request = client.checkout("f1")
-    _until(triad, "user1 holds a seat", lambda: request in client.granted, 10)
+    until(triad, "user1 holds a seat", lambda: request in client.granted, 10)
     for server in "ST":
         triad.network.cut(server, "user1")
         triad.network.cut("user1", server)
@@ -292,7 +254,7 @@ def second_candidate_of_a_term(triad: SimulatedTriad) -> None:
         run = triad.run_of(P)
         return run is not None and T in run.quorum.report().peers_up
 
-    _until(triad, "the primary is linked", linked, 5.0)
+    until(triad, "the primary is linked", linked, 5.0)
     primary = triad.run_of(P)
     assert primary is not None
     primary.quorum._stand(primary.clock.local(triad.world.now))  # a vote does not rely on the pre-vote
@@ -302,7 +264,7 @@ def second_candidate_of_a_term(triad: SimulatedTriad) -> None:
 
 def acknowledged_by_a_lost_disk(triad: SimulatedTriad) -> None:
     """Rule 5: what a peer's earlier boot held counts no more: its disk may be gone, and then only the master has it."""
-    _start_all(triad)
+    start_all(triad)
     primary = triad.run_of(P)
     assert primary is not None
     triad.cut(P, S)
@@ -334,6 +296,8 @@ SCHEDULES: dict[str, tuple[Callable[[SimulatedTriad], None], Callable[[], Simula
     "older_log": (older_log, lambda: BareTriad(quiet_profile())),
     "ghost_master": (ghost_master, lambda: ServiceTriad(quiet_profile(interval_s=20), only=BEYOND_ONLY)),
     "slow_answer": (slow_answer, lambda: ServiceTriad(quiet_profile(interval_s=1))),
+    **RARE_SCHEDULES,
+    **CLONE_SCHEDULES,
 }
 """Name: the schedule, and a fresh triad to run it on."""
 
