@@ -12,7 +12,7 @@ from flexcore.options import OptionsFile, parse_options
 from flexcore.server import judge_license
 from flexcore.wire.messages import Denied, Granted
 from flexcore_tools._options import find_options, load_options
-from flexcore_trio.serve import _read_and_judge
+from flexcore_trio.serving import _read_and_judge
 from tests.reread_kit import Farm, Host, feature, text_of
 
 SINGLE = text_of(feature("f1", 3), hostids=("ID=1",))

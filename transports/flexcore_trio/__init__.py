@@ -13,9 +13,15 @@ The client::
 The seat is kept alive in the background, through failovers, and given back at the end; ``on_loss``
 is called at once if it is lost. Names that this needs of the core are here as well: the exceptions
 and the key.
+
+A product that uses the client alone pays for it alone: the server, and SQLite with it, are loaded when one of their
+names is first asked for (PEP 562).
 """
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 from flexcore.client import StateChanged, Trouble
 from flexcore.errors import (
@@ -32,10 +38,12 @@ from flexcore.keys import VerifyingKey
 
 from .client import Client, open_client
 from .client_seat import Checkout, Seat
-from .loop import LogSink, Outcome, ServerLoop
-from .serve import run_server, serve
 from .sockets import open_listeners
-from .store import MemoryStore, SqliteStore, Store
+
+if TYPE_CHECKING:
+    from .loop import LogSink, Outcome, ServerLoop
+    from .serving import run_server, serve
+    from .store import MemoryStore, SqliteStore, Store
 
 __all__ = [
     "CheckoutDenied",
@@ -63,3 +71,29 @@ __all__ = [
     "run_server",
     "serve",
 ]
+
+_LATER = {
+    "LogSink": "loop",
+    "Outcome": "loop",
+    "ServerLoop": "loop",
+    "run_server": "serving",
+    "serve": "serving",
+    "MemoryStore": "store",
+    "SqliteStore": "store",
+    "Store": "store",
+}
+"""Names of the server, and the module of each. None of them is the name of a module: importing that would hide it."""
+
+if not TYPE_CHECKING:  # with a __getattr__ every misspelt name would pass the type checker
+
+    def __getattr__(name: str) -> object:
+        """Load what belongs to the server when it is first asked for."""
+        module = _LATER.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f".{module}", __name__), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
