@@ -393,6 +393,8 @@ class Links(Base):
     def _ask_for_life(self, peer: Peer, rival: Boot, now: float) -> None:
         raise NotImplementedError
 
+    def _note_rival(self, peer: Peer, rival: Boot, now: float) -> None: ...
+
     def _lives(self, peer: Peer, out: Link, boot: Boot) -> None:
         raise NotImplementedError
 
@@ -415,6 +417,8 @@ class Links(Base):
                 self._suspect_twice(peer, frame.sender.boot)
                 return None
             link.boot = frame.sender.boot
+            if peer.boot is not None and peer.boot.boot_id != link.boot.boot_id and not joins:
+                self._note_rival(peer, link.boot, now)
         if frame.target.boot.boot_id not in (self.boot_id, b""):
             return None  # meant for an earlier boot of ours
         if (

@@ -45,6 +45,16 @@ class Rivals(Links):
         self._greet(out, now)
 
     @override
+    def _note_rival(self, peer: Peer, rival: Boot, now: float) -> None:
+        """A process that is not the one we dialled goes on talking to us.
+
+        Its greeting came while the other could not answer (it was suspended, and its folder had
+        been copied meanwhile), so that nobody was asked for a sign of life then. Asked once.
+        """
+        if peer.out is not None and not peer.twice and not self.links[peer.out].rival:
+            self._ask_for_life(peer, rival, now)
+
+    @override
     def _lives(self, peer: Peer, out: Link, boot: Boot) -> None:
         """The process that we dialled answered a nonce that was sent after its rival had spoken."""
         rival, out.rival = out.rival, b""
