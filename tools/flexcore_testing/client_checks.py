@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from flexcore.client import Seat
+from flexcore.licensefile.entitlements import read_entitlements
 
 if TYPE_CHECKING:
     from flexcore_testing.client_run import ClientRun
@@ -13,12 +14,20 @@ if TYPE_CHECKING:
     from flexcore_testing.service import ServiceTriad
 
 
+UNCOUNTED = 1 << 40
+
+
 class ClientChecks:
     """I3 at each turn of a client, I4 at each turn of a serving master, and who may write which log line."""
 
     def __init__(self, triad: ServiceTriad) -> None:
         self.triad = triad
-        self.licensed = {feature.name: feature.count for feature in triad.license.features}
+        items = read_entitlements(triad.license.signable_lines, triad.license.hostids).items
+        self.licensed: dict[str, int] = {}
+        for each in items:
+            have = self.licensed.get(each.line.name, 0)
+            self.licensed[each.line.name] = have + (each.seats or UNCOUNTED)
+        self._shared_by = {each.line.name: (each.line.value("DUP_GROUP") or "").upper() for each in items}
         self._believed: dict[int, int] = {}
         self._looked: dict[int, tuple[object, int]] = {}
 
@@ -36,17 +45,30 @@ class ClientChecks:
 
     def _check_sum(self, feature: str) -> None:
         believed: Counter[str] = Counter()
+        shared: dict[str, int] = {}
         for client in self.triad.clients.values():
+            group = self._group_of(client, feature)
             for seat in client.held():
                 if seat.feature == feature:
                     believed[client.name] += seat.count
-        total = sum(believed.values())
+                    key = group or f"{client.name} {seat.handle}"
+                    shared[key] = max(shared.get(key, 0), seat.count)
+        total = sum(shared.values())
         self.triad.coverage[f"believed {total} of {self.licensed[feature]}"] += 1
         if total > self.licensed[feature]:
             self.triad.checks.fail(
                 "I3",
                 f"{total} of {self.licensed[feature]} seats of {feature} are believed to be held: {dict(believed)}",
             )
+
+    def _group_of(self, client: ClientRun, feature: str) -> str:
+        """With whom *client* shares a licence of *feature*, '' for nobody."""
+        letters = self._shared_by.get(feature, "")
+        config = client.config
+        words = {"U": config.user, "H": config.host, "D": config.display}
+        if letters == "SITE":
+            return letters
+        return " ".join(words[letter] for letter in "UHD" if letter in letters and letters != "NONE")
 
     def after_server_turn(self, run: NodeRun) -> None:
         """A master that serves holds in its ledger whatever any client believes in, as it was granted."""

@@ -45,6 +45,7 @@ class ClientRun:
         self.world = triad.world
         self.network = triad.network
         self.name = self.host = name
+        self.config = config
         self.serial = serial
         self.alive = True
         self.paused = False

@@ -9,6 +9,10 @@ expected; lines that begin with ``#`` are for people. What happens is told in wh
     ----
          0 primary    serves (term 1)
 
+``licence FEATURE f1 demo 1.0 permanent 2 DUP_GROUP=U`` in front of ``triad`` puts that line into the licence file (it
+is signed there). A client is ``user``, ``user@host`` or ``user@host:display``; a second process of the same is
+``user@host/2``.
+
 ``python -m flexcore_testing.scenario FILE...`` compares, ``--rewrite`` puts what happened in place of what was
 expected.
 """
@@ -95,6 +99,7 @@ class Stage:
     def __init__(self) -> None:
         self._triad: ServiceTriad | None = None
         self._told: list[str] = []
+        self._lines: list[str] = []
 
     def run(self, commands: Sequence[str]) -> list[str]:
         """Carry out some commands; what happened, one line each, or ``ok``."""
@@ -122,13 +127,16 @@ class Stage:
 
     # --- servers -------------------------------------------------------------------------------------------------
 
+    def _licence(self, words: list[str]) -> None:
+        self._lines.append(" ".join(words))
+
     def _new(self, words: list[str]) -> None:
         options = dict(word.partition("=")[::2] for word in words)
         interval = int(options.pop("interval", "20"))
         primary = options.pop("primary_is_master", None) is not None
         first_start = options.pop("first_start", "yes") != "no"
         example = options.pop("licence", "") == "seed"
-        features = {name: int(count) for name, count in options.items()} or {"f1": 10}
+        features = {name: int(count) for name, count in options.items()} or ({} if self._lines else {"f1": 10})
         profile = Profile(
             seed=0,
             interval_s=interval,
@@ -141,6 +149,7 @@ class Stage:
         network.jitter_s = network.flush_max_s = network.reset_at_death = 0.0
         network.keepalive_min_s = network.keepalive_max_s = 0.75 * profile.timeout_s
         text = SEED_EXAMPLE if example else triad_text(features, interval_s=interval, primary_is_master=primary)
+        text += "".join(f"{line} SIGN=0\n" for line in self._lines)
         self._triad = ServiceTriad(profile, license_file=signed(text))
         self._triad.listeners.append(self._tell)
 
@@ -249,6 +258,7 @@ def _rank(word: str) -> Rank:
 
 
 _COMMANDS: dict[str, Callable[[Stage, list[str]], None]] = {
+    "licence": Stage._licence,
     "triad": Stage._new,
     "start": Stage._start,
     "kill": Stage._kill,

@@ -131,14 +131,18 @@ class ServiceTriad(SimulatedTriad):
     # --- clients -------------------------------------------------------------------------------------------------
 
     def client(self, name: str, *, rate: float = 1.0, first: int = 0) -> ClientRun:
-        """Start a client process; its search path begins with server number *first*."""
+        """Start a client process; its search path begins with server number *first*. *name*:
+        ``user[@host[:display]][/number]``."""
         if name not in self.network.powered:
             self.network.add_host(name)
         self.serial += 1
         addresses = tuple(ServerAddress(HOSTS[(first + step) % 3], PORT) for step in range(3))
+        user, _, machine = name.partition("/")[0].partition("@")
+        host, _, display = machine.partition(":")
         config = ClientConfig(
-            path=(addresses,), vendor="demo", user=name, host=f"{name}-host", display="/dev/tty", keys=self.keys
-        )
+            path=(addresses,), vendor="demo", user=user, host=host or f"{user}-host",
+            display=f":{display}" if display else "/dev/tty", keys=self.keys,
+        )  # fmt: skip
         run = ClientRun(self, name, self.serial, config, rate)
         self.clients[name] = run
         return run
