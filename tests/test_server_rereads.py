@@ -152,6 +152,19 @@ def test_what_takes_effect_at_the_next_start_only_is_said():
     assert farm.hosts[P].node.config.timeout_s == 3.0
 
 
+def test_a_master_answers_when_the_change_is_on_two_servers_or_says_that_it_is_not():
+    farm = Farm()
+    put(farm, NEW)
+    farm.kill(S)
+    farm.kill(T)
+    conn = farm.connect(P)
+    farm.send(P, conn, AdminRequest(1, "reread", ("one",), "ann", "elm"))
+    assert farm.said(P, conn) == []
+    farm.run(6)
+    (reply,) = farm.said(P, conn)
+    assert reply.lines[0] == "elm (primary): 1 added, 1 removed, 1 changed; not yet on two servers"
+
+
 def test_an_answer_stays_short_whatever_stands_in_the_file():
     farm = Farm()
     put(farm, text_of(*(feature(f"g{number}", 9) for number in range(300))))
