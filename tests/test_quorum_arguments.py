@@ -68,6 +68,16 @@ def test_the_wait_for_the_old_machine_survives_another_restart() -> None:
     assert not prevote(alone).ok
 
 
+def test_a_wait_for_a_replaced_machine_is_not_called_a_lost_state() -> None:
+    """It said "it lost its state" of a server that had lost nothing."""
+    alone = replaced_primary()
+    alone.connect(S)
+    report = alone.machine.report()
+    assert "or the machine that it had promised is replaced in the licence file" in report.reason
+    assert report.until_s is not None
+    assert 0 < report.until_s <= TO
+
+
 def test_the_greeting_of_the_old_machine_does_not_cut_the_new_one_off() -> None:
     """It has the old file, and dials as ever; one greeting made the new machine a stranger until it greeted again."""
     alone = replaced_primary()

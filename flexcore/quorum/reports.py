@@ -66,7 +66,9 @@ class Reports(Forming):
         if self.no_promise_before > self.now:
             return (
                 "waiting",
-                "it lost its state and waits until no promise of it can be in force",
+                # The wait is durable, its cause is not: rule 8, or Membership._sit_out_promise_to.
+                "it waits until no promise of it can be in force: it lost its state, or the "
+                "machine that it had promised is replaced in the licence file",
                 self.no_promise_before - self.now,
             )
         if not self._has_rights():
