@@ -83,7 +83,7 @@ busy = { per_week = 2, seconds = 300, delay_ms = 200, loss_percent = 3 }
 stall = { per_week = 2, seconds = 5 }
 """,
     "busy": """\
-# A network that is overloaded several times a day: messages take seconds, packets are lost.
+# A network that is overloaded several times a day: messages take half a second, packets are lost.
 delay_ms = 2
 jitter_ms = 10
 loss_percent = 0.1
