@@ -99,6 +99,23 @@ def test_everything_can_be_forgotten():
     triad.check()
 
 
+def test_after_a_failover_what_is_forgotten_is_told_when_the_lease_ends():
+    """The terms begin anew: to the client the new master is one of the past, until it believes in nothing any more."""
+    triad = Triad(heartbeat_interval_s=1)
+    seat = triad.client("user1").checkout("f1")
+    triad.crash("primary")
+    triad.wait_for_master()
+    triad.restart("primary")
+    triad.advance(10)
+    triad.forget_everything()
+    triad.advance(5)
+    assert seat.held
+    triad.advance(triad.lease_s)
+    assert seat.lost is not None
+    assert triad.client("user1").checkout("f1").held
+    triad.check()
+
+
 # --- servers ------------------------------------------------------------------------------------------------------
 
 
