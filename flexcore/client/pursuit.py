@@ -219,7 +219,7 @@ class Pursuit(State):
                 link.poll_seq += 1
                 link.deadline_at = now + self._wait_s(link, now)
                 self._send(link, wire.StatusRequest(link.poll_seq, "report", "", ""))
-        while len(self.links) < LINKS_MAX:
+        while len(self.links) < LINKS_MAX and now >= self.search.dial_at:
             home = self.home
             address = self.search.next_dial(
                 self._busy(), home.address if home is not None else None, now

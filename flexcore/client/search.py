@@ -47,16 +47,20 @@ class Search(State):
         "dial_at",
         "listed",
         "master",
+        "names",
         "ranks",
         "servers",
         "spread",
     )
+
+    NUMBERING = frozenset({"names"})  # which follows from listed, servers and ranks
 
     def __init__(self, listed: tuple[ServerAddress, ...], spread: float) -> None:
         self.listed = listed
         self.spread = spread  # 0..1, this client's own: waits of many clients do not coincide
         self.servers: tuple[ServerAddress, ...] = ()
         self.ranks: dict[ServerAddress, int] = {}
+        self.names: dict[ServerAddress, ServerAddress] = {}
         self.master: ServerAddress | None = None
         self.backoffs: dict[ServerAddress, Backoff] = {}
         self.dial_at = NEVER
@@ -91,6 +95,7 @@ class Search(State):
                 self.master = None
         if address in self.listed or address in servers:
             self.ranks[address] = hello.report.rank
+        self.names = {a: self._find_name(a) for a in (*self.listed, *servers)}
 
     def learn_master(self, report: ServerReport, now: float) -> None:
         """A member says who is master (or does not know). A new name is worth a try at once."""
@@ -106,6 +111,9 @@ class Search(State):
     def _listed_name(self, address: ServerAddress) -> ServerAddress:
         """The path's own address of the same server where there is one: it is the one that works
         from here."""
+        return self.names.get(address, address)
+
+    def _find_name(self, address: ServerAddress) -> ServerAddress:
         rank = self.ranks.get(address)
         if rank is None and address in self.servers:
             rank = self.servers.index(address)

@@ -263,23 +263,26 @@ class Site(Pursuit):
                 self._lose(seat, self._why_lost())
             self._forget_lease(session, now)
         self.end_overdue(now)
-        if self.close_until is not None:
+        closing = self.close_until is not None
+        if closing:
             self._advance_closing(now)
-        elif not self.wants:
+        home = self.home
+        ready = home is not None and home.stage is Stage.READY
+        if not closing and not self.wants:
             self.unready_since_at = None
-        elif not self.ready:
+        elif not closing and not ready:
             if self.unready_since_at is None:
                 self.unready_since_at = now
             if self.session is None:
                 self.start_session()
-        home = self.home
-        if home is not None and home.stage is Stage.READY and self.session is not None:
+        if home is not None and ready and self.session is not None:
             self._advance_session(home, self.session, now)
-        if self._searching(now):
-            self._adopt_parked(now)
-        if self._searching(now):
+        searching = self._searching(now)
+        if searching and self._adopt_parked(now):
+            ready, searching = False, self._searching(now)
+        if searching:
             self.look_around(now)
-        elif self.ready or not self.wants:
+        elif ready or not self.wants:
             self._end_spare_links()
 
     def _why_lost(self) -> str:
@@ -331,14 +334,15 @@ class Site(Pursuit):
             return now >= self.goodbye_until
         return self.home is None or self.suspects(now)
 
-    def _adopt_parked(self, now: float) -> None:
-        """A session is wanted, and one of those that were greeted before serves."""
+    def _adopt_parked(self, now: float) -> bool:
+        """A session is wanted: whether one of those that were greeted before serves, and has it now."""
         for link in list(self.links.values()):
             if link.stage is Stage.PARKED and link.serves and self._may_move_to(link, now):
                 report = link.report
                 if report is not None and report.term >= self.term_seen:
                     self._adopt(link, now)
-                    return
+                    return True
+        return False
 
     def _end_spare_links(self) -> None:
         """The master is found, or not wanted: the others need not be kept busy."""
@@ -360,13 +364,9 @@ class Site(Pursuit):
         elif self.ready:
             times.append(self.heartbeat_at)
         if self.wants and not self.broken:
-            suspect_at = self.suspect_at()
-            if self._searching(now):
-                look_at = self.look_around_at()
-                if look_at is not None:
-                    times.append(look_at)
-            elif suspect_at is not None:
-                times.append(suspect_at)
+            at = self.look_around_at() if self._searching(now) else self.suspect_at()
+            if at is not None:
+                times.append(at)
         return min(times, default=None)
 
     # --- closing ---
