@@ -64,13 +64,12 @@ class Reports(Forming):
                 self.promise_until - self.now,
             )
         if self.no_promise_before > self.now:
-            return (
-                "waiting",
-                # The wait is durable, its cause is not: rule 8, or Membership._sit_out_promise_to.
+            # The wait is durable, its cause is not: rule 8, or Membership._sit_out_promise_to.
+            text = (
                 "it waits until no promise of it can be in force: it lost its state, or the "
-                "machine that it had promised is replaced in the licence file",
-                self.no_promise_before - self.now,
+                "machine that it had promised is replaced in the licence file"
             )
+            return "waiting", text, self.no_promise_before - self.now
         if not self._has_rights():
             return (
                 "waiting",
