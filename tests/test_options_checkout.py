@@ -13,6 +13,7 @@ from flexcore.checkout import CheckoutMachine, Denial, Grant
 from flexcore.checkout.regulations import regulations_of
 from flexcore.ledger import Ledger
 from flexcore.ledger.commands import Command, SessionOpened
+from flexcore.ledger.snapshot import Snapshot, decode_state, encode_state
 from flexcore.options import parse_options
 from flexcore.wire.codec import encode_command
 from flexcore.wire.messages import Checkin, Checkout
@@ -105,6 +106,22 @@ def test_a_specification_can_look_into_the_signed_line() -> None:
     desk = Desk('EXCLUDE f1:NOTICE="For Bob" USER ann\n', special)
     assert desk.refused("ann")[0] == -38
     assert desk.out("bob").count == 1
+
+
+def test_addresses_are_compared_and_survive_a_snapshot() -> None:
+    desk = Desk("EXCLUDE f1 INTERNET 10.0.7.*\nMAX 1 f1 HOST 10.0.8.*\n", line(seats=5))
+    for user, address in (("dora", "10.0.7.9"), ("eve", "10.0.8.1"), ("fay", "10.0.8.2")):
+        command = SessionOpened(user.encode(), b"s", user, "pc", ":0", "", 1, 33.0, True, address=address)
+        desk.append(command)
+        desk.numbers[user] = 0
+    assert desk.refused("dora")[0] == -38
+    desk.out("eve")
+    last = desk.ledger.last
+    again = decode_state(Snapshot(last, desk.ledger.state.stamp, encode_state(desk.ledger.state, last)))
+    assert {s.user: s.address for s in again.sessions.values() if s.address} == {
+        "dora": "10.0.7.9", "eve": "10.0.8.1", "fay": "10.0.8.2",
+    }  # fmt: skip
+    assert desk.refused("fay")[0] == -87
 
 
 def test_uncounted_features_have_the_same_gate() -> None:

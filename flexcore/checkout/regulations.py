@@ -108,7 +108,8 @@ def _holders(state: LedgerState, pool: str) -> Iterator[Holder]:
 
 
 def _requester(session: Session) -> Requester:
-    return Requester(session.user, session.host, session.display, "", session.project)
+    return Requester(session.user, session.host, session.display, session.address,
+                     session.project)  # fmt: skip
 
 
 def _facts(pool: Pool, *, look_inside: bool) -> PoolFacts:

@@ -51,6 +51,8 @@ class SessionOpened(NamedTuple):
     hostids: tuple[str, ...] = ()
     """Of the client's machine, by its own word: what node-locked lines are compared with."""
     platform: str = ""
+    address: str = ""
+    """From where it was opened, as the server saw it: what INTERNET rules are compared with."""
 
 
 class SessionEnded(NamedTuple):

@@ -71,6 +71,7 @@ class Session:
     """What it holds, by handle; not in any particular order (LedgerState.seats_of)."""
     hostids: tuple[str, ...] = ()
     platform: str = ""
+    address: str = ""
 
     @property
     def outstanding(self) -> int:

@@ -93,6 +93,7 @@ class SessionRow(NamedTuple):
     results: tuple[OutcomeRow, ...]
     hostids: tuple[str, ...]
     platform: str
+    address: str
 
 
 class SeatRow(NamedTuple):
@@ -210,6 +211,7 @@ def _session_row(session: Session) -> SessionRow:
         ),
         session.hostids,
         session.platform,
+        session.address,
     )
 
 
@@ -318,7 +320,8 @@ def _read(reader: _Reader) -> tuple[LedgerState, Last]:
 
 
 def _session_of(row: SessionRow) -> Session:
-    session = Session(*row[:12], hostids=row.hostids, platform=row.platform)
+    session = Session(*row[:12], hostids=row.hostids, platform=row.platform,
+                      address=row.address)  # fmt: skip
     session.withdrawn = set(row.withdrawn)
     for request, index, stamp, payload in row.results:
         command = decode_command(payload)

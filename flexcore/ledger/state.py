@@ -271,6 +271,7 @@ class LedgerState:
             opened_index=index,
             hostids=command.hostids,
             platform=command.platform,
+            address=command.address,
         )
         return LedgerState._undo_opened, self.index, self.stamp, key, forgotten
 

@@ -255,7 +255,7 @@ class ClientDesk:
             name, message.secret, _name(message.user), _name(message.host), _name(message.display),
             word_of(message.project[:NAME_MAX]), message.pid, self._lease_s,
             message.trusted_end and self._config.trusted_end, kept_hostids(message.hostids),
-            word_of(message.platform[:NAME_MAX]),
+            word_of(message.platform[:NAME_MAX]), conn.remote[:NAME_MAX],
         )  # fmt: skip
         index = self._quorum.propose(command, now=now, wall=wall)
         self._bind(conn, name)

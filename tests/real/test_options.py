@@ -38,6 +38,11 @@ def test_options_decide_change_and_survive_a_failover(tmp_path):
         assert isinstance(excluded, Denied)
         assert (excluded.code, f"{options}:3: EXCLUDE f1 USER carl" in excluded.detail) == (-38, True)
 
+        options.write_text("EXCLUDE f1 INTERNET 127.*\n")
+        assert triad.flexcore("lmreread", "-c", triad.path).returncode == 0
+        outside = carl.checkout("f1")
+        assert isinstance(outside, Denied)
+        assert outside.code == -38
         options.write_text("MAX 1 f1 USER ann\n")
         said = triad.flexcore("lmreread", "-c", triad.path)
         assert said.returncode == 0, said.stdout
