@@ -7,8 +7,7 @@ import pytest
 from flexcore.identity import Rank
 from flexcore.ledger.commands import Rights
 from flexcore.wire.codec import decode_command
-from tests.quorum_kit import RIGHTS, TO, P, S, T, Triad, session
-from tests.test_quorum_elections import formed
+from tests.quorum_kit import RIGHTS, TO, P, S, T, Triad, formed, session
 
 NEW = b"n" * 32
 NEWER = b"o" * 32
