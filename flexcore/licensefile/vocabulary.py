@@ -23,7 +23,7 @@ WITHOUT_EFFECT: Final = {
     "TZ": "no public text says how a time zone is written",
     "VM_PLATFORMS": "no client says whether its machine is virtual",
 }
-"""Publisher's keywords that are read, signed and kept (and keep pools apart), deliberately without
+"""Publisher's keywords that are read, signed and kept (some keep pools apart), deliberately without
 any other effect, and why (docs/licence-semantics.rst)."""
 
 PACKAGE_KEYS: Final = frozenset({"COMPONENTS", "OPTIONS"})
