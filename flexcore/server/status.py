@@ -86,16 +86,19 @@ def _seat_rows(
     feature: str, machine: CheckoutMachine, state: LedgerState, place: int, after: int
 ) -> tuple[list[SeatRow], str]:
     pools = _pools(machine, state)
+    known = {pool.key: pool.feature for pool in machine.rights.pools}
     rows: list[SeatRow] = []
     size = 0
     for number in range(place, len(pools)):
         first = state.seats_page(pools[number], 0, 1) if feature else ()
-        if first and first[0].feature != feature:
+        if first and known.get(pools[number], first[0].feature) != feature:
             continue
         wanted = STATUS_ROWS_MAX - len(rows)
         seats = state.seats_page(pools[number], after if number == place else 0, wanted)
         for seat in seats:
             row = _seat_row(seat, state)
+            if seat.pool != pools[number]:  # a component's seat, as its suite's pool has it
+                row = row._replace(pool=pools[number], feature=known.get(pools[number], row.feature))
             rows.append(row)
             size += _size(row)
             if len(rows) == STATUS_ROWS_MAX or size >= STATUS_BYTES_MAX:
@@ -142,7 +145,7 @@ def _feature_rows(
 def _pool_row(offer: Offer, in_use: int, day: int) -> FeatureRow:
     line = offer.line
     days = None if line.expiry_day is None else line.expiry_day - day
-    count = offer.seats if not offer.refusal else line.seats
+    count = offer.seats or line.seats
     return FeatureRow(
         offer.feature, offer.pool, offer.version, line.vendor, line.expiry_text, days,
         line.vendor_string, 0 if offer.uncounted else count, in_use, offer.lock,
