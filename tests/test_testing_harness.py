@@ -116,6 +116,24 @@ def test_after_a_failover_what_is_forgotten_is_told_when_the_lease_ends():
     triad.check()
 
 
+def test_a_goodbye_to_an_old_master_frees_the_seat_at_its_successor():
+    """The master and the product's machine slept, another serves; the first word after waking is the goodbye. The old
+    master's "I do not serve" was ignored, and the seat stayed taken for the lease."""
+    triad = Triad(heartbeat_interval_s=1)
+    user = triad.client("user1")
+    user.checkout("f1")
+    triad.pause("primary")
+    user.pause()
+    triad.wait_for_master()
+    triad.advance(5)
+    triad.resume("primary")
+    user.resume()
+    user.close()
+    triad.advance(1)
+    assert triad.in_use("f1") == 0
+    triad.check()
+
+
 # --- servers ------------------------------------------------------------------------------------------------------
 
 
