@@ -120,6 +120,14 @@ def test_precedence(text: str, ann: int, bob: int) -> None:
     assert answer(policy, BOB, total=None) == bob  # an uncounted pool has the same gate
 
 
+def test_who_holds_what_is_asked_only_where_a_rule_needs_it() -> None:
+    def nobody_asks(pool: str) -> PoolUse:
+        raise AssertionError(pool)
+
+    policy = policy_of("EXCLUDE f1 USER ann\nMAX 1 f1 USER carl\n")
+    assert policy.refusal("p1", BOB, 1, total=5, use_of=nobody_asks) is None
+
+
 def test_borrowing_has_rules_of_its_own() -> None:
     policy = policy_of("EXCLUDE_BORROW f1 USER ann\nINCLUDE_BORROW f1 USER bob")
     said = [policy.borrow_refusal("p1", who) for who in (ANN, BOB, CARL)]

@@ -211,7 +211,11 @@ class Policy:
         return (
             self._remembered_access(rules, who)
             or self._over_limit(rules, who, count, use_of)
-            or (None if total is None else self._reserved(rules, who, count, total, use_of(pool)))
+            or (
+                self._reserved(rules, who, count, total, use_of(pool))
+                if total is not None and rules.reserves
+                else None
+            )
         )
 
     def borrow_refusal(self, pool: str, who: Requester) -> Refusal | None:
@@ -272,8 +276,6 @@ class Policy:
     def _reserved(
         self, rules: _PoolRules, who: Requester, count: int, total: int, use: PoolUse
     ) -> Refusal | None:
-        if not rules.reserves:
-            return None
         used = use.seats
         filling = rules.filling(total, use)
         before = filling.unfilled
