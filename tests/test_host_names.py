@@ -211,10 +211,10 @@ def test_a_name_that_resolves_to_loopback_is_found(monkeypatch):
     ],
 )  # fmt: skip
 def test_platforms_have_the_names_of_licence_files(monkeypatch, system, machine, name):
-    monkeypatch.setattr(whoami.sys, "platform", system)
+    monkeypatch.setattr("flexcore_host.whoami.sys.platform", system)
     if system == "win32":
-        monkeypatch.delattr(whoami.os, "uname")
+        monkeypatch.delattr("flexcore_host.whoami.os.uname")
         monkeypatch.setenv("PROCESSOR_ARCHITECTURE", machine)
     else:
-        monkeypatch.setattr(whoami.os, "uname", lambda: SimpleNamespace(machine=machine))
+        monkeypatch.setattr("flexcore_host.whoami.os.uname", lambda: SimpleNamespace(machine=machine))
     assert whoami.platform() == name
