@@ -141,6 +141,22 @@ RARE_RULES: tuple[Mutation, ...] = (
         schedule="new_rights_on_one",
     ),
     Mutation(
+        name="other_file_is_a_peer",
+        rule="19",
+        text="servers whose files name different machines are peers",
+        changes=((QuorumMachine, "_other_membership", returns(False)),),
+        caught_by=frozenset({"membership"}),
+        schedule="file_on_one_only",
+    ),
+    Mutation(
+        name="new_machine_has_the_old_state",
+        rule="19",
+        text="a machine with a new hostid goes by the state of the one that it replaces",
+        changes=((QuorumMachine, "_check_membership", nothing),),
+        caught_by=frozenset({"membership"}),
+        schedule="replaced_voter",
+    ),
+    Mutation(
         name="slow_disk_stays_master",
         rule="20",
         text="a master whose disk hangs goes on with heartbeats and serves nobody",

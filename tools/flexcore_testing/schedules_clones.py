@@ -1,4 +1,5 @@
-"""Scripted schedules: two processes with one SERVER line (protocol.md sections 1, 6 and 7).
+"""Scripted schedules: two processes with one SERVER line (protocol.md sections 1, 6 and 7), and a machine that is
+replaced by one with another hostid (rule 19).
 
 The twin runs on a machine of its own, with a copy of the state folder or with an empty one, and dials the others as the
 original does; the others dial the address that the licence file names, which is the original's. That they can see each
@@ -9,8 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
+
 from flexcore.identity import Rank
 from flexcore.override import override
+from flexcore.quorum import QuorumConfig
 from flexcore_testing.bare import BareTriad
 from flexcore_testing.checks import Violation
 from flexcore_testing.disk import Disk
@@ -140,6 +144,87 @@ def twin_of_the_voter(triad: SimulatedTriad) -> None:
     triad.checks.check_replicas()
 
 
+class HostidTriad(BareTriad):
+    """A triad whose licence file may name another machine."""
+
+    new_hostid: Rank | None = None
+
+    @override
+    def config(self, rank: Rank) -> QuorumConfig:
+        config = super().config(rank)
+        if self.new_hostid is None:
+            return config
+        hostids = list(config.hostids)
+        hostids[self.new_hostid] = "17009999"
+        return attrs.evolve(config, hostids=tuple(hostids), membership_digest=b"n" * 32)
+
+
+def _replaced(triad: SimulatedTriad, lost: Rank) -> None:
+    assert isinstance(triad, HostidTriad)
+    start_all(triad)
+    primary = triad.run_of(P)
+    assert primary is not None
+    primary.post(("propose",))
+    triad.advance(0.5)
+    triad.power_off(lost)
+    if lost is P:  # else the folder was copied to the new machine
+        triad.lose_disk(lost)
+    triad.new_hostid = lost
+    for rank in Rank:
+        if rank is not lost:
+            triad.kill(rank)
+            triad.start(rank)
+            triad.advance(1.0)
+    until(triad, "the other two serve", lambda: triad.master() is not None, 3 * triad.profile.timeout_s)
+    triad.start(lost)
+    if triad.is_member(lost):
+        raise Violation("membership", "a new machine goes by the state of the one that it replaces")
+
+    def all_members() -> bool:
+        return triad.master() is not None and all(map(triad.is_member, Rank))
+
+    until(triad, "the new machine is a member", all_members, 3 * triad.profile.timeout_s)
+    triad.advance(2 * triad.profile.timeout_s)
+    triad.checks.check_replicas()
+
+
+def replaced_master(triad: SimulatedTriad) -> None:
+    """Rule 19: the master's machine is replaced: the two with the new file keep the state, the new machine joins."""
+    _replaced(triad, P)
+
+
+def replaced_voter(triad: SimulatedTriad) -> None:
+    """Rule 19: the same, of the tertiary."""
+    _replaced(triad, T)
+
+
+def file_on_one_only(triad: SimulatedTriad) -> None:
+    """Rule 19: a file with another hostid for the tertiary is on the secondary alone: no peer of the others until they
+    agree; the master and the tertiary go on."""
+    assert isinstance(triad, HostidTriad)
+    start_all(triad)
+    triad.kill(S)
+    triad.new_hostid = T
+    triad.start(S)
+    triad.advance(4 * triad.profile.timeout_s)
+    until(triad, "the primary serves", serves_now(triad, P), 1.0)
+    secondary = triad.run_of(S)
+    if secondary is None or secondary.quorum.report().peers_up:
+        raise Violation("membership", "servers whose files name different machines are peers")
+    for rank in (T, P):
+        triad.kill(rank)
+        triad.start(rank)
+    until(
+        triad, "all agree and somebody serves",
+        lambda: triad.master() is not None and all(map(triad.is_member, Rank)), 4 * triad.profile.timeout_s,
+    )
+    triad.checks.check_replicas()
+
+
+def _hostids() -> SimulatedTriad:
+    return HostidTriad(quiet_profile(interval_s=2))
+
+
 def _quiet() -> SimulatedTriad:
     return ClonedTriad(quiet_profile(interval_s=2))
 
@@ -153,5 +238,8 @@ CLONE_SCHEDULES: dict[str, tuple[Callable[[SimulatedTriad], None], Callable[[], 
     "blank_twin": (blank_twin, _quiet),
     "twin_after_a_pause": (twin_after_a_pause, _quiet),
     "twin_of_the_voter": (twin_of_the_voter, _quiet),
+    "replaced_master": (replaced_master, _hostids),
+    "replaced_voter": (replaced_voter, _hostids),
+    "file_on_one_only": (file_on_one_only, _hostids),
 }
 """Name: the schedule, and a fresh triad to run it on."""
