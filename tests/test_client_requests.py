@@ -61,6 +61,27 @@ def test_denied_is_told_with_everything(world):
     assert denied.text == "No such feature exists"
 
 
+def test_a_late_grant_of_what_was_denied_is_given_back(world):
+    """Two copies of one checkout, and a master that had not denied the first: nobody knows of that seat."""
+    triad = world.triads[0]
+    server = triad.servers[0]
+    serve = server.serve
+
+    def denies_then_grants(conn, message):
+        if not isinstance(message, wire.Checkout):
+            return serve(conn, message)
+        denied = wire.Denied(message.seq, message.request, 1, False, -4, 342, "all in use", "")
+        return [denied, *serve(conn, message)]
+
+    server.serve = denies_then_grants
+    request = world.checkout()
+    world.run(1)
+    assert [a.request for a in world.all_told(CheckoutDeniedAction)] == [request]
+    assert world.all_told(CheckoutGranted) == []
+    assert triad.ledger.seats == {}
+    assert len(world.sent(wire.Checkin)) == 1
+
+
 def test_checkin_is_believed_no_more_from_the_call(world):
     seat = world.hold()
     request = world.node.checkin(seat.handle, now=world.now)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from flexcore.checkout import Denial
+from flexcore.server.memory import DENIALS_MAX, RequestMemory
 from flexcore.server.replies import HeldReplies
 from flexcore.wire.messages import (
     CheckedIn,
@@ -28,6 +30,41 @@ def test_nothing_leaves_before_its_commit() -> None:
     kit.quorum.commit()
     assert [type(message) for message in kit.said(ann.conn)] == [Granted, Denied, StatusPage]
     assert [text[:4] for text in kit.logs] == ["OUT:", "DENI"]
+
+
+def test_a_repeated_checkout_is_denied_again() -> None:
+    """Seed 89: the first copy was denied, a seat came free, and the second copy took it: nobody knew of that seat."""
+    kit = Kit()
+    ann, bob = kit.client(), kit.client("bob")
+    held = [ann.checkout() for _ in range(2)]
+    denied = bob.checkout(request=1)
+    assert isinstance(denied, Denied)
+    ann.checkin(held[0].handle)
+    logged = len(kit.logs)
+    again = bob.checkout(request=1)
+    assert isinstance(again, Denied)
+    assert (again.request, again.code, again.detail) == (1, denied.code, denied.detail)
+    assert len(kit.logs) == logged  # it was denied once
+    assert isinstance(bob.checkout(request=2), Granted)
+    assert isinstance(bob.checkout(request=1, answered=0), Denied)  # however late a copy comes
+
+
+def test_denials_are_remembered_until_the_client_knows_them() -> None:
+    kit, memory = Kit(), RequestMemory()
+    session = kit.state.sessions[kit.client().session]
+    for number in range(1, 2 * DENIALS_MAX):
+        memory.keep(session.session, number, Denial(-4, ""))
+    assert memory.recall(session.session, DENIALS_MAX - 1) is None  # bounded
+    assert memory.recall(session.session, DENIALS_MAX) == Denial(-4, "")
+    twin = memory.copy()
+    assert twin.fingerprint() == memory.fingerprint()
+    memory.note_answered(session, 2 * DENIALS_MAX)
+    assert twin.fingerprint() != memory.fingerprint()
+    assert memory.recall(session.session, DENIALS_MAX) is not None  # answered before: refused
+    memory.forget(session.session)
+    assert memory.recall(session.session, DENIALS_MAX) is None
+    memory.clear()
+    assert memory.fingerprint() == RequestMemory().fingerprint()
 
 
 def test_heartbeat_waits_for_its_round() -> None:

@@ -82,6 +82,7 @@ class Session(State):
     __slots__ = (
         "asked",
         "asked_at",
+        "denied",
         "distrusted_at",
         "doubtful",
         "heard_at",
@@ -109,6 +110,7 @@ class Session(State):
         self.next_number = 1
         self.waiting: list[Order] = []  # not numbered, not sent
         self.orders: dict[int, Order] = {}  # numbered, not answered
+        self.denied: dict[int, None] = {}  # numbers of checkouts that were denied, the last ones
         self.sent_at: dict[int, float] = {}  # number -> when it was sent last
         self.asked_at: dict[int, float] = {}  # seq -> when it was sent on the present connection
         self.heard_at = NEVER  # the last answer on the present connection
@@ -267,6 +269,10 @@ class Session(State):
         """Take the answer to a request; None if it is no news: a repeat, or the answer to what was withdrawn."""
         order = self.orders.get(message.request)
         if order is None:
+            if isinstance(message, Granted) and message.request in self.denied:
+                # A copy of it came to a master that had not denied the first: nobody wants that seat any more.
+                del self.denied[message.request]
+                self.give_back(message.handle)
             return None
         if order.kind == "checkout":
             if self._withdrawal_of(message.request) is not None:
@@ -276,6 +282,9 @@ class Session(State):
                 return None  # told by confirmed()
             if isinstance(message, Denied):
                 self._done(message.request)
+                self.denied[message.request] = None
+                if len(self.denied) > WINDOW_REQUESTS:
+                    del self.denied[next(iter(self.denied))]
                 return Result("denied", order, denied=message)
             return None
         if isinstance(message, Granted):

@@ -32,7 +32,7 @@ from flexcore.checkout.machine import (
     Withdrawal,
 )
 from flexcore.checkout.nodelock import kept_hostids
-from flexcore.codes import ErrorCode, minor_of, text_of
+from flexcore.codes import minor_of, text_of
 from flexcore.ledger.commands import SeatGranted, SeatReturned, SessionEnded, SessionOpened
 from flexcore.report.logline import denied_line, in_line, out_line
 from flexcore.report.plain import word_of
@@ -65,6 +65,7 @@ from .config import LEASES_ENDED_PER_TURN_MAX, ServerConfig
 from .connections import ServerConnection
 from .leases import SessionLeases
 from .leftovers import Leftovers
+from .memory import RequestMemory
 from .outbox import Outbox
 from .replies import HeldReplies
 from .status import status_page
@@ -109,7 +110,7 @@ class ClientDesk:
         self.held = HeldReplies()
         self._leftovers = Leftovers()
         self._speaks_on: dict[bytes, int] = {}
-        self._answered: dict[bytes, int] = {}
+        self._memory = RequestMemory()
         self._handlers: dict[type, Callable[..., None]] = {
             Checkout: self._request,
             Checkin: self._request,
@@ -129,7 +130,7 @@ class ClientDesk:
         self.term = term
         self.held.clear()
         self._speaks_on.clear()
-        self._answered.clear()
+        self._memory.clear()
         timeout = max(self._config.timeout_s, state.longest_timeout_s)
         self._leftovers.look(state, self._checkout)
         self.leases.start(state.sessions.values(), won_at=now, timeout_s=timeout)
@@ -139,7 +140,7 @@ class ClientDesk:
         self.held.clear()
         self.leases.stop()
         self._speaks_on.clear()
-        self._answered.clear()
+        self._memory.clear()
 
     @property
     def checkout(self) -> CheckoutMachine:
@@ -203,13 +204,8 @@ class ClientDesk:
     ) -> None:
         session = self._session_of(conn, message.seq, at, now)
         if session is not None:
-            self._note_answered(session, message.answered)
+            self._memory.note_answered(session, message.answered)
             self._hold_for_round(conn, HeartbeatReply(message.seq, self.term, True), now)
-
-    def _note_answered(self, session: Session, answered: int) -> None:
-        name = session.session
-        if answered > self._answered.get(name, session.answered):
-            self._answered[name] = answered
 
     # --- sessions (rule 17) -----------------------------------------------------------------------
 
@@ -314,7 +310,7 @@ class ClientDesk:
         name = session.session
         index = self._quorum.propose(SessionEnded(name, reason), now=now, wall=wall)
         self.leases.forget(name)
-        self._answered.pop(name, None)
+        self._memory.forget(name)
         self._speaks_on.pop(name, None)
         return index, tuple(log)
 
@@ -330,11 +326,14 @@ class ClientDesk:
         number = message.request
         if not message.answered < number <= REQUEST_MAX or message.answered < 0:
             raise ProtocolMistake("a request number that no client gives")
-        self._note_answered(session, message.answered)
-        if number <= self._answered.get(session.session, 0):
-            verdict: Verdict = Denial(ErrorCode.INVALID_PARAMETER, f"request {number} was answered before")
-        else:
-            verdict = self._checkout.decide(self._state, session, message, day=self.day(wall), now=now)
+        self._memory.note_answered(session, message.answered)
+        recalled = self._memory.recall(session.session, number)
+        if recalled is not None:
+            self._hold(conn, self._denied(message, recalled))
+            return
+        verdict: Verdict = self._checkout.decide(
+            self._state, session, message, day=self.day(wall), now=now
+        )
         if self._leftovers and type(verdict) is Grant:
             too_much = self._leftovers.refusal(
                 self._state, self._checkout, verdict.command, self.day(wall)
@@ -369,13 +368,17 @@ class ClientDesk:
         denial: Denial,
     ) -> None:  # fmt: skip
         code = int(denial.code)
-        said = Denied(message.seq, message.request, self.term, False, code, minor_of(code),
-                      text_of(code), denial.detail)  # fmt: skip
         log: tuple[str, ...] = ()
         if type(message) is Checkout:
+            self._memory.keep(session.session, message.request, denial)
             log = (denied_line(message.feature[:NAME_MAX], session.user, session.host,
                                message.count, text_of(code), code, minor_of(code)),)  # fmt: skip
-        self._hold(conn, said, log)
+        self._hold(conn, self._denied(message, denial), log)
+
+    def _denied(self, message: Checkout | Checkin | Withdraw, denial: Denial) -> Denied:
+        code = int(denial.code)
+        return Denied(message.seq, message.request, self.term, False, code, minor_of(code),
+                      text_of(code), denial.detail)  # fmt: skip
 
     def _repeat(
         self, conn: ServerConnection, message: Checkout | Checkin | Withdraw, verdict: Repeat
@@ -476,7 +479,7 @@ class ClientDesk:
         twin.term = self.term
         twin._leftovers = self._leftovers.copy()
         twin.leases, twin.held = self.leases.copy(), self.held.copy()
-        twin._speaks_on, twin._answered = dict(self._speaks_on), dict(self._answered)
+        twin._speaks_on, twin._memory = dict(self._speaks_on), self._memory.copy()
         return twin
 
     def fingerprint(self, now: float) -> Hashable:
@@ -486,7 +489,7 @@ class ClientDesk:
             self.leases.fingerprint(now),
             self.held.fingerprint(),
             tuple(sorted(self._speaks_on.items())),
-            tuple(sorted(self._answered.items())),
+            self._memory.fingerprint(),
         )
 
 
