@@ -200,7 +200,8 @@ def clients_cut_off(stage: Stage) -> None:
 
 @attack("addresses that answer, but not every time", ground="loopback", weight=2)
 def accept_and_reset(stage: Stage) -> None:
-    """New connections with one server are reset in the first instant."""
+    """New connections with one server are reset in the first instant. Where it is the master, and only its connections
+    with the others last, nobody takes over: then clients wait until the network is well again."""
     rank = any_rank(stage)
     stage.note(f"new connections with {rank.word} are reset")
     with _healed(stage) as ground:
@@ -209,4 +210,4 @@ def accept_and_reset(stage: Stage) -> None:
             if stage.draw.random() < 0.5:
                 link.reset()
         _while(stage)
-        stage.load.await_work("connections that are reset")
+    stage.load.await_work("connections that are reset")
