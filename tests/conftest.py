@@ -9,7 +9,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("flexcore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+from tests.budget import examples
+
+settings.register_profile(
+    "flexcore", max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("flexcore")
 
 

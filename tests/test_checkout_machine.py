@@ -24,6 +24,7 @@ from flexcore.ledger import RESULTS_MAX, Ledger
 from flexcore.ledger.commands import Command, SessionEnded, SessionOpened
 from flexcore.wire.codec import encode_command
 from flexcore.wire.messages import Checkin, Checkout, Withdraw
+from tests.budget import examples
 from tests.server_kit import DAY, line, rights
 
 
@@ -349,6 +350,6 @@ class PoolsAgainstDict(RuleBasedStateMachine):
 
 
 PoolsAgainstDict.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None
+    max_examples=examples(60), stateful_step_count=40, deadline=None
 )
 TestPools = PoolsAgainstDict.TestCase

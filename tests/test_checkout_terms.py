@@ -15,6 +15,7 @@ from flexcore.checkout.nodelock import lock_allows
 from flexcore.checkout.sharing import normal_group
 from flexcore.checkout.terms import platform_allows
 from flexcore.ledger.commands import SessionEnded, SessionOpened
+from tests.budget import examples
 from tests.test_checkout_machine import Desk
 from tests.test_entitlements import desk
 
@@ -243,6 +244,6 @@ class TermsAgainstWords(RuleBasedStateMachine):
 
 
 TermsAgainstWords.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None
+    max_examples=examples(40), stateful_step_count=40, deadline=None
 )
 TestTerms = TermsAgainstWords.TestCase

@@ -14,6 +14,7 @@ from flexcore.identity import NO_LAST, Last
 from flexcore.ledger import Ledger, Snapshot
 from flexcore.wire.codec import encode_command
 from flexcore.wire.messages import EntryRow
+from tests.budget import examples
 from tests.ledger_logs import Entry, Meaning, sensible_command
 
 
@@ -147,5 +148,5 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.compact(self.commit + 1)
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 TestLedger = LedgerMachine.TestCase

@@ -17,6 +17,7 @@ from flexcore.ledger import Ledger, LedgerCorrupt, Snapshot
 from flexcore.ledger.commands import Command, SeatGranted, SeatReturned, SessionEnded
 from flexcore.ledger.snapshot import snapshot_parts
 from flexcore.wire.codec import encode_command
+from tests.budget import examples
 from tests.ledger_logs import opened, sensible_command, session_id
 
 
@@ -29,7 +30,7 @@ def some_ledger(rng: random.Random, length: int) -> Ledger:
     return ledger
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.randoms(use_true_random=False), st.integers(0, 60))
 def test_a_snapshot_comes_back(rng: random.Random, length: int) -> None:
     ledger = some_ledger(rng, length)
@@ -119,7 +120,7 @@ def test_another_version_is_refused(version: int) -> None:
         Ledger(damaged(snapshot, body))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.data())
 def test_nothing_but_corrupt_comes_of_wrong_bytes(data: st.DataObject) -> None:
     """Even where the digest fits: a ledger, or LedgerCorrupt."""

@@ -21,6 +21,7 @@ from flexcore.ledger.commands import (
 )
 from flexcore.timing import stretched_s
 from flexcore.wire.codec import encode_command
+from tests.budget import examples
 from tests.ledger_logs import LEASE_S, opened, sensible_command, session_id
 
 A, B = session_id(1), session_id(2)
@@ -94,7 +95,7 @@ def test_terms_triad_and_rights() -> None:
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 def test_replicas_are_equal(rng: random.Random, length: int) -> None:
     """One log, applied in one go or with a wrong tail taken back at every step: equal to the
@@ -118,7 +119,7 @@ def test_replicas_are_equal(rng: random.Random, length: int) -> None:
     assert straight.make_snapshot() == crooked.make_snapshot()
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.randoms(use_true_random=False), st.integers(0, 30))
 def test_apply_then_revert_is_identity(rng: random.Random, length: int) -> None:
     state = LedgerState()
@@ -334,7 +335,7 @@ def pages(state: LedgerState, limit: int) -> list[int]:
     return found
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.randoms(use_true_random=False), st.integers(1, 50))
 def test_pages(rng: random.Random, limit: int) -> None:
     """In the order of handles, each once, whatever came back, went, and was overruled."""

@@ -27,6 +27,7 @@ from flexcore.wire.messages import (
     StatusPage,
     StatusRequest,
 )
+from tests.budget import examples
 from tests.server_kit import WALL, FakeQuorum, Kit, config, line, rights
 
 
@@ -127,7 +128,7 @@ def test_garbage_closes_only_its_connection(garbage: bytes) -> None:
     assert [type(message) for message in kit.turn()[2]] == [HeartbeatReply]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=200), st.integers(0, len(session_bytes())))
 def test_any_bytes_leave_the_server_alive(data: bytes, at: int) -> None:
     kit = Bytes()

@@ -13,6 +13,7 @@ from flexcore_testing import linearize
 from flexcore_testing.checks import Violation
 from flexcore_testing.history import NEVER, Event, History, HistoryError
 from flexcore_testing.linearize import check_history, find_offence, main
+from tests.budget import examples
 
 USERS_REACHED = -4
 
@@ -268,7 +269,7 @@ def anything(draw):
     return History(history.pools, known)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(anything())
 def test_agrees_with_trying_every_order(history):
     assert (find_offence(history) is None) == explained(history)
@@ -323,7 +324,7 @@ def right(draw):
     return History.of(events)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(right())
 def test_what_a_pool_does_is_right(history):
     offence = find_offence(history)

@@ -17,6 +17,7 @@ from flexcore.ledger.snapshot import Snapshot, decode_state, encode_state
 from flexcore.options import parse_options
 from flexcore.wire.codec import encode_command
 from flexcore.wire.messages import Checkin, Checkout
+from tests.budget import examples
 from tests.server_kit import DAY, line, rights
 
 
@@ -235,5 +236,5 @@ class UnderOptions(RuleBasedStateMachine):
 
 
 TestUnderOptions = UnderOptions.TestCase
-TestUnderOptions.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestUnderOptions.settings = settings(max_examples=examples(30), stateful_step_count=20, deadline=None)
 

@@ -13,6 +13,7 @@ from flexcore.report import status_json as module
 from flexcore.report.status import Failure, ServerStatus, Status, StatusLost, seats_from
 from flexcore.report.status_json import status_json
 from flexcore.wire.messages import FeatureRow, SeatRow, ServerAddress, ServerReport
+from tests.budget import examples
 
 WALL = 1795511100.0
 HEAD = [
@@ -121,7 +122,7 @@ def test_a_master_that_goes_away_leaves_an_object_that_says_so():
     assert got["error"]["code"] == -16
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.text(), st.floats(), st.floats())
 def test_whatever_servers_and_clients_say_is_ascii_json(text, until, started):
     value = Status(

@@ -19,6 +19,7 @@ from flexcore.report import lmstat, status
 from flexcore.report.lmstat import header_lines, lmstat_text
 from flexcore.report.status import Failure, ServerStatus, Status, StatusLost, seats_from
 from flexcore.wire.messages import FeatureRow, SeatRow, ServerAddress, ServerReport
+from tests.budget import examples
 
 WALL = 1795511100.0  # Tue 11/24/2026 09:05 UTC
 REFUSED = Failure(-15, 111, "Connection refused")
@@ -367,7 +368,7 @@ SEATS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     hosts=st.lists(NAME, min_size=3, max_size=3, unique_by=str.casefold),
     vendor=NAME,
@@ -426,7 +427,7 @@ def test_what_is_printed_reads_back(hosts, vendor, answers, master, offset, feat
         assert int(got["count"] or 1) == put.count
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(user=st.text(max_size=20), host=st.text(max_size=20), display=st.text(max_size=20))
 def test_no_name_of_a_client_forges_a_line(user, host, display):
     value = triad(

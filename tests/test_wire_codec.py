@@ -28,6 +28,7 @@ from flexcore.wire.codec import (
     encode_command,
 )
 from flexcore.wire.records import Compiler, Malformed, fixed_size
+from tests.budget import examples
 
 # --- values of every class, from its annotations ----------------------------------------
 
@@ -197,7 +198,7 @@ def test_any_bytes_behind_a_known_number(number: int, data: bytes) -> None:
     read(struct.pack("<H", number) + data)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(A_MESSAGE | A_COMMAND, st.data())
 def test_damaged_messages(value: Any, data: st.DataObject) -> None:
     coded = bytearray(encode_command(value) if type(value) in COMMANDS.values() else encode(value))
