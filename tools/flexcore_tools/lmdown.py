@@ -11,14 +11,15 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from flexcore.codes import ErrorCode, exit_status
 from flexcore.report.status import SERVING, Failure
-from flexcore.wire.messages import AdminReply, ServerAddress
+from flexcore.wire.messages import AdminReply
 
 from ._ask import DEFAULT_TIMEOUT_S, Survey
 from ._link import Link, LinkFailed, is_listening
+from ._servers import chosen_server, failure_of, not_reached, place
 from ._where import PATH_HELP, only_one
 from .lmstat import print_anything
 
@@ -62,15 +63,11 @@ def run(args: argparse.Namespace) -> int:
     where = only_one(args.path, DEFAULT_TIMEOUT_S)
     with Survey(where, DEFAULT_TIMEOUT_S) as survey:
         if not survey.links:
-            for index, address in enumerate(survey.servers):
-                print(f"{_place(address)}: {_failure(survey, index).printed}")
-            return exit_status(_failure(survey, 0).code)
+            return not_reached(survey, list(range(len(survey.servers))))
         if args.server is not None:
-            chosen = _choose(survey, args.server)
+            chosen = chosen_server(survey, args.server)
             if chosen not in survey.links:
-                failure = _failure(survey, chosen)
-                print(f"{_place(survey.servers[chosen])}: {failure.printed}")
-                return exit_status(failure.code)
+                return not_reached(survey, [chosen])
             targets = [chosen]
         else:
             targets = sorted(survey.links)
@@ -83,25 +80,6 @@ def run(args: argparse.Namespace) -> int:
 # --- what is to be stopped -----------------------------------------------------------------------
 
 
-def _choose(survey: Survey, name: str) -> int:
-    from flexcore_host.resolver import which_server
-
-    return int(which_server(named_lines(survey.servers), wanted=name))
-
-
-def named_lines(servers: Iterable[ServerAddress]) -> list[_Line]:
-    """Return the SERVER lines that ``--server NAME`` chooses from, as far as their names go."""
-    return [_Line(address) for address in servers]
-
-
-class _Line:
-    """A SERVER line as the resolver wants it; hostids play no part where a name was given."""
-
-    def __init__(self, address: ServerAddress) -> None:
-        self.host = address.host
-        self.hostid: object = None
-
-
 def _agreed(survey: Survey, targets: list[int]) -> bool:
     """Ask, where there is a terminal to ask on."""
     if not sys.stdin.isatty():
@@ -109,7 +87,7 @@ def _agreed(survey: Survey, targets: list[int]) -> bool:
     print("license servers to be stopped:")
     for index in targets:
         master = " (MASTER)" if survey.links[index].report.state == SERVING else ""
-        print(f"    {_place(survey.servers[index])}{master}  {survey.vendor}")
+        print(f"    {place(survey.servers[index])}{master}  {survey.vendor}")
     for _ in range(3):
         print("Are you sure (y/n)? ", end="", flush=True)
         answer = sys.stdin.readline().strip().casefold()
@@ -132,18 +110,18 @@ def _stop(survey: Survey, targets: list[int], *, one: bool) -> int:
     listening = _wait_closed(survey, targets, again)
     status = 0
     for index in listening:
-        print(f"{_place(survey.servers[index])} still answers after {STOP_S:g} s")
+        print(f"{place(survey.servers[index])} still answers after {STOP_S:g} s")
         status = 1
     if one:
         return status
     for index, address in enumerate(survey.servers):
         if index in survey.links:
             continue
-        failure = _failure(survey, index)
+        failure = failure_of(survey, index)
         if failure.sys_errno == errno.ECONNREFUSED:
-            print(f"{_place(address)} was not running")
+            print(f"{place(address)} was not running")
         else:
-            print(f"{_place(address)} was not reached and was not told to stop: {failure.printed}")
+            print(f"{place(address)} was not reached and was not told to stop: {failure.printed}")
             status = status or exit_status(failure.code)
     return status
 
@@ -203,7 +181,7 @@ def _wait_closed(
     while left and time.monotonic() - started < STOP_S:
         for index in list(left):
             if not is_listening(survey.servers[index], _PROBE_S):
-                print(f"{_place(survey.servers[index])} is stopped", flush=True)
+                print(f"{place(survey.servers[index])} is stopped", flush=True)
                 left.remove(index)
         if left and again is not None and time.monotonic() - started > STRAGGLER_S:
             for index in left:
@@ -217,7 +195,7 @@ def _wait_closed(
 def _tell_straggler(survey: Survey, index: int) -> None:
     failure = _ask_down(survey.links[index], "all")
     if failure is not None:
-        print(f"{_place(survey.servers[index])}: {failure.printed}")
+        print(f"{place(survey.servers[index])}: {failure.printed}")
 
 
 def _print_refusal(survey: Survey, refused: Failure) -> None:
@@ -225,11 +203,3 @@ def _print_refusal(survey: Survey, refused: Failure) -> None:
     if refused.code == ErrorCode.NOT_ON_SERVER_MACHINE:
         hosts = ", ".join(dict.fromkeys(address.host for address in survey.servers))
         print(f"log in to one of them and run it there: {hosts}")
-
-
-def _failure(survey: Survey, index: int) -> Failure:
-    return survey.failures.get(index, Failure(ErrorCode.CANNOT_CONNECT))
-
-
-def _place(address: ServerAddress) -> str:
-    return f"{address.port}@{address.host}"

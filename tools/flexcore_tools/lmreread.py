@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from flexcore.codes import ErrorCode, exit_status
 from flexcore.report.status import SERVING, Failure
-from flexcore.wire.messages import AdminReply, ServerAddress
+from flexcore.wire.messages import AdminReply
 
 from ._ask import DEFAULT_TIMEOUT_S, Survey
 from ._link import Link, LinkFailed
+from ._servers import chosen_server, not_reached
 from ._where import PATH_HELP, only_one
 from .lmstat import print_anything
 
@@ -57,28 +58,16 @@ def run(args: argparse.Namespace) -> int:
     where = only_one(args.path, DEFAULT_TIMEOUT_S)
     with Survey(where, DEFAULT_TIMEOUT_S) as survey:
         if not survey.links:
-            for index, address in enumerate(survey.servers):
-                print(f"{_place(address)}: {_failure(survey, index).printed}")
-            return exit_status(_failure(survey, 0).code)
+            return not_reached(survey, list(range(len(survey.servers))))
         if args.vendor and args.vendor.casefold() != survey.vendor.casefold():
             print(f"{survey.vendor} is served, not {args.vendor}: nothing was read anew")
             return exit_status(ErrorCode.VENDOR_DOWN)
         if args.server is None:
             return _ask_one_of(survey, _in_order(survey), "all")
-        chosen = _choose(survey, args.server)
+        chosen = chosen_server(survey, args.server)
         if chosen not in survey.links:
-            failure = _failure(survey, chosen)
-            print(f"{_place(survey.servers[chosen])}: {failure.printed}")
-            return exit_status(failure.code)
+            return not_reached(survey, [chosen])
         return _ask_one_of(survey, [chosen], "one")
-
-
-def _choose(survey: Survey, name: str) -> int:
-    from flexcore_host.resolver import which_server
-
-    from .lmdown import named_lines
-
-    return int(which_server(named_lines(survey.servers), wanted=name))
 
 
 def _in_order(survey: Survey) -> list[int]:
@@ -134,11 +123,3 @@ def _print_answer(answer: AdminReply) -> int:
 
 def _refusal(answer: AdminReply) -> Failure:
     return Failure(answer.code, text=answer.text.rstrip(".") or None)
-
-
-def _failure(survey: Survey, index: int) -> Failure:
-    return survey.failures.get(index, Failure(ErrorCode.CANNOT_CONNECT))
-
-
-def _place(address: ServerAddress) -> str:
-    return f"{address.port}@{address.host}"

@@ -10,7 +10,7 @@ from flexcore.identity import Rank
 
 from .attacks import Stage, any_rank, attack
 from .ground import free_port
-from .servers import HOSTIDS, PATIENCE_S, ChaosFailed, until
+from .servers import PATIENCE_S, ChaosFailed, until
 
 DAY_S = 86_400.0
 
@@ -126,12 +126,8 @@ def start_twice(stage: Stage) -> None:
     twin = stage.folder / "twin"
     twin.mkdir()
     port = free_port(["127.0.0.1"])
-    (twin / "twin.lic").write_text(servers.license_text(rank, own_port=port))
-    process = servers.spawn(rank, [
-        *servers.command(rank)[:5], "-c", str(twin / "twin.lic"), "--vendor-key", str(servers.key_file),
-        "--server", rank.word, "--hostid", HOSTIDS[rank], "--state-dir", str(twin / "state"),
-        "-l", str(twin / "log"),
-    ])  # fmt: skip
+    (twin / "license.lic").write_text(servers.license_text(rank, own_port=port))
+    process = servers.spawn(rank, servers.command(rank, own=twin))
     servers.others.append(process)
     peers = [each for each in Rank if each is not rank]
     told = sum(servers.said(each).count(_TWICE) for each in peers)

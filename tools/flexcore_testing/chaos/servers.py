@@ -107,13 +107,18 @@ class Servers:
 
     # --- processes -------------------------------------------------------------------------------------
 
-    def command(self, rank: Rank, *extra: str) -> list[str]:
-        """What starts a server, its clock and disk under control."""
+    def command(self, rank: Rank, *extra: str, own: Path | None = None) -> list[str]:
+        """What starts a server, its clock and disk under control. *own*: a folder with a licence file, a state and a
+        log of its own, for a second process of this rank."""
+        if own is None:
+            files = self.license_file(rank), self.state_dir(rank), self.log_file(rank)
+        else:
+            files = own / "license.lic", own / "state", own / "log"
         return [
             sys.executable, "-m", "flexcore_testing.chaos.server", str(self.controls[rank].path),
-            "lmgrd", "-c", str(self.license_file(rank)), "--vendor-key", str(self.key_file),
-            "--server", rank.word, "--hostid", HOSTIDS[rank], "--state-dir", str(self.state_dir(rank)),
-            "-l", f"+{self.log_file(rank)}", *extra,
+            "lmgrd", "-c", str(files[0]), "--vendor-key", str(self.key_file),
+            "--server", rank.word, "--hostid", HOSTIDS[rank], "--state-dir", str(files[1]),
+            "-l", f"+{files[2]}", *extra,
         ]  # fmt: skip
 
     def spawn(self, rank: Rank, command: Sequence[str]) -> subprocess.Popen[bytes]:
