@@ -25,6 +25,7 @@ from .status import (
     ServerStatus,
     Status,
     StatusLost,
+    VendorStatus,
     by_feature,
     no_seats,
     version_of,
@@ -136,11 +137,23 @@ def _vendor_lines(status: Status) -> Iterator[str]:
     where = status.master if status.master is not None else status.up[0]
     yield f"Vendor daemon status (on {_host(where.address)}):"
     yield ""
+    if status.vendors:
+        for each in status.vendors:
+            yield _vendor_line(each)
+        return
     vendor = f"{word_of(status.vendor):>{NAME_COLUMNS}}"
     if status.is_serving and where.report is not None:
         yield f"{vendor}: UP v{version_of(where.report.software)}"
     else:
         yield f"{vendor}: {Failure(ErrorCode.VENDOR_DOWN).printed}"
+
+
+def _vendor_line(vendor: VendorStatus) -> str:
+    name = f"{word_of(vendor.name):>{NAME_COLUMNS}}"
+    if vendor.is_up and vendor.report is not None:
+        return f"{name}: UP v{version_of(vendor.report.software)}"
+    failure = vendor.failure if vendor.failure is not None else Failure(ErrorCode.VENDOR_DOWN)
+    return f"{name}: {line_of(failure.printed)}"
 
 
 # --- features and seats (L6 to L9) -----------------------------------------------------------------

@@ -81,13 +81,29 @@ class ServerStatus:
 
 
 @attrs.frozen(kw_only=True)
+class VendorStatus:
+    """One of several vendors behind the port of a single server: what it said, or why it could not
+    be asked."""
+
+    name: str
+    report: ServerReport | None = None
+    failure: Failure | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Its features are served."""
+        return self.report is not None and self.report.vendor_up and self.report.state == SERVING
+
+
+@attrs.frozen(kw_only=True)
 class Status:
     """What a reader on one machine saw of a server or of a triad.
 
     *wall* is the reader's clock when it asked. *servers* are in the order of the SERVER lines.
     *features* are the master's pools in file order, empty when nobody serves or nobody asked;
     *wanted* is the one feature that was asked for, '' for all. *failure* is what went wrong with
-    the question itself (the servers are not one triad, the master went away).
+    the question itself (the servers are not one triad, the master went away). *vendors* is empty
+    unless a single server has several VENDOR lines; then *features* are those of all of them.
     """
 
     wall: float
@@ -96,6 +112,7 @@ class Status:
     features: tuple[FeatureRow, ...] = ()
     wanted: str = ""
     failure: Failure | None = None
+    vendors: tuple[VendorStatus, ...] = ()
 
     @property
     def is_triad(self) -> bool:
@@ -120,7 +137,9 @@ class Status:
 
     @property
     def is_serving(self) -> bool:
-        """Somebody serves, and its vendor daemon is up."""
+        """Somebody serves, and its vendor daemon is up: of several vendors at least one."""
+        if self.vendors:
+            return any(vendor.is_up for vendor in self.vendors)
         master = self.master
         return master is not None and master.report is not None and master.report.vendor_up
 
@@ -129,8 +148,11 @@ class Status:
         """It serves, but one more failure would end that: two of three.
 
         A server is missing if it does not answer here, if the master does not hear it, or if it
-        says itself that it does not take part yet.
+        says itself that it does not take part yet. Where several vendors are served, one that is
+        down.
         """
+        if self.vendors and self.is_serving:
+            return not all(vendor.is_up for vendor in self.vendors)
         master = self.master
         if not self.is_triad or master is None or master.report is None:
             return False

@@ -14,6 +14,7 @@ are epoch seconds (a number) beside an ISO 8601 text in UTC; durations end in ``
 ``check_status``   what ``lmstat --check`` exits with: 0, 1 (degraded), 2 (down)
 ``triad``          true where three SERVER lines serve together
 ``vendor``         the vendor daemon's name, ``""`` while no server answers
+``vendors``        one a VENDOR line: ``name up error``; of a triad and most single servers one
 ``master``         ``{rank, host, port}`` of the server that serves, or null
 ``until_s``        seconds until a server that waits has waited enough, null where none waits
 ``servers``        in the order of the SERVER lines, see below
@@ -40,6 +41,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from flexcore.codes import ErrorCode
 from flexcore.identity import Rank
 from flexcore.wire.messages import FeatureRow, SeatRow
 
@@ -80,9 +82,22 @@ def _head(status: Status, software: str) -> dict[str, Any]:
         "check_status": status.check_status,
         "triad": status.is_triad,
         "vendor": status.vendor,
+        "vendors": _vendors(status),
         "master": None if master is None else _place(status, status.servers.index(master)),
         "until_s": status.until_s,
     }
+
+
+def _vendors(status: Status) -> list[dict[str, Any]]:
+    if status.vendors:
+        return [
+            {"name": each.name, "up": each.is_up, "error": _failure(each.failure)}
+            for each in status.vendors
+        ]
+    if not status.vendor:
+        return []
+    failure = None if status.is_serving else Failure(ErrorCode.VENDOR_DOWN)
+    return [{"name": status.vendor, "up": status.is_serving, "error": _failure(failure)}]
 
 
 def _seats(status: Status, seats: SeatSource, ending: list[Failure]) -> Iterator[dict[str, Any]]:

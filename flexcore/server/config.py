@@ -74,6 +74,8 @@ class ServerConfig:
     addresses: tuple[ServerAddress, ...] = ()
     utc_offset_s: float = 0.0
     limits: Limits = attrs.field(factory=Limits)
+    vendors: tuple[str, ...] = ()
+    """All vendors behind this server's port, where there are several (a single server's)."""
     options: OptionsFile | None = None
     """What the administrator's options file says; None: there is none."""
 

@@ -28,5 +28,5 @@ def hello_of(
     """Return the answer: who this server is, who the others are, and a nonce for proofs."""
     return ServerHello(
         PROTOCOL_VERSION, config.software, connection.nonce, config.served_vendor, config.servers,
-        report, config.client_lease_s, wall, membership_digest,
+        report, config.client_lease_s, wall, membership_digest, config.vendors,
     )  # fmt: skip

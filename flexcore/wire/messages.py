@@ -339,6 +339,8 @@ class ServerHello(NamedTuple):
     lease_s: float
     wall: float
     membership_digest: bytes = b""
+    vendors: tuple[str, ...] = ()
+    """All vendors behind this port where there are several, the one that answers among them."""
 
 
 class OpenSession(NamedTuple):

@@ -10,10 +10,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from flexcore.codes import ErrorCode
 from flexcore.errors import NotOneTriad
-from flexcore.report.status import SERVING, Failure, ServerStatus, Status, StatusLost
+from flexcore.report.status import (
+    SERVING,
+    Failure,
+    ServerStatus,
+    Status,
+    StatusLost,
+    VendorStatus,
+)
 from flexcore.wire.messages import (
     FeatureRow,
     NotServing,
@@ -30,6 +38,9 @@ SETTLE_S = 1.0
 """Two servers without a master are asked again for so long: an election takes milliseconds."""
 
 SETTLE_STEP_S = 0.05
+VENDORS_MAX = 64
+"""Vendors of one server that are asked; a server that names more is no honest one."""
+
 PAGES_MAX = 100_000
 """More pages than this are no honest answer."""
 
@@ -44,18 +55,23 @@ def ask_all(
     open_one: Callable[[ServerAddress, float], Link] = open_link,
 ) -> list[Link | Failure]:
     """Open a link to each address, all at once; after *timeout_s* whoever is not there failed."""
+    return ask_each([partial(open_one, address, timeout_s) for address in addresses], timeout_s)
+
+
+def ask_each(calls: Sequence[Callable[[], Link]], timeout_s: float) -> list[Link | Failure]:
+    """Make each of *calls* in a thread of its own; after *timeout_s* whoever is not there failed."""
     import errno
     import os
 
     late = Failure(ErrorCode.CANNOT_CONNECT, errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-    results: list[Link | Failure] = [late] * len(addresses)
+    results: list[Link | Failure] = [late] * len(calls)
     lock = threading.Lock()
     closed = False
 
-    def ask(index: int, address: ServerAddress) -> None:
+    def ask(index: int, call: Callable[[], Link]) -> None:
         result: Link | Failure
         try:
-            result = open_one(address, timeout_s)
+            result = call()
         except LinkFailed as failed:
             result = failed.failure
         with lock:
@@ -66,8 +82,8 @@ def ask_all(
             result.close()
 
     threads = [
-        threading.Thread(target=ask, args=(index, address), daemon=True)
-        for index, address in enumerate(addresses)
+        threading.Thread(target=ask, args=(index, call), daemon=True)
+        for index, call in enumerate(calls)
     ]
     deadline = time.monotonic() + timeout_s + SETTLE_STEP_S
     for thread in threads:
@@ -96,7 +112,11 @@ class Survey:
         self.failures: dict[int, Failure] = {}
         self.problem: Failure | None = None
         self.vendor = ""
+        self._asked = addresses[0]
+        self.vendors: dict[str, Link | Failure] = {}
+        """Where a single server has several: each, in the order of the VENDOR lines; else empty."""
         self._ask()
+        self._ask_vendors()
 
     def __enter__(self) -> Survey:
         return self
@@ -106,8 +126,13 @@ class Survey:
 
     def close(self) -> None:
         """End all links."""
-        for link in self.links.values():
+        for link in [*self.links.values(), *self.vendor_links.values()]:
             link.close()
+
+    @property
+    def vendor_links(self) -> dict[str, Link]:
+        """Of several vendors those that answered, each with a link of its own (one has the server's)."""
+        return {name: link for name, link in self.vendors.items() if isinstance(link, Link)}
 
     @property
     def master(self) -> Link | None:
@@ -127,7 +152,11 @@ class Survey:
         )
         return Status(
             wall=wall, servers=servers, vendor=self.vendor, features=features, wanted=wanted,
-            failure=self.problem,
+            failure=self.problem, vendors=tuple(
+                VendorStatus(name=name, report=each.report) if isinstance(each, Link)
+                else VendorStatus(name=name, failure=each)
+                for name, each in self.vendors.items()
+            ),
         )  # fmt: skip
 
     def settle(self) -> None:
@@ -166,18 +195,26 @@ class Survey:
 
     def seats(self, feature: str) -> Iterator[SeatRow]:
         """Yield the seats of *feature*, a page at a time. Raises as :meth:`features` does."""
-        for page in self._pages("seats", feature):
-            for row in page.seats:
-                if row.feature == feature:
-                    yield row
+        for link in self._sources():
+            for page in self._pages(link, "seats", feature):
+                for row in page.seats:
+                    if row.feature == feature:
+                        yield row
 
     def _all_features(self, wanted: str) -> tuple[FeatureRow, ...]:
-        return tuple(
-            row
-            for page in self._pages("features", wanted)
-            for row in page.features
-            if not wanted or row.feature == wanted
-        )
+        rows: list[FeatureRow] = []
+        for link in self._sources():
+            try:
+                pages = list(self._pages(link, "features", wanted))
+            except StatusLost as lost:
+                if not self.vendors:
+                    raise
+                self.vendors[link.hello.vendor] = lost.failure  # the others are not lost with it
+                continue
+            rows += [
+                row for page in pages for row in page.features if not wanted or row.feature == wanted
+            ]
+        return tuple(rows)
 
     # --- asking -----------------------------------------------------------------------------------
 
@@ -259,10 +296,30 @@ class Survey:
             for link in self.links.values()
         )
 
-    def _pages(self, what: str, feature: str) -> Iterator[StatusPage]:
+    def _ask_vendors(self) -> None:
+        """Where one port has several vendors behind it, each is greeted by its name."""
+        first = next(iter(self.links.values()), None)
+        if first is None or len(first.hello.vendors) < 2:
+            return
+        names = list(dict.fromkeys([first.hello.vendor, *first.hello.vendors]))[:VENDORS_MAX]
+        others = [name for name in names if name != first.hello.vendor]
+        answers = ask_each(
+            [partial(open_link, self._asked, self.timeout_s, vendor=name) for name in others],
+            self.timeout_s,
+        )
+        found = dict(zip(others, answers, strict=True))
+        self.vendors = {name: found.get(name, first) for name in first.hello.vendors if name in names}
+
+    def _sources(self) -> list[Link]:
+        """Whoever can tell of features and seats: the master, or each of several vendors."""
+        if self.vendors:
+            return list(self.vendor_links.values())
         link = self.master
         if link is None:
             raise StatusLost(Failure(ErrorCode.VENDOR_DOWN))
+        return [link]
+
+    def _pages(self, link: Link, what: str, feature: str) -> Iterator[StatusPage]:
         cursor = ""
         for _ in range(PAGES_MAX):
             try:
