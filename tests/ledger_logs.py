@@ -10,6 +10,8 @@ from flexcore.ledger import LedgerState
 from flexcore.ledger.commands import (
     Command,
     Formed,
+    RequestQueued,
+    RequestUnqueued,
     RequestWithdrawn,
     Rights,
     SeatGranted,
@@ -46,7 +48,7 @@ def opened(number: int, lease_s: float = LEASE_S) -> SessionOpened:
 
 def sensible_command(state: LedgerState, choose: Choose) -> Command:
     """Some command that a correct master may append to *state*."""
-    kind = choose(12)
+    kind = choose(16)
     sessions = sorted(state.sessions)
     if kind == 0:
         return TermStarted(choose(2), float(1 + choose(80)), LEASE_S)
@@ -64,8 +66,19 @@ def sensible_command(state: LedgerState, choose: Choose) -> Command:
         return SessionEnded(session.session, "goodbye")
     answered = session.answered + choose(3) if choose(2) else session.answered
     request = answered + 1 + choose(4)
-    while session.is_over(request, answered) or request in session.results:
+    while session.is_over(request, answered) or {request} & {*session.results, *session.queued}:
         request += 1
+    if kind == 12:
+        return RequestQueued(session.session, request, answered, POOLS[choose(3)][:2], "", 1 + choose(3))
+    waiting = sorted(session.queued)
+    if kind == 13 and waiting:
+        return RequestUnqueued(session.session, waiting[choose(len(waiting))], "no such feature")
+    if kind >= 14 and waiting:
+        request, answered = waiting[choose(len(waiting))], session.answered
+        if kind == 15:
+            number = max([session.answered, *session.results, *session.withdrawn, *waiting]) + 1
+            return RequestWithdrawn(session.session, number, answered, request)
+        kind = 9
     if kind == 6:
         return RequestWithdrawn(session.session, request, answered, max(1, request - choose(5)))
     held = sorted(session.seats)
@@ -146,7 +159,8 @@ class Meaning:
             case SessionOpened(session=key, lease_s=lease):
                 self.ended.pop(key, None)
                 self.sessions[key] = {
-                    "answered": 0, "results": {}, "withdrawn": set(), "lease": lease, "opened": stamp
+                    "answered": 0, "results": {}, "withdrawn": set(), "lease": lease, "opened": stamp,
+                    "queued": {},
                 }  # fmt: skip
             case SessionEnded(session=key):
                 self.ended[key] = stamp + 2 * stretched_s(self.sessions.pop(key)["lease"])
@@ -157,7 +171,8 @@ class Meaning:
                     grant.count, stamp, index, grant.shares,
                 )  # fmt: skip
                 self.next_handle = max(self.next_handle, grant.handle + 1)
-                self._answer(grant, index)
+                if self.sessions[grant.session]["queued"].pop(grant.request, None) is None:
+                    self._answer(grant, index)
             case SeatReturned() as given:
                 del self.seats[given.handle]
                 if given.request:
@@ -168,12 +183,23 @@ class Meaning:
                 if was is not None and isinstance(was[1], SeatGranted):
                     self.seats.pop(was[1].handle, None)
                     del session["results"][gone.target]
+                elif session["queued"].pop(gone.target, None) is None:
+                    mine = (gone.session, gone.target)
+                    self.seats = {h: seat for h, seat in self.seats.items() if seat[:2] != mine}
                 session["withdrawn"].add(gone.target)
                 self._answer(gone, index)
+            case RequestQueued() as queued:
+                self.sessions[queued.session]["queued"][queued.request] = (index, queued, stamp)
+                self._answer(queued, index)
+            case RequestUnqueued() as refused:
+                del self.sessions[refused.session]["queued"][refused.request]
 
-    def _answer(self, command: SeatGranted | SeatReturned | RequestWithdrawn, index: int) -> None:
+    def _answer(
+        self, command: SeatGranted | SeatReturned | RequestWithdrawn | RequestQueued, index: int
+    ) -> None:
         session = self.sessions[command.session]
-        session["results"][command.request] = (index, command)
+        if not isinstance(command, RequestQueued):
+            session["results"][command.request] = (index, command)
         answered = session["answered"] = max(session["answered"], command.answered)
         session["results"] = {n: was for n, was in session["results"].items() if n > answered}
         session["withdrawn"] = {n for n in session["withdrawn"] if n > answered}
@@ -188,8 +214,20 @@ class Meaning:
             assert session.withdrawn == model["withdrawn"]
             assert session.opened == model["opened"]
             assert {n: (o.index, o.command) for n, o in session.results.items()} == model["results"]
+            assert session.queued == {
+                n: (index, key, n, q.feature, q.version, q.count, since)
+                for n, (index, q, since) in model["queued"].items()
+            }
             mine = [handle for handle, seat in sorted(self.seats.items()) if seat[0] == key]
             assert [seat.handle for seat in state.seats_of(key)] == mine
+        for feature in {pool[:2] for pool in POOLS}:
+            waiting = sorted(
+                index for session in self.sessions.values()
+                for index, q, _ in session["queued"].values() if q.feature == feature
+            )  # fmt: skip
+            assert [queued.place for queued in state.queue.of(feature)] == waiting
+            assert state.queue.length(feature) == len(waiting)
+            assert (feature in state.queue) == bool(waiting)
         for pool in POOLS:
             mine = [
                 handle

@@ -129,10 +129,16 @@ def test_a_checkout_is_short_and_stays_as_it_is() -> None:
     """Golden bytes: stored logs and running neighbours have them."""
     # type number, size, fixed size; the numbers and the lengths of texts; the texts
     assert encode(m.Checkout(1, 2, 1, "f1", "1.0", 3, 9)) == bytes.fromhex(
+        "2500 38000000 3100"
+        " 0100000000000000 0200000000000000 0100000000000000 02000000 03000000"
+        " 0300000000000000 0900000000000000 00 6631 312e30"
+    )
+    before_queueing = bytes.fromhex(
         "2500 37000000 3000"
         " 0100000000000000 0200000000000000 0100000000000000 02000000 03000000"
         " 0300000000000000 0900000000000000 6631 312e30"
     )
+    assert decode(before_queueing) == m.Checkout(1, 2, 1, "f1", "1.0", 3, 9, queue=False)
     assert encode_command(SeatGranted(b"s", 1, 0, 7, "f", "p", "1", 2)) == bytes.fromhex(
         "0600 3a000000 3400"
         " 01000000 0100000000000000 0000000000000000 0700000000000000 01000000 01000000 01000000"
@@ -151,7 +157,7 @@ def test_numbers_are_for_ever() -> None:
         32: "ClientHello", 33: "ServerHello", 34: "OpenSession", 35: "ResumeSession", 36: "SessionReply",
         37: "Checkout", 38: "Granted", 39: "Denied", 40: "Checkin", 41: "CheckedIn", 42: "Withdraw",
         43: "Withdrawn", 44: "Heartbeat", 45: "HeartbeatReply", 46: "Goodbye", 47: "GoodbyeReply",
-        48: "SeatsLost", 49: "NotServing",
+        48: "SeatsLost", 49: "NotServing", 50: "Queued",
         64: "StatusRequest", 65: "StatusPage", 66: "StatusReport", 67: "AdminRequest", 68: "AdminReply",
         69: "Refusal",
     }  # fmt: skip
@@ -163,7 +169,7 @@ def test_numbers_are_for_ever() -> None:
     }  # fmt: skip
     assert {number: cls.__name__ for number, cls in COMMANDS.items()} == {
         1: "TermStarted", 2: "Formed", 3: "Rights", 4: "SessionOpened", 5: "SessionEnded", 6: "SeatGranted",
-        7: "SeatReturned", 8: "RequestWithdrawn",
+        7: "SeatReturned", 8: "RequestWithdrawn", 9: "RequestQueued", 10: "RequestUnqueued",
     }  # fmt: skip
 
 

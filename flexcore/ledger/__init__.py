@@ -16,6 +16,7 @@ _PUBLIC: dict[str, str] = {
     "LedgerCorrupt": "sessions",
     "LedgerState": "state",
     "Outcome": "sessions",
+    "Queued": "sessions",
     "RESULTS_MAX": "sessions",
     "Seat": "sessions",
     "Session": "sessions",
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .sessions import RESULTS_MAX as RESULTS_MAX
     from .sessions import LedgerCorrupt as LedgerCorrupt
     from .sessions import Outcome as Outcome
+    from .sessions import Queued as Queued
     from .sessions import Seat as Seat
     from .sessions import Session as Session
     from .snapshot import Snapshot as Snapshot

@@ -110,6 +110,26 @@ class RequestWithdrawn(NamedTuple):
     target: int
 
 
+class RequestQueued(NamedTuple):
+    """Request *request* waits for *count* seats of *feature* (*version* as it was asked for, '' for
+    any); its place in the queue is the index of this entry (:mod:`flexcore.ledger.queue`)."""
+
+    session: bytes
+    request: int
+    answered: int
+    feature: str
+    version: str
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+
+
+class RequestUnqueued(NamedTuple):
+    """A request that waited is refused after all: it can never be served, for *reason*."""
+
+    session: bytes
+    request: int
+    reason: str
+
+
 Command: TypeAlias = (
     TermStarted
     | Formed
@@ -119,4 +139,6 @@ Command: TypeAlias = (
     | SeatGranted
     | SeatReturned
     | RequestWithdrawn
+    | RequestQueued
+    | RequestUnqueued
 )

@@ -37,6 +37,19 @@ class Seat(NamedTuple):
     """Of which pools it takes what (see SeatGranted)."""
 
 
+class Queued(NamedTuple):
+    """A request that waits (:mod:`flexcore.ledger.queue`). *place*: the index of its entry; *since*:
+    the stamp of that."""
+
+    place: int
+    session: bytes
+    request: int
+    feature: str
+    version: str
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    since: float
+
+
 class Outcome(NamedTuple):
     """What came of a request: its entry's index and stamp, and the command itself. Tell the client
     once index is committed."""
@@ -72,6 +85,8 @@ class Session:
     hostids: tuple[str, ...] = ()
     platform: str = ""
     address: str = ""
+    queued: dict[int, Queued] = attrs.field(factory=dict)
+    """Its requests that wait, by number."""
 
     @property
     def outstanding(self) -> int:
@@ -84,8 +99,13 @@ class Session:
         withdrawn."""
         return request <= self.answered or request <= answered or request in self.withdrawn
 
+    def seat_of(self, request: int) -> Seat | None:
+        """What *request* was granted, if it is still held."""
+        return next((seat for seat in self.seats.values() if seat.request == request), None)
+
     def copy(self) -> Session:
         """One that shares nothing that changes."""
         return attrs.evolve(
-            self, results=dict(self.results), withdrawn=set(self.withdrawn), seats=dict(self.seats)
-        )
+            self, results=dict(self.results), withdrawn=set(self.withdrawn),
+            seats=dict(self.seats), queued=dict(self.queued),
+        )  # fmt: skip

@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar, cast
 from flexcore.errors import RemoteProtocolError
 from flexcore.identity import Last
 from flexcore.ledger.commands import RequestWithdrawn, SeatGranted, SeatReturned, Share
-from flexcore.ledger.sessions import LedgerCorrupt, Outcome, Seat, Session
+from flexcore.ledger.sessions import LedgerCorrupt, Outcome, Queued, Seat, Session
 from flexcore.ledger.state import LedgerState
 from flexcore.wire.codec import decode_command, encode_command
 from flexcore.wire.records import Compiler
@@ -76,6 +76,15 @@ class OutcomeRow(NamedTuple):
     command: bytes
 
 
+class QueuedRow(NamedTuple):
+    place: int
+    request: int
+    feature: str
+    version: str
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    since: float
+
+
 class SessionRow(NamedTuple):
     session: bytes
     secret: bytes
@@ -94,6 +103,7 @@ class SessionRow(NamedTuple):
     hostids: tuple[str, ...]
     platform: str
     address: str
+    queued: tuple[QueuedRow, ...] = ()
 
 
 class SeatRow(NamedTuple):
@@ -212,6 +222,10 @@ def _session_row(session: Session) -> SessionRow:
         session.hostids,
         session.platform,
         session.address,
+        tuple(
+            QueuedRow(each.place, request, each.feature, each.version, each.count, each.since)
+            for request, each in sorted(session.queued.items())
+        ),
     )
 
 
@@ -287,6 +301,11 @@ def _read(reader: _Reader) -> tuple[LedgerState, Last]:
     state.sessions = {session.session: session for session in sessions}
     if len(state.sessions) != len(sessions):
         raise LedgerCorrupt("the ledger's snapshot holds a session twice")
+    waiting = sorted(each for session in sessions for each in session.queued.values())
+    for queued in waiting:
+        state.queue.add(queued)
+    if len({queued.place for queued in waiting}) != len(waiting):
+        raise LedgerCorrupt("the ledger's snapshot gives one place in the queue twice")
     handle = 0
     for row in reader.rows(SeatRow, head.seats):
         if (
@@ -330,4 +349,8 @@ def _session_of(row: SessionRow) -> Session:
                 f"the ledger's snapshot has a {type(command).__name__} as the result of a request"
             )
         session.results[request] = Outcome(index, stamp, cast("SeatGranted", command))
+    for place, request, feature, version, count, since in row.queued:
+        session.queued[request] = Queued(
+            place, row.session, request, feature, version, count, since
+        )
     return session

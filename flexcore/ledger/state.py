@@ -39,6 +39,8 @@ from flexcore.ledger.books import PoolBooks
 from flexcore.ledger.commands import (
     Command,
     Formed,
+    RequestQueued,
+    RequestUnqueued,
     RequestWithdrawn,
     Rights,
     SeatGranted,
@@ -47,11 +49,13 @@ from flexcore.ledger.commands import (
     SessionOpened,
     TermStarted,
 )
+from flexcore.ledger.queue import Queues, come_back, leave, queue_request, unqueue_request
 from flexcore.ledger.sessions import RESULTS_MAX as RESULTS_MAX
 from flexcore.ledger.sessions import LedgerCorrupt as LedgerCorrupt
 from flexcore.ledger.sessions import Outcome as Outcome
 from flexcore.ledger.sessions import Seat as Seat
 from flexcore.ledger.sessions import Session as Session
+from flexcore.ledger.withdrawal import withdraw_request
 from flexcore.timing import stretched_s
 
 ENDED_LEASES = 2
@@ -95,6 +99,7 @@ class LedgerState:
         self.term_lease_s = 0.0
         self.ended: dict[bytes, float] = {}
         """Ids of ended sessions, and the stamp until which each is remembered; ask was_ended."""
+        self.queue = Queues()
         self.pools = self.books.pools
         self._freed = self.books.freed
         self._ended_purge_at = _ENDED_PURGE_MIN
@@ -189,6 +194,7 @@ class LedgerState:
         twin.books = self.books.copy()
         twin.in_use, twin.pools, twin._freed = twin.books.in_use, twin.books.pools, twin.books.freed
         twin.ended = dict(self.ended)
+        twin.queue = self.queue.copy()
         return twin
 
     def fingerprint(self) -> bytes:
@@ -285,6 +291,8 @@ class LedgerState:
         session = self._known(index, command.session)
         for seat in session.seats.values():
             self._drop_seat(seat, index)
+        for queued in session.queued.values():
+            self.queue.remove(queued)
         del self.sessions[command.session]
         self.ended[command.session] = stamp + ENDED_LEASES * stretched_s(session.lease_s)
         return LedgerState._undo_ended, self.index, self.stamp, session
@@ -296,18 +304,23 @@ class LedgerState:
         self.sessions[session.session] = session
         for seat in reversed(session.seats.values()):
             self._restore_seat(seat)
+        for queued in session.queued.values():
+            self.queue.restore(queued)
 
     # --- requests ----------------------------------------
 
     def _seat_granted(self, index: int, term: int, stamp: float, command: SeatGranted) -> Undo:
         key, request, answered, handle, feature, pool, version, count, shares = command
         session = self.sessions.get(key)
+        queued = session.queued.get(request) if session is not None and session.queued else None
         if (
             session is None
             or handle < self.next_handle
             or count <= 0
-            or request in session.results
-            or session.is_over(request, answered)
+            or (
+                queued is None
+                and (request in session.results or session.is_over(request, answered))
+            )
             or (shares and not _make_sense(command))
         ):
             raise self._no_grant(index, command)
@@ -322,8 +335,12 @@ class LedgerState:
             self.next_handle,
             session.answered,
             self._advance(session, answered) if answered > session.answered else (),
+            queued,
         )
-        session.results[request] = _new(Outcome, (index, stamp, command))
+        if queued is None:
+            session.results[request] = _new(Outcome, (index, stamp, command))
+        else:
+            leave(self, queued)
         session.seats[handle] = self.seats[handle] = seat
         self.books.take(seat)
         self.next_handle = handle + 1
@@ -331,9 +348,12 @@ class LedgerState:
 
     def _undo_granted(self, undo: Undo) -> None:
         seat: Seat
-        seat, next_handle, answered, dropped = undo[3:]
+        seat, next_handle, answered, dropped, queued = undo[3:]
         session = self.sessions[seat.session]
-        del session.results[seat.request]
+        if queued is None:
+            del session.results[seat.request]
+        else:
+            come_back(self, queued)
         del session.seats[seat.handle], self.seats[seat.handle]
         self.books.take_back(seat)
         self.next_handle = next_handle
@@ -367,53 +387,6 @@ class LedgerState:
         session.seats[seat.handle] = seat
         self._restore_seat(seat)
 
-    def _request_withdrawn(
-        self, index: int, term: int, stamp: float, command: RequestWithdrawn
-    ) -> Undo:
-        key, request, answered, target = command
-        session = self._known(index, key)
-        self._check_open(index, session, request, answered)
-        grant = session.results.get(target)
-        seat: Seat | None = None
-        if grant is not None and isinstance(grant.command, SeatGranted):
-            seat = session.seats.pop(grant.command.handle, None)
-            if seat is not None:
-                self._drop_seat(seat, index)
-            del session.results[target]
-        else:
-            grant = None
-        marked = target > session.answered and target not in session.withdrawn
-        if marked:
-            session.withdrawn.add(target)
-        before = session.answered
-        dropped = self._advance(session, answered)
-        session.results[request] = _new(Outcome, (index, stamp, command))
-        return (
-            LedgerState._undo_withdrawn,
-            self.index,
-            self.stamp,
-            command,
-            grant,
-            seat,
-            marked,
-            before,
-            dropped,
-        )
-
-    def _undo_withdrawn(self, undo: Undo) -> None:
-        command: RequestWithdrawn
-        command, grant, seat, marked, answered, dropped = undo[3:]
-        session = self.sessions[command.session]
-        del session.results[command.request]
-        self._retreat(session, answered, dropped)
-        if marked:
-            session.withdrawn.discard(command.target)
-        if grant is not None:
-            session.results[command.target] = grant
-        if seat is not None:
-            session.seats[seat.handle] = seat
-            self._restore_seat(seat)
-
     # --- shared parts ----------------------------------------
 
     def _known(self, index: int, key: bytes) -> Session:
@@ -424,7 +397,11 @@ class LedgerState:
 
     def _check_open(self, index: int, session: Session, request: int, answered: int) -> None:
         """*request* may get an outcome: it has none, and is not over."""
-        if session.is_over(request, answered) or request in session.results:
+        if (
+            session.is_over(request, answered)
+            or request in session.results
+            or request in session.queued
+        ):
             raise LedgerCorrupt(
                 f"entry {index} decides request {request} of session {session.session.hex()} again"
             )
@@ -482,5 +459,7 @@ _APPLY: dict[type, Callable[..., Undo]] = {
     SessionEnded: LedgerState._session_ended,
     SeatGranted: LedgerState._seat_granted,
     SeatReturned: LedgerState._seat_returned,
-    RequestWithdrawn: LedgerState._request_withdrawn,
+    RequestWithdrawn: withdraw_request,
+    RequestQueued: queue_request,
+    RequestUnqueued: unqueue_request,
 }

@@ -48,6 +48,7 @@ MESSAGES: Mapping[int, type] = {
     47: m.GoodbyeReply,
     48: m.SeatsLost,
     49: m.NotServing,
+    50: m.Queued,
     # status and administration
     64: m.StatusRequest,
     65: m.StatusPage,
@@ -92,6 +93,8 @@ COMMANDS: Mapping[int, type] = {
     6: c.SeatGranted,
     7: c.SeatReturned,
     8: c.RequestWithdrawn,
+    9: c.RequestQueued,
+    10: c.RequestUnqueued,
 }
 """What may stand in the ledger."""
 

@@ -397,7 +397,8 @@ class SessionReply(NamedTuple):
 
 
 class Checkout(NamedTuple):
-    """version '' = the highest on offer (design.md section 10)."""
+    """version '' = the highest on offer (design.md section 10). *queue*: wait for it if it is not
+    free. The same request again, also after a failover, asks how it stands."""
 
     seq: int
     request: int
@@ -406,6 +407,7 @@ class Checkout(NamedTuple):
     version: str
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
     term_seen: int
+    queue: bool = False
 
 
 class Granted(NamedTuple):
@@ -423,6 +425,20 @@ class Granted(NamedTuple):
     started: float
     line: str
     hostids: tuple[str, ...]
+
+
+class Queued(NamedTuple):
+    """To a Checkout that may wait: it has *place* (rises with time, stays the same while it waits),
+    *ahead* requests are before it, *text* says what is in use and by whom. Granted or Denied follow
+    unasked, with seq 0; *request* counts as answered from here on."""
+
+    seq: int
+    request: int
+    term: int
+    renews: bool
+    place: int
+    ahead: int
+    text: str
 
 
 class Denied(NamedTuple):
@@ -520,7 +536,7 @@ class NotServing(NamedTuple):
 
 
 class StatusRequest(NamedTuple):
-    """*what*: 'report' (any server), 'features' or 'seats' (the master). *feature* '' = all.
+    """*what*: 'report' (any server), 'features', 'seats' or 'queue' (the master). *feature* '' = all.
     *cursor* '' = from the start."""
 
     seq: int
@@ -529,9 +545,25 @@ class StatusRequest(NamedTuple):
     cursor: str
 
 
+class QueueRow(NamedTuple):
+    """A request that waits for *feature*, as it would get it out of *pool*. *handle* is its place;
+    *version* what was asked for, the pool's where any will do; *since* epoch seconds."""
+
+    pool: str
+    feature: str
+    user: str
+    host: str
+    display: str
+    version: str
+    handle: int
+    since: float
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    pid: int
+
+
 class FeatureRow(NamedTuple):
     """One pool. count 0 = uncounted. expiry as in the file ('permanent' or d-mmm-yyyy); lock '' or
-    its hostid text."""
+    its hostid text. *queued*: how many requests wait for it."""
 
     feature: str
     pool: str
@@ -544,6 +576,7 @@ class FeatureRow(NamedTuple):
     in_use: int
     lock: str
     error: str = ""
+    queued: int = 0
 
 
 class SeatRow(NamedTuple):
@@ -571,6 +604,7 @@ class StatusPage(NamedTuple):
     features: tuple[FeatureRow, ...]
     seats: tuple[SeatRow, ...]
     cursor: str
+    queue: tuple[QueueRow, ...] = ()
 
 
 class StatusReport(NamedTuple):
@@ -622,6 +656,7 @@ ServerMessage: TypeAlias = (
     ServerHello
     | SessionReply
     | Granted
+    | Queued
     | Denied
     | CheckedIn
     | Withdrawn
