@@ -31,11 +31,9 @@ from flexcore.checkout.machine import (
     Verdict,
     Withdrawal,
 )
-from flexcore.checkout.nodelock import kept_hostids
 from flexcore.codes import minor_of, text_of
-from flexcore.ledger.commands import SeatGranted, SeatReturned, SessionEnded, SessionOpened
+from flexcore.ledger.commands import SessionEnded
 from flexcore.report.logline import denied_line, in_line, out_line
-from flexcore.report.plain import word_of
 from flexcore.wire.messages import (
     SESSION_ENDED,
     SESSION_OPEN,
@@ -44,7 +42,6 @@ from flexcore.wire.messages import (
     CheckedIn,
     Checkin,
     Checkout,
-    Denied,
     Goodbye,
     GoodbyeReply,
     Granted,
@@ -61,6 +58,7 @@ from flexcore.wire.messages import (
 )
 from flexcore.wire.proof import proofs_equal, session_proof
 
+from .answers import NAME_MAX, denied_answer, is_well_formed, opening_entry, repeated_answer
 from .config import LEASES_ENDED_PER_TURN_MAX, ServerConfig
 from .connections import ServerConnection
 from .leases import SessionLeases
@@ -77,9 +75,6 @@ if TYPE_CHECKING:
 EPOCH_ORDINAL = 719_163
 """``datetime.date(1970, 1, 1).toordinal()``."""
 
-NAME_MAX = 128
-SESSION_BYTES = 16
-SECRET_BYTES_MIN, SECRET_BYTES_MAX = 16, 64
 REQUEST_MAX = 1 << 53
 
 DeskMessage: TypeAlias = (
@@ -230,7 +225,7 @@ class ClientDesk:
     ) -> None:
         self._check_binding(conn, message.session)
         state, name = self._state, message.session
-        if len(name) != SESSION_BYTES or not SECRET_BYTES_MIN <= len(message.secret) <= SECRET_BYTES_MAX:
+        if not is_well_formed(message):
             raise ProtocolMistake("a session has an id of 16 bytes and a secret of 16 to 64")
         session = state.sessions.get(name)
         if session is not None:
@@ -247,12 +242,7 @@ class ClientDesk:
         if len(state.sessions) >= self._config.limits.sessions:
             self._refuse_session(conn, message.seq, "too many sessions")
             return
-        command = SessionOpened(
-            name, message.secret, _name(message.user), _name(message.host), _name(message.display),
-            word_of(message.project[:NAME_MAX]), message.pid, self._lease_s,
-            message.trusted_end and self._config.trusted_end, kept_hostids(message.hostids),
-            word_of(message.platform[:NAME_MAX]), conn.remote[:NAME_MAX],
-        )  # fmt: skip
+        command = opening_entry(message, self._config, conn.remote)
         index = self._quorum.propose(command, now=now, wall=wall)
         self._bind(conn, name)
         self.leases.add(state.sessions[name], at)
@@ -329,7 +319,7 @@ class ClientDesk:
         self._memory.note_answered(session, message.answered)
         recalled = self._memory.recall(session.session, number)
         if recalled is not None:
-            self._hold(conn, self._denied(message, recalled))
+            self._hold(conn, denied_answer(message, recalled, self.term))
             return
         verdict: Verdict = self._checkout.decide(
             self._state, session, message, day=self.day(wall), now=now
@@ -373,30 +363,14 @@ class ClientDesk:
             self._memory.keep(session.session, message.request, denial)
             log = (denied_line(message.feature[:NAME_MAX], session.user, session.host,
                                message.count, text_of(code), code, minor_of(code)),)  # fmt: skip
-        self._hold(conn, self._denied(message, denial), log)
-
-    def _denied(self, message: Checkout | Checkin | Withdraw, denial: Denial) -> Denied:
-        code = int(denial.code)
-        return Denied(message.seq, message.request, self.term, False, code, minor_of(code),
-                      text_of(code), denial.detail)  # fmt: skip
+        self._hold(conn, denied_answer(message, denial, self.term), log)
 
     def _repeat(
         self, conn: ServerConnection, message: Checkout | Checkin | Withdraw, verdict: Repeat
     ) -> None:
         """The same answer as the first time. It renews nothing: it appends no entry (rule 15)."""
-        command = verdict.command
-        said: ServerMessage
-        if type(command) is SeatGranted and type(message) is Checkout:
-            said = Granted(
-                message.seq, command.request, self.term, False, command.handle, command.feature,
-                command.version, command.count, verdict.stamp, verdict.proof,
-                self._checkout.rights.hostids,
-            )  # fmt: skip
-        elif type(command) is SeatReturned and type(message) is Checkin:
-            said = CheckedIn(message.seq, command.request, self.term, False, command.handle)
-        elif type(message) is Withdraw:
-            said = Withdrawn(message.seq, message.request, self.term, False, message.target)
-        else:
+        said = repeated_answer(message, verdict, self.term, self._checkout.rights.hostids)
+        if said is None:
             raise ProtocolMistake("a request number was used for two requests")
         self._hold(conn, said)
 
@@ -491,8 +465,3 @@ class ClientDesk:
             tuple(sorted(self._speaks_on.items())),
             self._memory.fingerprint(),
         )
-
-
-def _name(text: str) -> str:
-    """Make a user's, host's or display's name fit for logs and lmstat: never empty, no blanks."""
-    return "_".join(word_of(text[:NAME_MAX]).split()) or "unknown"
