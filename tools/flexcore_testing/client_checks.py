@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from flexcore.client import Seat
+from flexcore.licensefile import LicenseFile
 from flexcore.licensefile.entitlements import read_entitlements
 
 if TYPE_CHECKING:
@@ -22,14 +23,21 @@ class ClientChecks:
 
     def __init__(self, triad: ServiceTriad) -> None:
         self.triad = triad
-        items = read_entitlements(triad.license.signable_lines, triad.license.hostids).items
         self.licensed: dict[str, int] = {}
-        for each in items:
-            have = self.licensed.get(each.line.name, 0)
-            self.licensed[each.line.name] = have + (each.seats or UNCOUNTED)
-        self._shared_by = {each.line.name: (each.line.value("DUP_GROUP") or "").upper() for each in items}
+        self._shared_by: dict[str, str] = {}
+        self.license_changed(triad.license)
         self._believed: dict[int, int] = {}
         self._looked: dict[int, tuple[object, int]] = {}
+
+    def license_changed(self, license: LicenseFile) -> None:
+        """Some server has this file now: what was licensed before may still be held."""
+        licensed: dict[str, int] = {}
+        for each in read_entitlements(license.signable_lines, license.hostids).items:
+            name = each.line.name
+            licensed[name] = licensed.get(name, 0) + (each.seats or UNCOUNTED)
+            self._shared_by[name] = (each.line.value("DUP_GROUP") or "").upper()
+        for name, seats in licensed.items():
+            self.licensed[name] = max(self.licensed.get(name, 0), seats)
 
     def granted(self, run: ClientRun, seat: Seat) -> None:
         """A client was told that it holds *seat*: now is the time to count."""

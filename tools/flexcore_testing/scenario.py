@@ -10,8 +10,13 @@ expected; lines that begin with ``#`` are for people. What happens is told in wh
          0 primary    serves (term 1)
 
 ``licence FEATURE f1 demo 1.0 permanent 2 DUP_GROUP=U`` in front of ``triad`` puts that line into the licence file (it
-is signed there). A client is ``user``, ``user@host`` or ``user@host:display``; a second process of the same is
-``user@host/2``.
+is signed there), ``option MAX 1 f1 USER ann`` one into the options file. After ``triad`` such lines begin new files,
+which ``reread`` (of all servers, or of those named) puts in place and has read. A client is ``user``, ``user@host`` or
+``user@host:display``; a second process of the same is ``user@host/2``; ``machine elm 00146c37f273 platform=x64_lsb``
+says what the host ``elm`` shows. ``ann checkout f1 2 version=1.0`` asks for two licences.
+
+The same text is run against real servers by ``tests/real/test_scenarios.py``; a comment ``# Simulated only:`` says
+why one is not.
 
 ``python -m flexcore_testing.scenario FILE...`` compares, ``--rewrite`` puts what happened in place of what was
 expected.
@@ -20,6 +25,7 @@ expected.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,10 +33,20 @@ from pathlib import Path
 import attrs
 
 from flexcore.identity import Rank
+from flexcore.licensefile import LicenseFile
 from flexcore_testing.licences import SEED_EXAMPLE, signed, triad_text
 from flexcore_testing.profile import Profile
+from flexcore_testing.scenario_files import (
+    Files,
+    Machine,
+    ScenarioTriad,
+    epoch_of_words,
+    machine_of_words,
+)
 from flexcore_testing.server_run import NodeRun
-from flexcore_testing.service import ServiceTriad
+
+REREAD_S = 1.0
+"""Files are read, verified and told to the master within this time."""
 
 DIVIDER = "----"
 CLIENT_WORDS = ("OUT", "IN", "DENIED")
@@ -40,6 +56,33 @@ EPOCH_2017 = 1_497_600_000.0
 
 class ScenarioError(Exception):
     """A scenario file that makes no sense."""
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """The words behind ``triad``."""
+
+    interval_s: int
+    primary_is_master: bool
+    first_start: bool
+    seed_example: bool
+    epoch: float
+    features: dict[str, int]
+
+
+def read_settings(words: Sequence[str], has_lines: bool) -> Settings:
+    """``interval=5 primary_is_master first_start=no licence=seed date=2026-01-31T23:59 f1=3``."""
+    named = dict(word.partition("=")[::2] for word in words)
+    date = named.pop("date", "")
+    example = named.pop("licence", "") == "seed"
+    return Settings(
+        interval_s=int(named.pop("interval", "20")),
+        primary_is_master=named.pop("primary_is_master", None) is not None or example,
+        first_start=named.pop("first_start", "yes") != "no",
+        seed_example=example,
+        epoch=epoch_of_words(date) if date else EPOCH_2017,
+        features={name: int(count) for name, count in named.items()} or ({} if has_lines else {"f1": 10}),
+    )
 
 
 @attrs.frozen
@@ -97,9 +140,10 @@ class Stage:
     """A simulated triad with its clients, and the commands that move it."""
 
     def __init__(self) -> None:
-        self._triad: ServiceTriad | None = None
+        self._triad: ScenarioTriad | None = None
         self._told: list[str] = []
-        self._lines: list[str] = []
+        self.files = Files()
+        self._machines: dict[str, Machine] = {}
 
     def run(self, commands: Sequence[str]) -> list[str]:
         """Carry out some commands; what happened, one line each, or ``ok``."""
@@ -116,7 +160,7 @@ class Stage:
         return self._told or ["ok"]
 
     @property
-    def triad(self) -> ServiceTriad:
+    def triad(self) -> ScenarioTriad:
         """The triad of the scenario."""
         if self._triad is None:
             raise ScenarioError("the first command has to be: triad")
@@ -128,30 +172,57 @@ class Stage:
     # --- servers -------------------------------------------------------------------------------------------------
 
     def _licence(self, words: list[str]) -> None:
-        self._lines.append(" ".join(words))
+        self.files.add("licence", words)
+
+    def _option(self, words: list[str]) -> None:
+        self.files.add("option", words)
+
+    def _machine(self, words: list[str]) -> None:
+        self._machines[words[0]] = machine_of_words(words[1:])
 
     def _new(self, words: list[str]) -> None:
-        options = dict(word.partition("=")[::2] for word in words)
-        interval = int(options.pop("interval", "20"))
-        primary = options.pop("primary_is_master", None) is not None
-        first_start = options.pop("first_start", "yes") != "no"
-        example = options.pop("licence", "") == "seed"
-        features = {name: int(count) for name, count in options.items()} or ({} if self._lines else {"f1": 10})
+        settings = read_settings(words, bool(self.files.licences))
         profile = Profile(
             seed=0,
-            interval_s=interval,
-            primary_is_master=primary or example,
-            first_start=first_start,
-            epoch=EPOCH_2017,
+            interval_s=settings.interval_s,
+            primary_is_master=settings.primary_is_master,
+            first_start=settings.first_start,
+            epoch=settings.epoch,
             clients=0,
         )
         network = profile.network  # nothing is drawn: a scenario tells the same story whatever else draws numbers
         network.jitter_s = network.flush_max_s = network.reset_at_death = 0.0
         network.keepalive_min_s = network.keepalive_max_s = 0.75 * profile.timeout_s
-        text = SEED_EXAMPLE if example else triad_text(features, interval_s=interval, primary_is_master=primary)
-        text += "".join(f"{line} SIGN=0\n" for line in self._lines)
-        self._triad = ServiceTriad(profile, license_file=signed(text))
+        self._settings = settings
+        self._triad = ScenarioTriad(profile, self._license(), self.files.options())
+        self._triad.machines = self._machines
         self._triad.listeners.append(self._tell)
+        self.files.used()
+
+    def _license(self) -> LicenseFile:
+        settings = self._settings
+        if settings.seed_example:
+            return signed(SEED_EXAMPLE)
+        text = triad_text(
+            settings.features, interval_s=settings.interval_s, primary_is_master=settings.primary_is_master
+        )
+        return signed(text + "".join(f"{line} SIGN=0\n" for line in self.files.licences))
+
+    def _reread(self, words: list[str]) -> None:
+        ranks = [_rank(word) for word in words] or list(Rank)
+        files = (self._license(), self.files.options())
+        self.files.used()
+        logged = {}
+        for rank in ranks:
+            self.triad.put_files(rank, *files)
+            run = self.triad.run_of(rank)
+            if isinstance(run, NodeRun):
+                logged[rank] = run, len(run.log)
+                run.post(("reread",))
+        self.triad.advance(REREAD_S)
+        for rank, (run, since) in logged.items():
+            for text in filter(None, (said_of_reread(text) for _, text in run.log[since:])):
+                self._tell(rank.word, text)
 
     def _start(self, words: list[str]) -> None:
         for word in words:
@@ -231,7 +302,8 @@ class Stage:
 
     def _checkout(self, name: str, words: list[str]) -> None:
         client = self.triad.clients.get(name) or self.triad.client(name)
-        client.checkout(words[0], int(words[1]) if len(words) > 1 else 1)
+        feature, count, version = read_request(words)
+        client.checkout(feature, count, version)
 
     def _checkin(self, name: str, words: list[str]) -> None:
         client = self.triad.clients[name]
@@ -257,9 +329,26 @@ def _rank(word: str) -> Rank:
         raise ScenarioError(f"{word!r} is no server: primary, secondary, tertiary") from None
 
 
+def read_request(words: Sequence[str]) -> tuple[str, int, str]:
+    """``f1 2 version=1.0`` as feature, count and version."""
+    version = next((word.partition("=")[2] for word in words if word.startswith("version=")), "")
+    rest = [word for word in words if not word.startswith("version=")]
+    return rest[0], int(rest[1]) if len(rest) > 1 else 1, version
+
+
+def said_of_reread(text: str) -> str:
+    """What a line of the debug log says about a reread, "" for one that says nothing of it."""
+    if not text.startswith("REREAD: ") or text.startswith("REREAD: lmreread"):
+        return ""
+    return "rereads: " + re.sub(r'file "[^"]*"', "file", text.removeprefix("REREAD: "))
+
+
 _COMMANDS: dict[str, Callable[[Stage, list[str]], None]] = {
     "licence": Stage._licence,
+    "option": Stage._option,
+    "machine": Stage._machine,
     "triad": Stage._new,
+    "reread": Stage._reread,
     "start": Stage._start,
     "kill": Stage._kill,
     "poweroff": Stage._power_off,

@@ -86,7 +86,9 @@ class NodeRun(ServerRun):
 
     def _read_license(self, ticket: int) -> None:
         """The file as it is now, some time later: a disk and a verification lie between."""
-        outcome = judge_license(self.node.config, self.service.license_of(self.rank))
+        outcome = judge_license(
+            self.node.config, self.service.license_of(self.rank), self.service.options_of(self.rank)
+        )
         self.world.after(self.triad.rng.random() * READ_S, self.post, ("license_read", ticket, outcome))
 
     @override

@@ -14,6 +14,7 @@ from flexcore.identity import Rank
 from flexcore.ledger import Ledger
 from flexcore.ledger.commands import Command
 from flexcore.licensefile import LicenseFile
+from flexcore.options import OptionsFile
 from flexcore.override import override
 from flexcore.server import ServerConfig
 from flexcore.server.setup import make_server_rights
@@ -91,6 +92,10 @@ class ServiceTriad(SimulatedTriad):
             return self.license
         return licence_for(attrs.evolve(self.profile, interval_s=interval_s, licensed=licensed))
 
+    def options_of(self, rank: Rank) -> OptionsFile | None:
+        """The options file on the disk of this server; None: there is none."""
+        return None
+
     @override
     def edit_licence(self, rank: Rank, licensed: int) -> None:
         super().edit_licence(rank, licensed)
@@ -143,9 +148,13 @@ class ServiceTriad(SimulatedTriad):
             path=(addresses,), vendor="demo", user=user, host=host or f"{user}-host",
             display=f":{display}" if display else "/dev/tty", keys=self.keys,
         )  # fmt: skip
-        run = ClientRun(self, name, self.serial, config, rate)
+        run = ClientRun(self, name, self.serial, self.client_config(config), rate)
         self.clients[name] = run
         return run
+
+    def client_config(self, config: ClientConfig) -> ClientConfig:
+        """What a client is told when it starts, where it is more than who it is and whom it asks."""
+        return config
 
     def kill_client(self, name: str, *, says_so: bool = True) -> None:
         """kill -9 of a client, or its machine loses power."""
