@@ -273,6 +273,116 @@ class ClientTransportSuite:
             self.until(transport, client, lambda: again)
             assert again[0].held
 
+    # --- the queue --------------------------------------------------------------------------------
+
+    def free(self, triad: SocketTriad, count: int) -> None:
+        """Somebody else gives seats back: told to whoever waits, with the next word that is said."""
+        with triad.lock:
+            triad.ledger.free += count
+            for server in triad.sockets:
+                for conn, message in server.fake.take_pushes():
+                    server.say(conn, message)
+
+    def test_queue_by_looking(self, transport, triad):
+        with triad.lock:
+            triad.ledger.free = 0
+        with transport.open(triad.path) as client:
+            first = client.queue("f1", count=2)
+            self.until(transport, client, lambda: first.is_queued)
+            second = client.queue("f1")
+            self.until(transport, client, lambda: second.is_queued)
+            assert (first.ahead, second.ahead, first.seat) == (0, 1, None)
+            assert first.text == "all in use by bob@elm"
+            self.free(triad, 2)
+            self.until(transport, client, lambda: first.is_over)
+            assert first.seat.held
+            assert (first.ahead, first.is_queued) == (None, False)
+            assert not second.is_over
+            first.seat.checkin()
+            self.until(transport, client, lambda: second.seat is not None and second.seat.held)
+
+    def test_queue_by_waiting(self, transport, triad):
+        with triad.lock:
+            triad.ledger.free = 0
+        with transport.open(triad.path) as client:
+            waiting = client.queue("f1")
+            with pytest.raises(CheckoutDenied) as denied:
+                waiting.wait(0.3)
+            assert denied.value.code == -35
+            assert waiting.is_queued
+            self.free(triad, 1)
+            assert waiting.wait().held
+
+    def test_queue_by_callback(self, transport, triad):
+        told: list[Any] = []
+        with triad.lock:
+            triad.ledger.free = 0
+        with transport.open(triad.path) as client:
+            waiting = client.queue("f1", on_change=lambda one: told.append((one.ahead, one.is_over)))
+            self.until(transport, client, lambda: told)
+            self.free(triad, 1)
+            self.until(transport, client, lambda: len(told) > 1)
+            assert told == [(0, False), (None, True)]
+            assert waiting.seat.held
+
+    def test_a_blocking_checkout_queues(self, transport, triad):
+        with triad.lock:
+            triad.ledger.free = 1
+        with transport.open(triad.path) as client:
+            assert client.checkout("f1", queue=True).held  # it was free
+            with pytest.raises(CheckoutDenied) as denied:
+                client.checkout("f1", queue=True, queue_s=0.2)
+            assert denied.value.code == -35
+            self.until(transport, client, lambda: not triad.ledger.waiting)
+            with pytest.raises(CheckoutDenied) as denied:
+                client.checkout("f9", queue=True)
+            assert denied.value.code == -5
+
+    def test_cancel_leaves_the_queue(self, transport, triad):
+        with triad.lock:
+            triad.ledger.free = 0
+        with transport.open(triad.path) as client:
+            waiting = client.queue("f1")
+            self.until(transport, client, lambda: waiting.is_queued)
+            waiting.cancel()
+            waiting.cancel()
+            self.until(transport, client, lambda: not triad.ledger.waiting)
+            with pytest.raises(LocalProtocolError):
+                waiting.wait()
+            late = client.queue("f1")
+            self.until(transport, client, lambda: late.is_queued)
+            self.free(triad, 1)
+            self.until(transport, client, lambda: late.seat is not None)
+            late.cancel()  # what was granted is given back
+            self.until(transport, client, lambda: triad.ledger.free == 1)
+            assert not late.seat.held
+
+    def test_the_place_is_kept_when_the_master_dies(self, transport, triad):
+        with triad.lock:
+            triad.ledger.free = 0
+        with transport.open(triad.path) as client:
+            waiting = client.queue("f1")
+            self.until(transport, client, lambda: waiting.is_queued)
+            place = triad.ledger.waiting[0][0]
+            with triad.lock:
+                triad.sockets[0].kill()
+                triad.elect(1)
+            self.until(transport, client, lambda: client.is_serving and triad.servers[1].links)
+            assert triad.ledger.waiting[0][0] == place
+            self.free(triad, 1)
+            assert waiting.wait().held
+
+    def test_close_ends_the_wait(self, transport, triad):
+        with triad.lock:
+            triad.ledger.free = 0
+        with transport.open(triad.path) as client:
+            waiting = client.queue("f1")
+            self.until(transport, client, lambda: waiting.is_queued)
+            client.close()
+            with pytest.raises(LocalProtocolError):
+                waiting.wait()
+        assert not triad.ledger.waiting
+
     # --- verified grants --------------------------------------------------------------------------
 
     def test_grants_are_verified(self, transport, triad):

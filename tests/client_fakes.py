@@ -13,6 +13,7 @@ from flexcore.client import (
     CheckedIn,
     CheckoutDeniedAction,
     CheckoutGranted,
+    CheckoutQueued,
     ClientConfig,
     ClientNode,
     Close,
@@ -42,10 +43,14 @@ class Ledger:
         self.results: dict[tuple[bytes, int], tuple[str, Any]] = {}
         self.seats: dict[int, tuple[bytes, wire.HeldSeat]] = {}
         self.handles = itertools.count(101)
+        self.places = itertools.count(11)
+        self.waiting: list[tuple[int, bytes, wire.Checkout]] = []
+        self.granted_later: list[tuple[bytes, int]] = []
 
     def end(self, session: bytes) -> None:
         self.sessions.pop(session, None)
         self.ended.add(session)
+        self.waiting = [each for each in self.waiting if each[1] != session]
         for handle in [h for h, (owner, _) in self.seats.items() if owner == session]:
             self.give_back(handle)
 
@@ -86,6 +91,22 @@ class FakeServer:
             uptime_s=1.0, software="fake", license_path="x", peers_up=(), notes=(), commit=0,
             vendor_up=True,
         )  # fmt: skip
+
+    def take_pushes(self) -> list[tuple[int, wire.Message]]:
+        """What is said unasked: the queue is served, first come first."""
+        ledger = self.triad.ledger
+        while ledger.waiting and self.serving and ledger.free >= ledger.waiting[0][2].count:
+            _, session, asked = ledger.waiting.pop(0)
+            self.grant(session, asked)
+            ledger.granted_later.append((session, asked.request))
+        told = []
+        for session, request in list(ledger.granted_later):
+            for conn, owner in self.links.items():
+                if owner == session and self.serving:
+                    kind, fields = ledger.results[session, request]
+                    told.append((conn, self.result(0, request, kind, fields, renews=True)))
+                    ledger.granted_later.remove((session, request))
+        return told
 
     def answer(self, conn: int, message: Any) -> list[wire.Message]:
         self.heard.append(message)
@@ -133,6 +154,9 @@ class FakeServer:
             ledger.end(session)
             return [wire.GoodbyeReply(message.seq, term)]
         key = (session, message.request)
+        for place, owner, asked in ledger.waiting:
+            if (owner, asked.request) == key:
+                return [self.queued(message.seq, place, message.request)]
         if key in ledger.results:
             kind, fields = ledger.results[key]
             return [self.result(message.seq, message.request, kind, fields, renews=False)]
@@ -145,6 +169,19 @@ class FakeServer:
             seq, self.triad.term, self.renews, "open", self.triad.lease_s, held
         )
 
+    def queued(self, seq: int, place: int, request: int) -> wire.Queued:
+        ahead = sum(other < place for other, _, _ in self.triad.ledger.waiting)
+        return wire.Queued(seq, request, self.triad.term, False, place, ahead, "all in use by bob@elm")
+
+    def grant(self, session: bytes, message: wire.Checkout) -> wire.HeldSeat:
+        ledger = self.triad.ledger
+        ledger.free -= message.count
+        handle = next(ledger.handles)
+        seat = wire.HeldSeat(handle, message.feature, "1.0", message.count, 1000.0)
+        ledger.seats[handle] = (session, seat)
+        ledger.results[session, message.request] = ("granted", seat)
+        return seat
+
     def decide(self, session: bytes, message: Any) -> wire.Message:
         ledger = self.triad.ledger
         fields: Any = (-4, 342, "Licensed number of users already reached", "")
@@ -152,12 +189,12 @@ class FakeServer:
         if isinstance(message, wire.Checkout):
             if message.feature not in self.triad.features:
                 fields = (-5, 346, "No such feature exists", "")
-            elif ledger.free >= message.count:
-                ledger.free -= message.count
-                handle = next(ledger.handles)
-                seat = wire.HeldSeat(handle, message.feature, "1.0", message.count, 1000.0)
-                ledger.seats[handle] = (session, seat)
-                kind, fields = "granted", seat
+            elif ledger.free >= message.count and not ledger.waiting:
+                kind, fields = "granted", self.grant(session, message)
+            elif message.queue:
+                place = next(ledger.places)
+                ledger.waiting.append((place, session, message))
+                return self.queued(message.seq, place, message.request)
         elif isinstance(message, wire.Checkin):
             ledger.give_back(message.handle)
             kind, fields = "checkedin", message.handle
@@ -166,6 +203,8 @@ class FakeServer:
             target = ledger.results.get((session, message.target))
             if target is not None and target[0] == "granted":
                 ledger.give_back(target[1].handle)
+            mine = (session, message.target)
+            ledger.waiting = [each for each in ledger.waiting if (each[1], each[2].request) != mine]
             ledger.results[session, message.target] = ("denied", (-42, 0, "withdrawn", ""))
             kind, fields = "withdrawn", message.target
         ledger.results[session, message.request] = (kind, fields)
@@ -243,7 +282,8 @@ class World:
         while (action := self.node.next_action()) is not None:
             if isinstance(
                 action,
-                CheckoutGranted | CheckoutDeniedAction | CheckedIn | SeatLost | StateChanged | Closed,
+                CheckoutGranted | CheckoutDeniedAction | CheckoutQueued | CheckedIn | SeatLost
+                | StateChanged | Closed,
             ):
                 self.told.append(action)
             else:
@@ -307,6 +347,8 @@ class World:
                 else:
                     for message in server.answer(conn, what):
                         self.push("to_client", conn, message)
+                    for to, message in server.take_pushes():
+                        self.push("to_client", to, message)
         elif server is not None and not server.dark:
             self.node.receive_message(conn, what, now=self.now, wall=self.wall)
 
@@ -342,8 +384,12 @@ class World:
 
     # --- what tests ask ---
 
-    def checkout(self, feature: str = "f1", count: int = 1, version: str = "") -> int:
-        request = self.node.checkout(feature, version, count, now=self.now, wall=self.wall)
+    def checkout(
+        self, feature: str = "f1", count: int = 1, version: str = "", *, queue: bool = False
+    ) -> int:
+        request = self.node.checkout(
+            feature, version, count, now=self.now, wall=self.wall, queue=queue
+        )
         self.drain()
         return request
 

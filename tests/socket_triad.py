@@ -76,6 +76,8 @@ class SocketServer:
                 self.fake.held_back.append((conn, message))
             else:
                 self.say(conn, *self.fake.answer(conn, message))
+                for to, pushed in self.fake.take_pushes():
+                    self.say(to, pushed)
 
     def say(self, conn: int, *messages: wire.Message) -> None:
         if conn in self.streams:

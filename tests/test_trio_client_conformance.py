@@ -60,6 +60,28 @@ class BlockingSeat:
         self.checkin()
 
 
+class BlockingWaiting:
+    """A checkout that waits, as the suite expects it."""
+
+    def __init__(self, portal: Portal, waiting: flexcore_trio.Waiting) -> None:
+        self.portal = portal
+        self.inner = waiting
+
+    @property
+    def seat(self) -> BlockingSeat | None:
+        seat = self.portal.get(self.inner, "seat")
+        return None if seat is None else self.portal.seat(seat)
+
+    def wait(self, timeout_s: float | None = None) -> BlockingSeat:
+        return self.portal.seat(self.portal.run(self.inner.wait, timeout_s))
+
+    def cancel(self) -> None:
+        trio.from_thread.run_sync(self.inner.cancel, trio_token=self.portal.token)
+
+    def __getattr__(self, name: str) -> Any:
+        return self.portal.get(self.inner, name)
+
+
 class BlockingClient:
     def __init__(self, portal: Portal, client: flexcore_trio.Client) -> None:
         self.portal = portal
@@ -73,6 +95,12 @@ class BlockingClient:
             return self.portal.seat(self.portal.run(ask))
         except trio.RunFinishedError:
             return self.portal.seat(trio.run(ask))
+
+    def queue(self, *arguments: Any, **options: Any) -> BlockingWaiting:
+        async def ask() -> flexcore_trio.Waiting:
+            return self.inner.queue(*arguments, **options)
+
+        return BlockingWaiting(self.portal, self.portal.run(ask))
 
     def __getattr__(self, name: str) -> Any:
         return self.portal.get(self.inner, name)

@@ -3,6 +3,9 @@
 It walks the alternatives of the search path in order. A request goes to the first that serves; one
 that cannot be reached, or does not serve, for ``ALTERNATIVE_WAIT_S`` is passed over, and one that
 denies passes the request on to the next. The answer is no when nobody is left to ask.
+
+A checkout that may wait (*queue*) is first asked for everywhere; when nobody has it, it waits at the first
+alternative that had only too few. There it stays, through failovers, until it is granted, refused or withdrawn.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from flexcore.client.trouble import explain
 from flexcore.client.values import (
     CheckoutDeniedAction,
     CheckoutGranted,
+    CheckoutQueued,
     ClientConfig,
     Closed,
     ConnectFailed,
@@ -51,18 +55,43 @@ _NOT_OFFERED = frozenset(
 )
 
 
+_TOO_FEW = frozenset(
+    {
+        ErrorCode.USERS_REACHED,
+        ErrorCode.USERS_QUEUED,
+        ErrorCode.EXCEEDS_MAX,
+        ErrorCode.ALL_RESERVED,
+        ErrorCode.SERVER_BUSY,
+    }
+)
+"""Denials of somebody who may grant it another time: there it is worth waiting."""
+
+
 class Request(State):
     """A checkout that the application waits for."""
 
-    __slots__ = ("count", "denials", "feature", "request", "site", "version")
+    __slots__ = (
+        "count", "denials", "feature", "may_wait", "queued", "request", "site", "version", "waits",
+    )  # fmt: skip
 
-    def __init__(self, request: int, feature: str, version: str, count: int) -> None:
+    def __init__(
+        self, request: int, feature: str, version: str, count: int, may_wait: bool = False
+    ) -> None:
         self.request = request
         self.feature = feature
         self.version = version
         self.count = count
         self.site: int | None = None  # where it was put
         self.denials: dict[int, CheckoutDeniedAction] = {}  # who said no
+        self.may_wait = may_wait
+        self.waits = False  # it is put with the wish to wait, where it is put from now on
+        self.queued: CheckoutQueued | None = None  # how it stands, as it was told last
+
+    def where_to_wait(self) -> int | None:
+        """The first site that had only too few; None if it may not wait, or does."""
+        if not self.may_wait or self.waits:
+            return None
+        return next((at for at, no in sorted(self.denials.items()) if no.code in _TOO_FEW), None)
 
     def denial(self) -> CheckoutDeniedAction:
         """The most telling no: somebody who has the feature and cannot give it, rather than who has it not."""
@@ -113,12 +142,13 @@ class ClientMachine(State):
 
     def checkout(
         self, feature: str, version: str = "", count: int = 1, *, now: float,
-        wall: float | None = None,
+        wall: float | None = None, queue: bool = False,
     ) -> int:  # fmt: skip
         """Ask for *count* licences of *feature*; returns the request's number. '' = the highest version on offer.
 
         Exactly one of CheckoutGranted and CheckoutDeniedAction follows, unless :meth:`withdraw` comes before it. While
-        no server can be reached the request waits; :meth:`trouble` says why.
+        no server can be reached the request waits; :meth:`trouble` says why. With *queue* it waits in the server's
+        queue where too few are free, and CheckoutQueued says so.
 
         Raises:
             LocalProtocolError: the client is closing, or REQUESTS_MAX are waiting.
@@ -135,7 +165,8 @@ class ClientMachine(State):
                 raise ValueError(f"a name has 1 to {NAME_MAX} printable characters: {name!r}")
         self._see_clock(now, wall)
         request = self._take_number()
-        self._requests[request] = Request(request, feature, version, count)
+        self._requests[request] = made = Request(request, feature, version, count, queue)
+        made.waits = queue and len(self._sites) == 1
         for site in self._sites:
             site.broken = ""  # whoever was misconfigured may be right today
         self._turn()
@@ -297,6 +328,8 @@ class ClientMachine(State):
                     self._granted(action)
                 elif isinstance(action, CheckoutDeniedAction):
                     self._denied(site, action)
+                elif isinstance(action, CheckoutQueued):
+                    self._queued(action)
                 else:
                     self._actions.append(action)
         return found
@@ -330,6 +363,12 @@ class ClientMachine(State):
             request.denials[site.index] = action
             request.site = None
 
+    def _queued(self, action: CheckoutQueued) -> None:
+        request = self._requests.get(action.request)
+        if request is not None and request.queued != action:
+            request.queued = action
+            self._actions.append(action)
+
     def _place_all(self) -> None:
         """Put every waiting checkout where it can be answered, and wish for those who might."""
         for site in self._sites:
@@ -353,7 +392,14 @@ class ClientMachine(State):
             site.wanted = True
             if not site.gave_up(self._now, ALTERNATIVE_WAIT_S):
                 return
-        if request.denials:
+            if request.queued is not None and request.site == site.index:
+                return  # it has its place there, and keeps it as long as the session lives
+        place = request.where_to_wait()
+        if place is not None:
+            request.waits = True
+            del request.denials[place]
+            self._place(request)
+        elif request.denials:
             self._move(request, None)
             del self._requests[request.request]
             self._actions.append(request.denial())
@@ -368,8 +414,11 @@ class ClientMachine(State):
         request.site = None if site is None else site.index
         if site is not None:
             site.submit(
-                Order("checkout", request.request, request.feature, request.version, request.count)
-            )
+                Order(
+                    "checkout", request.request, request.feature, request.version, request.count,
+                    queue=request.waits,
+                )
+            )  # fmt: skip
 
 
 def _not_one_triad(request: Request, site: Site) -> CheckoutDeniedAction:

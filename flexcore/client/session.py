@@ -31,6 +31,7 @@ from flexcore.wire.messages import (
     Granted,
     Heartbeat,
     HeldSeat,
+    Queued,
     Withdraw,
     Withdrawn,
 )
@@ -40,6 +41,9 @@ WINDOW_REQUESTS = 64
 
 QUESTIONS_MAX = 1024
 """Questions whose send time is remembered. The oldest is forgotten first: its answer then renews nothing."""
+
+QUEUE_ASK_S = 60.0
+"""How often a request that waits is sent again: the answer says how it stands, and what came of it if that got lost."""
 
 NEVER = -math.inf
 
@@ -65,15 +69,17 @@ class Order(NamedTuple):
     count: int = 1  # type: ignore[assignment]  # hides tuple.count, which nobody calls
     handle: int = 0
     target: int = 0
+    queue: bool = False
 
 
 class Result(NamedTuple):
     """What an answer means to the application."""
 
-    kind: Literal["granted", "denied", "returned"]
+    kind: Literal["granted", "denied", "returned", "queued"]
     order: Order
     seat: Seat | None = None
     denied: Denied | None = None
+    queued: Queued | None = None
 
 
 class Session(State):
@@ -92,6 +98,7 @@ class Session(State):
         "next_number",
         "next_seq",
         "orders",
+        "queued",
         "seats",
         "secret",
         "sent_at",
@@ -110,6 +117,7 @@ class Session(State):
         self.next_number = 1
         self.waiting: list[Order] = []  # not numbered, not sent
         self.orders: dict[int, Order] = {}  # numbered, not answered
+        self.queued: dict[int, Order] = {}  # numbered; the answer was that they wait at the server
         self.denied: dict[int, None] = {}  # numbers of checkouts that were denied, the last ones
         self.sent_at: dict[int, float] = {}  # number -> when it was sent last
         self.asked_at: dict[int, float] = {}  # seq -> when it was sent on the present connection
@@ -207,7 +215,7 @@ class Session(State):
     @property
     def wants(self) -> bool:
         """Whether a server is needed: something is to be asked, or something is held."""
-        return bool(self.waiting or self.orders or self.seats or self.doubtful)
+        return bool(self.waiting or self.orders or self.queued or self.seats or self.doubtful)
 
     @property
     def window_open(self) -> bool:
@@ -223,14 +231,14 @@ class Session(State):
 
     def message_for(self, number: int, term_seen: int, now: float) -> ClientMessage | None:
         """Return the request's message, None if it is not to be sent again: it is being withdrawn."""
-        order = self.orders[number]
+        order = self.orders.get(number) or self.queued[number]
         self.sent_at[number] = now
         if order.kind == "checkout":
             if self._withdrawal_of(number) is not None:
                 return None
             return Checkout(
-                self.take_seq(now), number, self.answered, order.feature, order.version, order.count,
-                term_seen,
+                self.take_seq(now), number, min(self.answered, number - 1), order.feature,
+                order.version, order.count, term_seen, order.queue,
             )  # fmt: skip
         seq = self.take_seq(now)
         if order.kind == "checkin":
@@ -247,7 +255,7 @@ class Session(State):
             if order.request == request and order.kind == "checkout":
                 del self.waiting[index]
                 return True
-        for number, order in self.orders.items():
+        for number, order in (*self.orders.items(), *self.queued.items()):
             if order.request == request and order.kind == "checkout":
                 if self._withdrawal_of(number) is None:
                     self.waiting.append(Order("withdraw", 0, target=number))
@@ -265,14 +273,19 @@ class Session(State):
                 return order
         return None
 
-    def resolve(self, message: Granted | Denied | CheckedIn | Withdrawn) -> Result | None:
+    def resolve(
+        self, message: Granted | Denied | CheckedIn | Withdrawn | Queued
+    ) -> Result | None:
         """Take the answer to a request; None if it is no news: a repeat, or the answer to what was withdrawn."""
-        order = self.orders.get(message.request)
+        order = self.orders.get(message.request) or self.queued.get(message.request)
         if order is None:
-            if isinstance(message, Granted) and message.request in self.denied:
+            if message.request in self.denied and isinstance(message, Granted | Queued):
                 # A copy of it came to a master that had not denied the first: nobody wants that seat any more.
                 del self.denied[message.request]
-                self.give_back(message.handle)
+                if isinstance(message, Granted):
+                    self.give_back(message.handle)
+                else:
+                    self.waiting.append(Order("withdraw", 0, target=message.request))
             return None
         if order.kind == "checkout":
             if self._withdrawal_of(message.request) is not None:
@@ -280,6 +293,10 @@ class Session(State):
             if isinstance(message, Granted):
                 self._grant(message, order)
                 return None  # told by confirmed()
+            if isinstance(message, Queued):
+                self.queued[message.request] = order
+                self.orders.pop(message.request, None)  # it is answered: it waits
+                return Result("queued", order, queued=message)
             if isinstance(message, Denied):
                 self._done(message.request)
                 self.denied[message.request] = None
@@ -287,7 +304,7 @@ class Session(State):
                     del self.denied[next(iter(self.denied))]
                 return Result("denied", order, denied=message)
             return None
-        if isinstance(message, Granted):
+        if isinstance(message, Granted | Queued):
             return None
         self._done(message.request)
         if order.kind == "withdraw":
@@ -297,6 +314,7 @@ class Session(State):
 
     def _done(self, number: int) -> None:
         self.orders.pop(number, None)
+        self.queued.pop(number, None)
         self.sent_at.pop(number, None)
 
     def _grant(self, message: Granted, order: Order) -> None:
@@ -330,13 +348,13 @@ class Session(State):
 
     def abandon(self) -> None:
         """Nothing that was asked or granted is wanted any more: a goodbye follows."""
-        for forgotten in (self.seats, self.doubtful, self.orders, self.sent_at):
+        for forgotten in (self.seats, self.doubtful, self.orders, self.queued, self.sent_at):
             forgotten.clear()
         self.waiting.clear()
 
     def unfinished(self) -> tuple[list[Order], list[Order]]:
         """Of a session that is over: checkouts to ask for anew elsewhere, and checkins that are done by its end."""
-        every = [*self.orders.items(), *((0, order) for order in self.waiting)]
+        every = [*self.orders.items(), *self.queued.items(), *((0, order) for order in self.waiting)]
         checkouts = [order for order, _seat in self.doubtful.values()]
         checkouts += [
             order

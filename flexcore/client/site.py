@@ -16,11 +16,12 @@ from typing import TypeAlias
 from flexcore import timing
 from flexcore.client.link import Link, Stage
 from flexcore.client.pursuit import Pursuit
-from flexcore.client.session import NEVER, Order, Result, Session
+from flexcore.client.session import NEVER, QUEUE_ASK_S, Order, Result, Session
 from flexcore.client.values import (
     CheckedIn,
     CheckoutDeniedAction,
     CheckoutGranted,
+    CheckoutQueued,
     ClientConfig,
     Seat,
     SeatLost,
@@ -38,7 +39,7 @@ CLOSE_WAIT_S, so that the rest is enough for a connection, the resuming and the 
 
 Answer: TypeAlias = (
     wire.SessionReply | wire.Granted | wire.Denied | wire.CheckedIn | wire.Withdrawn
-    | wire.HeartbeatReply | wire.SeatsLost
+    | wire.HeartbeatReply | wire.SeatsLost | wire.Queued
 )  # fmt: skip
 
 
@@ -154,6 +155,15 @@ class Site(Pursuit):
                     detail=denied.detail,
                 )
             )  # fmt: skip
+        elif result.kind == "queued":
+            queued = result.queued
+            assert queued is not None
+            self.actions.append(
+                CheckoutQueued(
+                    request=order.request, site=self.index, place=queued.place, ahead=queued.ahead,
+                    text=queued.text,
+                )
+            )  # fmt: skip
         elif order.request:
             self.actions.append(
                 CheckedIn(request=order.request, handle=order.handle, site=self.index)
@@ -194,7 +204,7 @@ class Site(Pursuit):
         self.actions.append(StateChanged(site=self.index, ready=True, server=link.address))
         self.ready_said = True
         if self.close_until is None:
-            for number in sorted(session.orders):
+            for number in sorted((*session.orders, *session.queued)):
                 self._send_order(link, session, number, now)
 
     def _refused(
@@ -317,6 +327,9 @@ class Site(Pursuit):
         if now >= self.heartbeat_at:
             for number in sorted(session.orders):
                 if session.sent_at[number] < self.resend_before_at:
+                    self._send_order(home, session, number, now)
+            for number in session.queued:
+                if session.sent_at[number] <= now - QUEUE_ASK_S:
                     self._send_order(home, session, number, now)
             self.resend_before_at = now
             self.heartbeat_at = now + session.heartbeat_s

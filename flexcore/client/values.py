@@ -197,6 +197,18 @@ class CheckoutDeniedAction:
 
 
 @attrs.frozen(kw_only=True)
+class CheckoutQueued:
+    """The checkout waits in the queue of *site*: *ahead* requests are before it, *text* says what is in use and by
+    whom. Told again when that has changed. CheckoutGranted or CheckoutDeniedAction follow, some time."""
+
+    request: int
+    site: int
+    place: int
+    ahead: int
+    text: str = ""
+
+
+@attrs.frozen(kw_only=True)
 class CheckedIn:
     """A server has taken the seat back, or said that it was free already."""
 
@@ -232,7 +244,13 @@ class Closed:
 
 TransportAction: TypeAlias = Connect | Abort | Close
 ApplicationAction: TypeAlias = (
-    CheckoutGranted | CheckoutDeniedAction | CheckedIn | SeatLost | StateChanged | Closed
+    CheckoutGranted
+    | CheckoutDeniedAction
+    | CheckoutQueued
+    | CheckedIn
+    | SeatLost
+    | StateChanged
+    | Closed
 )
 NodeAction: TypeAlias = TransportAction | SendMessage | ApplicationAction
 ClientAction: TypeAlias = TransportAction | SendData | ApplicationAction

@@ -18,6 +18,7 @@ from flexcore.client import (
     CheckedIn,
     CheckoutDeniedAction,
     CheckoutGranted,
+    CheckoutQueued,
     ClientConfig,
     Closed,
     LicenseClient,
@@ -30,6 +31,7 @@ from flexcore.errors import LicenseLost, LocalProtocolError
 from flexcore.override import override
 from flexcore_host import clock, entropy
 from flexcore_host.application import denial, no_answer
+from flexcore_host.waiting import WaitingBase
 
 __all__ = ["Desk", "Loss", "SeatBase"]
 
@@ -133,6 +135,7 @@ class Desk(Generic[SeatT]):
         self._lock = lock
         self._waiting: set[int] = set()
         self._answers: dict[int, SeatT | CheckoutDeniedAction] = {}
+        self._queued: dict[int, WaitingBase[SeatT]] = {}
         self._seats: dict[Key, SeatT] = {}
         self._returning: set[Key] = set()
 
@@ -172,6 +175,16 @@ class Desk(Generic[SeatT]):
             self._waiting.add(request)
         return request
 
+    def queue(self, waiting: WaitingBase[SeatT], version: str, count: int) -> None:
+        """Ask for licences and wait for them in the server's queue if need be."""
+        self.check_usable()
+        with self._lock:
+            self.check_usable()
+            waiting.request = self.machine.checkout(
+                waiting.feature, version, count, now=self.now(), wall=self.wall(), queue=True
+            )
+            self._queued[waiting.request] = waiting
+
     def is_answered(self, request: int) -> bool:
         """Whether :meth:`collect` has more to say than that nobody answered."""
         return request in self._answers or self.is_over
@@ -201,6 +214,15 @@ class Desk(Generic[SeatT]):
                 self.give_back(answer, waits=False)
             elif answer is None and not self.is_over:
                 self.machine.withdraw(request, now=self.now(), wall=self.wall())
+
+    def abandon_queued(self, waiting: WaitingBase[SeatT]) -> None:
+        """Nobody waits for it any more: withdraw, or give back what was granted."""
+        with self._lock:
+            self._queued.pop(waiting.request, None)
+            if waiting._seat is not None:
+                self.give_back(waiting._seat, waits=False)
+            elif waiting._error is None and not self.is_over:
+                self.machine.withdraw(waiting.request, now=self.now(), wall=self.wall())
 
     # --- what is held -----------------------------------------------------------------------------
 
@@ -294,11 +316,18 @@ class Desk(Generic[SeatT]):
 
     # --- what the machine says --------------------------------------------------------------------
 
-    def note(self, action: ApplicationAction) -> Loss | StateChanged | None:
+    def note(self, action: ApplicationAction) -> Loss | StateChanged | WaitingBase[SeatT] | None:
         """Enter an application action in the books; returns what the application's callbacks are to be told."""
         with self._lock:
+            if isinstance(action, CheckoutGranted | CheckoutDeniedAction | CheckoutQueued):
+                waiting = self._queued.get(action.request)
+                if waiting is not None:
+                    self._note_queued(waiting, action)
+                    return waiting
             if isinstance(action, CheckoutGranted):
                 self._granted(action)
+            elif isinstance(action, CheckoutQueued):
+                pass  # whoever asked has given up meanwhile
             elif isinstance(action, CheckoutDeniedAction):
                 if action.request in self._waiting:
                     self._answers[action.request] = action
@@ -311,6 +340,20 @@ class Desk(Generic[SeatT]):
             else:
                 return action
         return None
+
+    def _note_queued(
+        self, waiting: WaitingBase[SeatT],
+        action: CheckoutGranted | CheckoutDeniedAction | CheckoutQueued,
+    ) -> None:  # fmt: skip
+        if isinstance(action, CheckoutQueued):
+            waiting._queued = action
+            return
+        del self._queued[action.request]
+        if isinstance(action, CheckoutDeniedAction):
+            waiting._error = denial(action, waiting.feature)
+        else:
+            granted = action.seat
+            waiting._seat = self._seats[granted.site, granted.handle] = self._make_seat(granted)
 
     def _granted(self, action: CheckoutGranted) -> None:
         granted = action.seat
@@ -341,6 +384,9 @@ class Desk(Generic[SeatT]):
             seats, self._seats = list(self._seats.values()), {}
             for seat in seats:
                 seat._ended()
+            for waiting in self._queued.values():
+                waiting._error = LocalProtocolError("this client is closed")
+            self._queued.clear()
             if first and self.failure is None:
                 self.machine.close(now=self.now(), wall=self.wall())
 

@@ -28,6 +28,7 @@ from flexcore.errors import (
 from flexcore.keys import VerifyingKey
 from flexcore_sync.client import Client, connect
 from flexcore_sync.seat import Seat
+from flexcore_sync.waiting import Waiting
 
 __all__ = [
     "CheckoutDenied",
@@ -43,5 +44,6 @@ __all__ = [
     "StateChanged",
     "Trouble",
     "VerifyingKey",
+    "Waiting",
     "connect",
 ]

@@ -24,8 +24,10 @@ from flexcore_host.application import (
     client_config,
 )
 from flexcore_host.desk import Desk, Loss, call_safely
+from flexcore_host.waiting import WaitingBase
 from flexcore_sync.engine import Engine
 from flexcore_sync.seat import Seat
+from flexcore_sync.waiting import Waiting
 
 EXIT_S = 1.0
 """How long the end of the interpreter waits for goodbyes to be answered, a client."""
@@ -37,6 +39,7 @@ _log = logging.getLogger("flexcore_sync")
 
 OnLoss = Callable[[Seat, LicenseLost], None]
 OnState = Callable[[StateChanged], None]
+OnChange = Callable[[Waiting], None]
 
 
 def connect(
@@ -111,19 +114,26 @@ class Client:
     # --- asking -----------------------------------------------------------------------------------
 
     def checkout(
-        self, feature: str, version: str = "", *, count: int = 1, wait_s: float | None = None
-    ) -> Seat:
+        self, feature: str, version: str = "", *, count: int = 1, wait_s: float | None = None,
+        queue: bool = False, queue_s: float | None = None,
+    ) -> Seat:  # fmt: skip
         """Check out *count* licences of *feature* and return the seat.
 
         A denial is told at once. *wait_s* (default: the client's timeout_s) is how long to look for a server that
         serves, and to wait for its answer; what is given up is withdrawn at the server.
 
+        With *queue* this waits in the server's queue if too few are free, for *queue_s* seconds at most (default: as
+        long as it takes); an exception from outside, such as KeyboardInterrupt, ends the wait and leaves the queue.
+
         Raises:
-            CheckoutDenied: the answer is no, with the manual's code.
+            CheckoutDenied: the answer is no, with the manual's code; -35: still in the queue after *queue_s*.
             NoQuorum: servers answer, none serves. NoServerReachable: no server answers.
             NotOneTriad: the path joins servers by a comma that do not belong together.
             LocalProtocolError: closed, or in a forked child. ValueError: an impossible argument.
         """
+        if queue:
+            waiting = self.queue(feature, version, count=count)
+            return waiting._wait_for_place(self._timeout_s if wait_s is None else wait_s, queue_s)
         desk, engine = self._desk, self._engine
         desk.check_usable()
         deadline = time.monotonic() + (self._timeout_s if wait_s is None else wait_s)
@@ -140,6 +150,25 @@ class Client:
         except BaseException:
             engine.wake()  # it was withdrawn
             raise
+
+    def queue(
+        self, feature: str, version: str = "", *, count: int = 1, on_change: OnChange | None = None
+    ) -> Waiting:
+        """Ask for *count* licences of *feature*, and wait for them in the server's queue if too few are free; returns
+        at once. Look at the result now and then, wait for it, or have *on_change* called with it whenever something
+        has changed (from the keep-alive thread, or without one from inside of whatever call drives the client).
+
+        What can never be granted is refused at once, also with a queue. The place is kept through failovers; it is
+        lost by :meth:`Waiting.cancel`, with the client, or when no server was reached for the length of the lease
+        (then the wait goes on at the end of the queue).
+
+        Raises:
+            LocalProtocolError: closed, or in a forked child. ValueError: an impossible argument.
+        """
+        waiting = Waiting(self, self._desk, feature, on_change)
+        self._desk.queue(waiting, version, count)
+        self._engine.wake()
+        return waiting
 
     @property
     def seats(self) -> tuple[Seat, ...]:
@@ -199,7 +228,7 @@ class Client:
                 if self._thread is not None and not inside:
                     if left <= 0.0:
                         return
-                    engine.wait_for_news(left)
+                    engine.wait_for_news(min(left, SLEEP_MAX_S))
                     continue
             if inside:  # called back from the loop: nobody else can run it
                 engine.turn(max(left, 0.0))
@@ -228,6 +257,8 @@ class Client:
         news = self._desk.note(action)
         if isinstance(news, Loss):
             call_safely(_log, self._on_loss, *news)
+        elif isinstance(news, WaitingBase):
+            call_safely(_log, news._on_change, news)
         elif news is not None:
             call_safely(_log, self._on_state, news)
 

@@ -38,6 +38,7 @@ from flexcore.keys import VerifyingKey
 
 from .client import Client, open_client
 from .client_seat import Checkout, Seat
+from .client_waiting import Waiting
 from .sockets import open_listeners
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ __all__ = [
     "Store",
     "Trouble",
     "VerifyingKey",
+    "Waiting",
     "open_client",
     "open_listeners",
     "run_server",

@@ -19,10 +19,12 @@ from flexcore.keys import VerifyingKey
 from flexcore_host import clock, entropy
 from flexcore_host.application import CHECKIN_S, CLOSE_S, TIMEOUT_S, client_config
 from flexcore_host.desk import CALLBACK_FAILED, Desk, Loss, call_safely
+from flexcore_host.waiting import WaitingBase
 
 from .client_dial import Connect, Dialler
 from .client_engine import Engine
 from .client_seat import Checkout, Seat
+from .client_waiting import Waiting
 
 __all__ = ["Client", "open_client"]
 
@@ -30,6 +32,7 @@ _log = logging.getLogger("flexcore_trio")
 
 OnLoss = Callable[[Seat, LicenseLost], Awaitable[None] | None]
 OnState = Callable[[StateChanged], Awaitable[None] | None]
+OnChange = Callable[[Waiting], Awaitable[None] | None]
 
 
 @contextlib.asynccontextmanager
@@ -118,21 +121,54 @@ class Client:
     # --- asking -----------------------------------------------------------------------------------
 
     def checkout(
-        self, feature: str, version: str = "", *, count: int = 1, wait_s: float | None = None
-    ) -> Checkout:
+        self, feature: str, version: str = "", *, count: int = 1, wait_s: float | None = None,
+        queue: bool = False, queue_s: float | None = None,
+    ) -> Checkout:  # fmt: skip
         """Check out *count* licences of *feature*: ``async with client.checkout("f1") as seat:``, or
         ``seat = await client.checkout("f1")``.
 
         A denial is told at once. *wait_s* (default: the client's timeout_s) is how long to look for a server that
         serves, and to wait for its answer. What is given up, by that or by cancellation, is withdrawn at the server.
 
+        With *queue* this waits in the server's queue if too few are free, for *queue_s* seconds at most (default: as
+        long as it takes). Cancellation leaves the queue.
+
         Raises:
-            CheckoutDenied: the answer is no, with the manual's code.
+            CheckoutDenied: the answer is no, with the manual's code; -35: still in the queue after *queue_s*.
             NoQuorum: servers answer, none serves. NoServerReachable: no server answers.
             NotOneTriad: the path joins servers by a comma that do not belong together.
             LocalProtocolError: closed, or in a forked child. ValueError: an impossible argument.
         """
+        if queue:
+            return Checkout(self._queue_for(feature, version, count, wait_s, queue_s))
         return Checkout(self._check_out(feature, version, count, wait_s))
+
+    async def _queue_for(
+        self, feature: str, version: str, count: int, wait_s: float | None,
+        queue_s: float | None,
+    ) -> Seat:  # fmt: skip
+        waiting = self.queue(feature, version, count=count)
+        patience_s = self._timeout_s if wait_s is None else wait_s
+        return await waiting._wait_for_place(patience_s, queue_s)
+
+    def queue(
+        self, feature: str, version: str = "", *, count: int = 1, on_change: OnChange | None = None
+    ) -> Waiting:
+        """Ask for *count* licences of *feature*, and wait for them in the server's queue if too few are free; returns
+        at once. Look at the result now and then, wait for it, or have *on_change* called with it whenever something
+        has changed; an async one runs as a task of the client's nursery.
+
+        What can never be granted is refused at once, also with a queue. The place is kept through failovers; it is
+        lost by :meth:`Waiting.cancel`, with the client, or when no server was reached for the length of the lease
+        (then the wait goes on at the end of the queue).
+
+        Raises:
+            LocalProtocolError: closed, or in a forked child. ValueError: an impossible argument.
+        """
+        waiting = Waiting(self, self._desk, feature, on_change)
+        self._desk.queue(waiting, version, count)
+        self._engine.turn()
+        return waiting
 
     async def _check_out(
         self, feature: str, version: str, count: int, wait_s: float | None
@@ -177,6 +213,8 @@ class Client:
         news = self._desk.note(action)
         if isinstance(news, Loss):
             self._call(self._on_loss, *news)
+        elif isinstance(news, WaitingBase):
+            self._call(news._on_change, news)
         elif news is not None:
             self._call(self._on_state, news)
 
