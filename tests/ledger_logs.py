@@ -10,11 +10,15 @@ from flexcore.ledger import LedgerState
 from flexcore.ledger.commands import (
     Command,
     Formed,
+    LingerPassed,
+    LingerResumed,
     RequestQueued,
     RequestUnqueued,
     RequestWithdrawn,
     Rights,
     SeatGranted,
+    SeatLingers,
+    SeatRemoved,
     SeatReturned,
     SessionEnded,
     SessionOpened,
@@ -48,7 +52,7 @@ def opened(number: int, lease_s: float = LEASE_S) -> SessionOpened:
 
 def sensible_command(state: LedgerState, choose: Choose) -> Command:
     """Some command that a correct master may append to *state*."""
-    kind = choose(16)
+    kind = choose(20)
     sessions = sorted(state.sessions)
     if kind == 0:
         return TermStarted(choose(2), float(1 + choose(80)), LEASE_S)
@@ -73,15 +77,33 @@ def sensible_command(state: LedgerState, choose: Choose) -> Command:
     waiting = sorted(session.queued)
     if kind == 13 and waiting:
         return RequestUnqueued(session.session, waiting[choose(len(waiting))], "no such feature")
-    if kind >= 14 and waiting:
+    if 16 > kind >= 14 and waiting:
         request, answered = waiting[choose(len(waiting))], session.answered
         if kind == 15:
             number = max([session.answered, *session.results, *session.withdrawn, *waiting]) + 1
             return RequestWithdrawn(session.session, number, answered, request)
         kind = 9
+    held = sorted(session.seats)
+    lingering = [seat.handle for seat in state.lingering.all()]
+    ended = lingering[choose(3):][:choose(3)]
+    if kind == 16 and held:
+        numbers = (request, answered) if choose(2) else (0, 0)
+        total_s = 1.0 + choose(3)
+        ends_s = state.linger_clock_s + total_s + choose(3) - 1 * (choose(3) == 0)
+        return SeatLingers(session.session, *numbers, held[choose(len(held))], total_s,
+                           max(ends_s, total_s))  # fmt: skip
+    if kind == 17 and held:
+        return SeatRemoved(session.session, held[choose(len(held))], -67, "REMOVED", "by root")
+    if kind == 18:
+        return LingerPassed(state.linger_clock_s + choose(3), tuple(ended))
+    if kind == 19 and ended:
+        pool = state.seats[ended[0]].pool
+        return LingerResumed(
+            session.session, request, answered, state.next_handle, pool[:2], pool, "1.0",
+            1 + choose(3), sensible_shares(pool, choose), tuple(ended),
+        )  # fmt: skip
     if kind == 6:
         return RequestWithdrawn(session.session, request, answered, max(1, request - choose(5)))
-    held = sorted(session.seats)
     if kind <= 8 and held:
         taken = choose(4) == 0
         handle = held[choose(len(held))]
@@ -123,7 +145,8 @@ class Meaning:
         self.rights = self.triad_id = b""
         self.longest_timeout_s = 0.0
         self.term = 0
-        self.now = 0.0
+        self.now = self.linger_clock_s = 0.0
+        self.owners: dict[bytes, SessionOpened] = {}
         for index, (term, stamp, command) in enumerate(log, 1):
             self.now = stamp
             before = {pool: self.used(pool) for pool in POOLS}
@@ -157,6 +180,7 @@ class Meaning:
             case Formed(triad_id=triad_id):
                 self.triad_id = triad_id
             case SessionOpened(session=key, lease_s=lease):
+                self.owners[key] = command
                 self.ended.pop(key, None)
                 self.sessions[key] = {
                     "answered": 0, "results": {}, "withdrawn": set(), "lease": lease, "opened": stamp,
@@ -168,7 +192,7 @@ class Meaning:
             case SeatGranted() as grant:
                 self.seats[grant.handle] = (
                     grant.session, grant.request, grant.feature, grant.pool, grant.version,
-                    grant.count, stamp, index, grant.shares,
+                    grant.count, stamp, index, grant.shares, None, None,
                 )  # fmt: skip
                 self.next_handle = max(self.next_handle, grant.handle + 1)
                 if self.sessions[grant.session]["queued"].pop(grant.request, None) is None:
@@ -188,6 +212,26 @@ class Meaning:
                     self.seats = {h: seat for h, seat in self.seats.items() if seat[:2] != mine}
                 session["withdrawn"].add(gone.target)
                 self._answer(gone, index)
+            case SeatLingers() as left:
+                was_held = self.seats[left.handle]
+                who = self.owners[left.session]
+                linger = (who.user, who.host, who.display, who.project, who.address, who.pid,
+                          left.ends_s, left.total_s)  # fmt: skip
+                self.seats[left.handle] = (b"", *was_held[1:9], None, linger)
+                self.linger_clock_s = max(self.linger_clock_s, left.ends_s - left.total_s)
+                if left.request:
+                    self._answer(SeatReturned(*left[:4], ""), index)
+            case LingerPassed(clock_s=clock_s, ended=ended):
+                self.linger_clock_s = clock_s
+                for handle in ended:
+                    del self.seats[handle]
+            case LingerResumed() as again:
+                for handle in again.ended:
+                    del self.seats[handle]
+                self._carry_out(index, term, stamp, SeatGranted(*again[:9]))
+            case SeatRemoved() as taken:
+                was_held = self.seats[taken.handle]
+                self.seats[taken.handle] = (*was_held[:9], taken[2:], None)
             case RequestQueued() as queued:
                 self.sessions[queued.session]["queued"][queued.request] = (index, queued, stamp)
                 self._answer(queued, index)
@@ -220,6 +264,14 @@ class Meaning:
             }
             mine = [handle for handle, seat in sorted(self.seats.items()) if seat[0] == key]
             assert [seat.handle for seat in state.seats_of(key)] == mine
+        lingering = sorted(handle for handle, seat in self.seats.items() if seat[10])
+        assert [seat.handle for seat in state.lingering.all()] == lingering
+        assert len(state.lingering) == len(lingering)
+        assert state.linger_clock_s == self.linger_clock_s
+        for handle in lingering:
+            seat = self.seats[handle]
+            owner = (seat[2], *seat[10][:3])
+            assert handle in [each.handle for each in state.lingering.of(owner)]
         for feature in {pool[:2] for pool in POOLS}:
             waiting = sorted(
                 index for session in self.sessions.values()

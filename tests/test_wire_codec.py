@@ -170,6 +170,7 @@ def test_numbers_are_for_ever() -> None:
     assert {number: cls.__name__ for number, cls in COMMANDS.items()} == {
         1: "TermStarted", 2: "Formed", 3: "Rights", 4: "SessionOpened", 5: "SessionEnded", 6: "SeatGranted",
         7: "SeatReturned", 8: "RequestWithdrawn", 9: "RequestQueued", 10: "RequestUnqueued",
+        17: "SeatLingers", 18: "LingerPassed", 19: "LingerResumed", 20: "SeatRemoved",
     }  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def _holders(state: LedgerState, pools: Iterable[str]) -> str:
     counts: dict[str, int] = {}
     for pool in pools:
         for seat in state.seats_page(pool, 0, SEATS_LOOKED_AT_MAX):
-            session = state.sessions[seat.session]
+            session = state.holder_of(seat)
             name = f"{session.user}@{session.host}"
             counts[name] = counts.get(name, 0) + seat.seats
     named = [f"{name} ({count})" if count > 1 else name

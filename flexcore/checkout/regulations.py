@@ -18,7 +18,7 @@ from flexcore.options.rules import AccessRule, CountRule, FeatureNumber, Options
 
 if TYPE_CHECKING:
     from flexcore.ledger.commands import Share
-    from flexcore.ledger.state import LedgerState, Seat, Session
+    from flexcore.ledger.state import LedgerState, Linger, Seat, Session
 
     from .rights import Line, Offer, Pool, Rights
 
@@ -102,12 +102,12 @@ def _holders(state: LedgerState, pool: str) -> Iterator[Holder]:
             if known is None or seat.seats > known.seats:
                 largest[group] = seat
         else:
-            yield Holder(_requester(state.sessions[seat.session]), seat.seats)
+            yield Holder(_requester(state.holder_of(seat)), seat.seats)
     for seat in largest.values():
-        yield Holder(_requester(state.sessions[seat.session]), seat.seats)
+        yield Holder(_requester(state.holder_of(seat)), seat.seats)
 
 
-def _requester(session: Session) -> Requester:
+def _requester(session: Session | Linger) -> Requester:
     return Requester(session.user, session.host, session.display, session.address,
                      session.project)  # fmt: skip
 

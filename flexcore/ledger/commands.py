@@ -130,6 +130,52 @@ class RequestUnqueued(NamedTuple):
     reason: str
 
 
+class SeatLingers(NamedTuple):
+    """Handle *handle* was given back (request > 0) or its session is about to end (request 0), and
+    stays with its user for *total_s* seconds: until the linger clock shows *ends_s*
+    (:mod:`flexcore.ledger.lingering`)."""
+
+    session: bytes
+    request: int
+    answered: int
+    handle: int
+    total_s: float
+    ends_s: float
+
+
+class LingerPassed(NamedTuple):
+    """The linger clock shows *clock_s*, and these lingering handles are free."""
+
+    clock_s: float
+    ended: tuple[int, ...] = ()
+
+
+class LingerResumed(NamedTuple):
+    """A SeatGranted to whom the handles *ended* linger for: it takes them over."""
+
+    session: bytes
+    request: int
+    answered: int
+    handle: int
+    feature: str
+    pool: str
+    version: str
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    shares: tuple[Share, ...]
+    ended: tuple[int, ...]
+
+
+class SeatRemoved(NamedTuple):
+    """Handle *handle* of *session* is taken away: it is free once the client has given it back, or its
+    session is over. *reason* is a word for the log, *text* what the client is told."""
+
+    session: bytes
+    handle: int
+    code: int
+    reason: str
+    text: str
+
+
 Command: TypeAlias = (
     TermStarted
     | Formed
@@ -141,4 +187,8 @@ Command: TypeAlias = (
     | RequestWithdrawn
     | RequestQueued
     | RequestUnqueued
+    | SeatLingers
+    | LingerPassed
+    | LingerResumed
+    | SeatRemoved
 )

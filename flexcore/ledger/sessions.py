@@ -20,6 +20,29 @@ class LedgerCorrupt(StateDamaged):
     server stops."""
 
 
+class Removal(NamedTuple):
+    """A seat is taken away (lmremove, TIMEOUT): what its client is told, and *reason*, a word for the
+    log."""
+
+    code: int
+    reason: str
+    text: str
+
+
+class Linger(NamedTuple):
+    """Whose a lingering seat is (:mod:`flexcore.ledger.lingering`). *ends_s*: at which reading of the
+    ledger's linger clock it is over; *total_s*: for how long it lingers in all."""
+
+    user: str
+    host: str
+    display: str
+    project: str
+    address: str
+    pid: int
+    ends_s: float
+    total_s: float
+
+
 class Seat(NamedTuple):
     """A grant that is held: *count* seats of *feature* out of *pool*. *started*, *entry*: stamp and
     index of the grant."""
@@ -35,6 +58,9 @@ class Seat(NamedTuple):
     entry: int
     shares: tuple[Share, ...] = ()
     """Of which pools it takes what (see SeatGranted)."""
+    removal: Removal | None = None
+    linger: Linger | None = None
+    """It was given back and lingers: *session* is b"" then."""
 
 
 class Queued(NamedTuple):

@@ -22,7 +22,15 @@ from typing import NamedTuple, TypeVar, cast
 from flexcore.errors import RemoteProtocolError
 from flexcore.identity import Last
 from flexcore.ledger.commands import RequestWithdrawn, SeatGranted, SeatReturned, Share
-from flexcore.ledger.sessions import LedgerCorrupt, Outcome, Queued, Seat, Session
+from flexcore.ledger.sessions import (
+    LedgerCorrupt,
+    Linger,
+    Outcome,
+    Queued,
+    Removal,
+    Seat,
+    Session,
+)
 from flexcore.ledger.state import LedgerState
 from flexcore.wire.codec import decode_command, encode_command
 from flexcore.wire.records import Compiler
@@ -32,6 +40,7 @@ SNAPSHOT_VERSION = 2
 _MAGIC = b"FXLS"
 _START = struct.Struct("<4sH")
 _DIGEST_BYTES = 32
+_NOBODY = -1
 
 
 class Snapshot(NamedTuple):
@@ -63,6 +72,7 @@ class Head(NamedTuple):
     term_rank: int
     term_timeout_s: float
     term_lease_s: float
+    linger_clock_s: float = 0.0
 
 
 class Name(NamedTuple):
@@ -106,9 +116,26 @@ class SessionRow(NamedTuple):
     queued: tuple[QueuedRow, ...] = ()
 
 
+class RemovalRow(NamedTuple):
+    code: int
+    reason: str
+    text: str
+
+
+class LingerRow(NamedTuple):
+    user: str
+    host: str
+    display: str
+    project: str
+    address: str
+    pid: int
+    ends_s: float
+    total_s: float
+
+
 class SeatRow(NamedTuple):
-    """session: place among the SessionRows; feature, pool, version: places among the Names; shares:
-    places of a pool and a group, of the next pool and group."""
+    """session: place among the SessionRows, -1 for a seat that lingers; feature, pool, version:
+    places among the Names; shares: places of a pool and a group, of the next pool and group."""
 
     handle: int
     session: int
@@ -120,6 +147,8 @@ class SeatRow(NamedTuple):
     started: float
     entry: int
     shares: tuple[int, ...]
+    removal: RemovalRow | None = None
+    linger: LingerRow | None = None
 
 
 class EndedRow(NamedTuple):
@@ -169,6 +198,7 @@ def snapshot_parts(state: LedgerState, last: Last) -> Iterator[bytes]:
             state.term_rank,
             state.term_timeout_s,
             state.term_lease_s,
+            state.linger_clock_s,
         )
     )
     encode = _records.encoder(Name)
@@ -179,8 +209,12 @@ def snapshot_parts(state: LedgerState, last: Last) -> Iterator[bytes]:
         yield encode(_session_row(session))
     place = {name: at for at, name in enumerate(names)}
     session_place = {session.session: at for at, session in enumerate(sessions)}
+    session_place[b""] = _NOBODY
     encode = _records.encoder(SeatRow)
-    for handle, key, request, feature, pool, version, count, started, entry, shares in seats:
+    for seat in seats:
+        handle, key, request, feature, pool, version, count, started, entry, shares, gone, linger = (
+            seat
+        )
         yield encode(
             (
                 handle,
@@ -193,6 +227,8 @@ def snapshot_parts(state: LedgerState, last: Last) -> Iterator[bytes]:
                 started,
                 entry,
                 tuple([place[text] for share in shares for text in share]),
+                gone,
+                linger,
             )
         )
     encode = _records.encoder(EndedRow)
@@ -296,6 +332,7 @@ def _read(reader: _Reader) -> tuple[LedgerState, Last]:
     state.term_rank = head.term_rank
     state.term_timeout_s = head.term_timeout_s
     state.term_lease_s = head.term_lease_s
+    state.linger_clock_s = head.linger_clock_s
     names = [name.text for name in reader.rows(Name, head.names)]
     sessions = [_session_of(row) for row in reader.rows(SessionRow, head.sessions)]
     state.sessions = {session.session: session for session in sessions}
@@ -310,32 +347,38 @@ def _read(reader: _Reader) -> tuple[LedgerState, Last]:
     for row in reader.rows(SeatRow, head.seats):
         if (
             not handle < row.handle < head.next_handle
-            or min(row.session, row.feature, row.pool, row.version, *row.shares) < 0
+            or min(row.feature, row.pool, row.version, *row.shares) < 0
+            or (row.session < 0) is (row.linger is None)
         ):
             raise LedgerCorrupt(f"the ledger's snapshot holds handle {row.handle} out of place")
         handle = row.handle
-        session = sessions[row.session]
-        seat = Seat(
-            handle,
-            session.session,
-            row.request,
-            names[row.feature],
-            names[row.pool],
-            names[row.version],
-            row.seats,
-            row.started,
-            row.entry,
-            tuple(
-                [
-                    Share(names[at], names[group])
-                    for at, group in zip(row.shares[::2], row.shares[1::2], strict=True)
-                ]
-            ),
-        )
-        state.seats[handle] = session.seats[handle] = seat
+        seat = _seat_of(row, names, sessions)
+        state.seats[handle] = seat
         state.books.take(seat)
+        if seat.linger is None:
+            sessions[row.session].seats[handle] = seat
+        else:
+            state.lingering.add(seat)
     state.ended = {row.session: row.until for row in reader.rows(EndedRow, head.ended)}
     return state, head.last
+
+
+def _seat_of(row: SeatRow, names: list[str], sessions: list[Session]) -> Seat:
+    shares = zip(row.shares[::2], row.shares[1::2], strict=True)
+    return Seat(
+        row.handle,
+        sessions[row.session].session if row.linger is None else b"",
+        row.request,
+        names[row.feature],
+        names[row.pool],
+        names[row.version],
+        row.seats,
+        row.started,
+        row.entry,
+        tuple([Share(names[at], names[group]) for at, group in shares]),
+        None if row.removal is None else Removal(*row.removal),
+        None if row.linger is None else Linger(*row.linger),
+    )
 
 
 def _session_of(row: SessionRow) -> Session:

@@ -39,19 +39,31 @@ from flexcore.ledger.books import PoolBooks
 from flexcore.ledger.commands import (
     Command,
     Formed,
+    LingerPassed,
+    LingerResumed,
     RequestQueued,
     RequestUnqueued,
     RequestWithdrawn,
     Rights,
     SeatGranted,
+    SeatLingers,
+    SeatRemoved,
     SeatReturned,
     SessionEnded,
     SessionOpened,
     TermStarted,
 )
+from flexcore.ledger.lingering import (
+    Lingering,
+    linger_passed,
+    linger_resumed,
+    seat_lingers,
+    seat_removed,
+)
 from flexcore.ledger.queue import Queues, come_back, leave, queue_request, unqueue_request
 from flexcore.ledger.sessions import RESULTS_MAX as RESULTS_MAX
 from flexcore.ledger.sessions import LedgerCorrupt as LedgerCorrupt
+from flexcore.ledger.sessions import Linger as Linger
 from flexcore.ledger.sessions import Outcome as Outcome
 from flexcore.ledger.sessions import Seat as Seat
 from flexcore.ledger.sessions import Session as Session
@@ -100,6 +112,9 @@ class LedgerState:
         self.ended: dict[bytes, float] = {}
         """Ids of ended sessions, and the stamp until which each is remembered; ask was_ended."""
         self.queue = Queues()
+        self.lingering = Lingering()
+        self.linger_clock_s = 0.0
+        """Counted seconds, advanced by entries alone (:mod:`flexcore.ledger.lingering`)."""
         self.pools = self.books.pools
         self._freed = self.books.freed
         self._ended_purge_at = _ENDED_PURGE_MIN
@@ -133,6 +148,11 @@ class LedgerState:
         """What a session holds, by rising handle."""
         found = self.sessions.get(session)
         return () if found is None else tuple(sorted(found.seats.values()))
+
+    def holder_of(self, seat: Seat) -> Session | Linger:
+        """Whose *seat*, one of ``seats``, is: both kinds know user, host, display, project, address
+        and pid."""
+        return seat.linger or self.sessions[seat.session]
 
     def seats_page(self, pool: str, after: int = 0, limit: int = 500) -> tuple[Seat, ...]:
         """Up to *limit* seats of *pool* with handles above *after*, rising. A page costs its own
@@ -195,6 +215,7 @@ class LedgerState:
         twin.in_use, twin.pools, twin._freed = twin.books.in_use, twin.books.pools, twin.books.freed
         twin.ended = dict(self.ended)
         twin.queue = self.queue.copy()
+        twin.lingering = self.lingering.copy()
         return twin
 
     def fingerprint(self) -> bytes:
@@ -325,7 +346,8 @@ class LedgerState:
         ):
             raise self._no_grant(index, command)
         seat = _new(
-            Seat, (handle, key, request, feature, pool, version, count, stamp, index, shares)
+            Seat,
+            (handle, key, request, feature, pool, version, count, stamp, index, shares, None, None),
         )
         undo = (
             LedgerState._undo_granted,
@@ -462,4 +484,8 @@ _APPLY: dict[type, Callable[..., Undo]] = {
     RequestWithdrawn: withdraw_request,
     RequestQueued: queue_request,
     RequestUnqueued: unqueue_request,
+    SeatLingers: seat_lingers,
+    LingerPassed: linger_passed,
+    LingerResumed: linger_resumed,
+    SeatRemoved: seat_removed,
 }

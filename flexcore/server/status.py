@@ -107,7 +107,7 @@ def _seat_rows(
 
 
 def _seat_row(seat: Seat, state: LedgerState) -> SeatRow:
-    session = state.sessions[seat.session]
+    session = state.holder_of(seat)
     return SeatRow(seat.pool, seat.feature, session.user, session.host, session.display,
                    seat.version, seat.handle, seat.started, seat.seats, session.pid)  # fmt: skip
 

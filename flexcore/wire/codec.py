@@ -95,6 +95,10 @@ COMMANDS: Mapping[int, type] = {
     8: c.RequestWithdrawn,
     9: c.RequestQueued,
     10: c.RequestUnqueued,
+    17: c.SeatLingers,
+    18: c.LingerPassed,
+    19: c.LingerResumed,
+    20: c.SeatRemoved,
 }
 """What may stand in the ledger."""
 

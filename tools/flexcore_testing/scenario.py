@@ -285,7 +285,7 @@ class Stage:
         for handle in sorted(state.seats):
             seat = state.seats[handle]
             since = seat.started - self.triad.profile.epoch
-            user = state.sessions[seat.session].user
+            user = state.holder_of(seat).user
             self._told.append(f"       {seat.feature} x{seat.seats} handle {handle} {user} since {since:.0f}")
         if not state.seats:
             self._told.append("no seat is held")
