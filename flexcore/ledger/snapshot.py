@@ -178,29 +178,8 @@ def snapshot_parts(state: LedgerState, last: Last) -> Iterator[bytes]:
     names = sorted(texts)
     ended = sorted((key, until) for key, until in state.ended.items() if until >= state.stamp)
     yield _START.pack(_MAGIC, SNAPSHOT_VERSION)
-    yield _records.encoder(Head)(
-        Head(
-            last,
-            state.stamp,
-            len(names),
-            len(sessions),
-            len(seats),
-            len(ended),
-            state.next_handle,
-            state.rights,
-            state.rights_index,
-            state.triad_id,
-            state.membership_digest,
-            state.formed_index,
-            state.longest_timeout_s,
-            state.term,
-            state.term_index,
-            state.term_rank,
-            state.term_timeout_s,
-            state.term_lease_s,
-            state.linger_clock_s,
-        )
-    )
+    counts = (len(names), len(sessions), len(seats), len(ended))
+    yield _records.encoder(Head)(_head(state, last, counts))
     encode = _records.encoder(Name)
     for name in names:
         yield encode(Name(name))
@@ -234,6 +213,27 @@ def snapshot_parts(state: LedgerState, last: Last) -> Iterator[bytes]:
     encode = _records.encoder(EndedRow)
     for row in ended:
         yield encode(row)
+
+
+def _head(state: LedgerState, last: Last, counts: tuple[int, int, int, int]) -> Head:
+    return Head(
+        last,
+        state.stamp,
+        *counts,
+        state.next_handle,
+        state.rights,
+        state.rights_index,
+        state.triad_id,
+        state.membership_digest,
+        state.formed_index,
+        state.longest_timeout_s,
+        state.term,
+        state.term_index,
+        state.term_rank,
+        state.term_timeout_s,
+        state.term_lease_s,
+        state.linger_clock_s,
+    )
 
 
 def _session_row(session: Session) -> SessionRow:
