@@ -34,7 +34,7 @@ def answer(
 ) -> int:  # fmt: skip
     use = PoolUse(tuple(Holder(*each) for each in held), pending)
     refusal = policy.refusal(
-        pool, who, count, total=total, use_of=lambda name: use if name == pool else PoolUse()
+        pool, who, count, total=total, used=use.seats, tally=policy.tally({pool: use})
     )
     return 0 if refusal is None else int(refusal.code)
 
@@ -121,11 +121,10 @@ def test_precedence(text: str, ann: int, bob: int) -> None:
 
 
 def test_who_holds_what_is_asked_only_where_a_rule_needs_it() -> None:
-    def nobody_asks(pool: str) -> PoolUse:
-        raise AssertionError(pool)
-
-    policy = policy_of("EXCLUDE f1 USER ann\nMAX 1 f1 USER carl\n")
-    assert policy.refusal("p1", BOB, 1, total=5, use_of=nobody_asks) is None
+    two = PoolFacts("p1", "f1", 5), PoolFacts("p2", "f2", 5)
+    policy = policy_of("EXCLUDE f1 USER ann\nMAX 1 f2 USER carl\n", *two)
+    assert policy.counted_pools == ("p2",)
+    assert policy.refusal("p1", BOB, 1, total=5) is None
 
 
 def test_borrowing_has_rules_of_its_own() -> None:
@@ -139,7 +138,7 @@ def test_a_refusal_names_its_rule_the_numbers_and_the_holders() -> None:
     use = PoolUse((Holder(ANN, 1), Holder(BOB, 1), Holder(CARL, 2)))
 
     def detail(who: Requester) -> str:
-        refusal = policy.refusal("p1", who, 1, total=5, use_of=lambda _: use)
+        refusal = policy.refusal("p1", who, 1, total=5, used=use.seats, tally=policy.tally({"p1": use}))
         assert refusal is not None
         return refusal.detail
 
@@ -150,7 +149,7 @@ def test_a_refusal_names_its_rule_the_numbers_and_the_holders() -> None:
         " 1 reserved by demo.opt:4: RESERVE 2 f1 USER ann"
     )
     many = policy_of("".join(f"INCLUDE f1 USER u{i}\n" for i in range(9)))
-    said = many.refusal("p1", ANN, 1, total=5, use_of=lambda _: PoolUse())
+    said = many.refusal("p1", ANN, 1, total=5, tally=many.tally())
     assert said is not None
     assert said.detail.startswith("not in demo.opt:1: INCLUDE f1 USER u0, demo.opt:2")
     assert said.detail.endswith(" and 6 more")
@@ -184,20 +183,20 @@ def test_max_counts_all_pools_that_it_means() -> None:
     pools = PoolFacts("p1", "f1", 5), PoolFacts("p2", "f1", 5)
     policy = policy_of("MAX 3 f1 USER ann", *pools)
     uses = {"p1": PoolUse((Holder(ANN, 2),)), "p2": PoolUse((Holder(ANN, 1), Holder(BOB, 2)))}
-    said = policy.refusal("p1", ANN, 1, total=5, use_of=uses.__getitem__)
+    said = policy.refusal("p1", ANN, 1, total=5, tally=policy.tally(uses))
     assert said is not None
     assert said.code == ErrorCode.EXCEEDS_MAX
-    assert policy.refusal("p1", BOB, 1, total=5, use_of=uses.__getitem__) is None
+    assert policy.refusal("p1", BOB, 1, total=5, tally=policy.tally(uses)) is None
 
 
 def test_a_reservation_fills_pools_in_their_order() -> None:
     pools = PoolFacts("p1", "f1", 2), PoolFacts("p2", "f1", 3)
     policy = policy_of("RESERVE 4 f1 USER ann\nRESERVE 9 f1 USER bob", *pools)
-    kept = [[(rule.line, seats) for rule, seats in policy.reservations(p.pool, p.total, PoolUse())]
+    kept = [[(rule.line, seats) for rule, seats in policy.reservations(p.pool, p.total, policy.tally())]
             for p in pools]  # fmt: skip
     assert kept == [[(1, 2)], [(1, 2), (2, 1)]]
     # on a day on which less is licensed, the first line has the first claim
-    assert [seats for _, seats in policy.reservations("p2", 2, PoolUse())] == [2]
+    assert [seats for _, seats in policy.reservations("p2", 2, policy.tally())] == [2]
 
 
 def test_numbers() -> None:
@@ -340,6 +339,31 @@ def test_filling_is_undisturbed_by_copies_and_adds_up(
         assert twin.add(kind, seats) == before - filling.unfilled
         assert filling.unfilled == sum(sizes) - filled >= 0
         assert all(filling.unfilled_of(number) >= 0 for number in range(len(sizes)))
+
+
+@given(
+    st.lists(st.integers(0, 2), min_size=1, max_size=4),
+    st.lists(st.tuples(st.frozensets(st.integers(0, 3)), st.integers(-2, 3)), max_size=12),
+)
+def test_filling_after_removals_is_that_of_who_is_left(
+    sizes: list[int], moves: list[tuple[frozenset[int], int]]
+) -> None:
+    filling = Filling(sizes)
+    held: dict[tuple[int, ...], int] = {}
+    for members, seats in moves:
+        kind = tuple(sorted(number for number in members if number < len(sizes)))
+        seats = max(seats, -held.get(kind, 0))
+        held[kind] = held.get(kind, 0) + seats
+        if seats < 0:
+            filling.remove(kind, -seats)
+        else:
+            filling.add(kind, seats)
+        anew = Filling(sizes)
+        for each, count in held.items():
+            anew.add(each, count)
+        assert filling.unfilled == anew.unfilled == sum(filling.unfilled_of(n) for n in range(len(sizes)))
+        assert filling.room_for(kind, 2) == anew.copy().add(kind, 2)
+        assert filling.room_for(kind, 1) == anew.add(kind, 1)
 
 
 def test_the_first_lines_have_the_first_claim() -> None:

@@ -1,28 +1,28 @@
 """What an options file says about the pools of some rights, asked with the ledger's state.
 
-The rules themselves are :mod:`flexcore.options.policy`; here holders are made out of sessions and
-seats. Who holds what of a pool is looked up at most once an entry of the ledger, and only for pools
-with a MAX or a RESERVE. A server without an options file has none of this (``regulations_of`` gives
-None), and pays one comparison a checkout.
+The rules themselves are :mod:`flexcore.options.policy`; who holds what is counted for them in
+:mod:`flexcore.checkout.tallies`, and only for pools with a MAX or a RESERVE. A server without an
+options file has none of this (``regulations_of`` gives None), and pays one comparison a checkout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flexcore.licensefile import parse_license
-from flexcore.options.patterns import Requester
-from flexcore.options.policy import Holder, Policy, PoolFacts, PoolUse, Refusal
+from flexcore.options.policy import Policy, PoolFacts, Refusal
 from flexcore.options.rules import AccessRule, CountRule, FeatureNumber, OptionsFile
+from flexcore.options.tally import Tally
+
+from .tallies import SeatTally, requester_of
 
 if TYPE_CHECKING:
     from flexcore.ledger.commands import Share
-    from flexcore.ledger.state import LedgerState, Linger, Seat, Session
+    from flexcore.ledger.state import LedgerState, Session
 
     from .rights import Line, Offer, Pool, Rights
 
-_ALL = 1 << 60
 _KNOWN_KEYS = frozenset({"VERSION", "EXPDATE", "VENDOR_STRING", "HOSTID"})
 """Keys of a specification that need no look into the signed lines."""
 
@@ -32,10 +32,10 @@ class Regulations:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self._kept: dict[str, tuple[int, int, tuple[Holder, ...]]] = {}
+        self._watcher: SeatTally | None = None
 
     def copy(self) -> Regulations:
-        """Return a twin; what it has looked up is not shared: the two may see other ledgers."""
+        """Return a twin; what it has counted is not shared: the two may see other ledgers."""
         return Regulations(self.policy)
 
     def refusal(
@@ -47,34 +47,38 @@ class Regulations:
         *shares*: with whom it shares licences (DUP_GROUP). Who takes no further licence is asked for
         EXCLUDE and INCLUDE alone: neither MAX nor RESERVE counts one licence twice.
         """
-        policy = self.policy
-        if not policy.decides(offer.pool):
+        policy, pool = self.policy, offer.pool
+        if not policy.decides(pool):
             return None
         if shares and shares[0].group:
             count = state.extra(*shares[0], count)
             if not count:
-                return policy.shut_out(offer.pool, _requester(session))
+                return policy.shut_out(pool, requester_of(session))
+        if not policy.counts(pool):
+            return policy.shut_out(pool, requester_of(session))
         return policy.refusal(
-            offer.pool, _requester(session), count,
-            total=None if offer.uncounted else offer.seats,
-            use_of=lambda pool: self._use(state, pool),
+            pool, requester_of(session), count, total=None if offer.uncounted else offer.seats,
+            used=state.in_use[pool] + state.freed_uncommitted(pool), tally=self._tally(state),
         )  # fmt: skip
 
     def shut_out(self, session: Session, offers: Sequence[Offer]) -> Refusal | None:
         """Return the refusal if EXCLUDE and INCLUDE let *session* have none of *offers* at all."""
-        who = _requester(session)
+        who = requester_of(session)
         refusals = [self.policy.shut_out(offer.pool, who) for offer in offers]
         return None if not refusals or None in refusals else refusals[0]
 
-    def _use(self, state: LedgerState, pool: str) -> PoolUse:
-        """Who holds what. An index and a term are one log (protocol.md rule 13), so what was looked
-        up there stays right; commits change only what is pending."""
-        kept = self._kept.get(pool)
-        if kept is None or kept[:2] != (state.index, state.term):
-            kept = self._kept[pool] = (state.index, state.term, tuple(_holders(state, pool)))
-        held = sum(holder.seats for holder in kept[2])
-        others = state.in_use[pool] - held  # of a suite's pool: what its components take
-        return PoolUse(kept[2], others + state.freed_uncommitted(pool))
+    def reservations(self, state: LedgerState, offer: Offer) -> list[tuple[CountRule, int]]:
+        """Return each RESERVE about *offer* with the seats that it keeps now."""
+        if offer.uncounted or not self.policy.counts(offer.pool):
+            return []
+        return list(self.policy.reservations(offer.pool, offer.seats, self._tally(state)))
+
+    def _tally(self, state: LedgerState) -> Tally:
+        """The counts of *state*: made when these rules are new to it, and moved by its entries."""
+        watcher = self._watcher
+        if watcher is None or state.books.watcher is not watcher:
+            watcher = self._watcher = state.books.watcher = SeatTally(self.policy, state)
+        return watcher.tally
 
 
 def regulations_of(options: OptionsFile | None, rights: Rights) -> Regulations | None:
@@ -89,27 +93,6 @@ def regulations_of(options: OptionsFile | None, rights: Rights) -> Regulations |
     policy = Policy(options, [_facts(pool, look_inside=pool.feature in deep)
                               for pool in rights.pools])  # fmt: skip
     return Regulations(policy) if any(policy.decides(p.key) for p in rights.pools) else None
-
-
-def _holders(state: LedgerState, pool: str) -> Iterator[Holder]:
-    """Return who holds what of a pool. What a duplicate group shares is held by the one of them with
-    the largest seat, the oldest of these."""
-    largest: dict[str, Seat] = {}
-    for seat in state.seats_page(pool, 0, _ALL):
-        group = seat.shares[0].group if seat.shares else ""
-        if group:
-            known = largest.get(group)
-            if known is None or seat.seats > known.seats:
-                largest[group] = seat
-        else:
-            yield Holder(_requester(state.holder_of(seat)), seat.seats)
-    for seat in largest.values():
-        yield Holder(_requester(state.holder_of(seat)), seat.seats)
-
-
-def _requester(session: Session | Linger) -> Requester:
-    return Requester(session.user, session.host, session.display, session.address,
-                     session.project)  # fmt: skip
 
 
 def _facts(pool: Pool, *, look_inside: bool) -> PoolFacts:

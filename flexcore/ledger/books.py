@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flexcore.ledger.pools import PendingFrees, PoolSeats
 
@@ -58,19 +58,34 @@ class GroupCounts:
         return twin
 
 
+class Watcher(Protocol):
+    """Is told of every seat that is taken and that leaves, also where that is an undo."""
+
+    def taken(self, seat: Seat) -> None:
+        """*seat* is held from now on; its session is in the state."""
+
+    def left(self, seat: Seat) -> None:
+        """*seat* is held no more."""
+
+
 class PoolBooks:
     """Takes seats out of their pools and puts them back, each undoable, last first."""
 
-    __slots__ = ("freed", "groups", "in_use", "pools")
+    __slots__ = ("freed", "groups", "in_use", "pools", "watcher")
 
     def __init__(self) -> None:
         self.in_use: Counter[str] = Counter()
         self.pools: dict[str, PoolSeats] = {}
         self.freed = PendingFrees()
         self.groups = GroupCounts()
+        self.watcher: Watcher | None = None
+        """Who counts seats by rules of an options file (:mod:`flexcore.checkout.tallies`): no part of
+        the state, and in no copy of it."""
 
     def take(self, seat: Seat) -> None:
         """*seat* is granted; its handle is above all others."""
+        if self.watcher is not None:
+            self.watcher.taken(seat)
         if not seat.shares:
             self._take(seat.pool, seat.seats, seat.handle)
             return
@@ -80,6 +95,8 @@ class PoolBooks:
 
     def take_back(self, seat: Seat) -> None:
         """Undo :meth:`take`."""
+        if self.watcher is not None:
+            self.watcher.left(seat)
         for pool, count in self._leave(seat):
             self._count_down(pool, count)
             held = self.pools[pool]
@@ -89,6 +106,8 @@ class PoolBooks:
 
     def drop(self, seat: Seat, index: int, held: Container[int]) -> None:
         """*seat* is free by entry *index*; *held* knows the handles that are alive."""
+        if self.watcher is not None:
+            self.watcher.left(seat)
         for pool, count in self._leave(seat):
             self._count_down(pool, count)
             if count:
@@ -100,6 +119,8 @@ class PoolBooks:
 
     def restore(self, seat: Seat) -> None:
         """Undo :meth:`drop`."""
+        if self.watcher is not None:
+            self.watcher.taken(seat)
         for pool, group in reversed(seat.shares or ((seat.pool, ""),)):
             count = self.groups.join(pool, group, seat.seats) if group else seat.seats
             if count:

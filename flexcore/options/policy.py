@@ -10,27 +10,27 @@ In this order, each with the code of the refusal:
    the count; a seat that is kept for the one who asks is his (-101). A RESERVE that means several
    pools is laid into them in their order, as far as each one's count goes.
 
-The decision depends on who holds what, not on the order in which it came to be.
+The decision depends on who holds what, not on the order in which it came to be. What those hold
+together whom a rule names is counted beside it (:mod:`flexcore.options.tally`): nobody looks for it
+among the holders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, TypeAlias
 
 from flexcore.codes import ErrorCode
 from flexcore.licensefile.lines import FeatureLine
 from flexcore.licensefile.version import VersionError, parse_version
 
 from .patterns import Matcher, Matchers, Requester
-from .reservations import Filling, clipped
 from .rules import AccessRule, CountRule, FeatureNumber, FeatureSpec, OptionsFile, Rule
+from .tally import KINDS_MAX, Counted, Limit, Reserve, Reserved, Tally
 
-HOLDERS_NAMED_MAX = 8
 RULES_NAMED_MAX = 3
-_KINDS_MAX = 20_000
-"""Requesters a pool of whom it is remembered what matches them; beyond, all are looked up anew."""
+
+_Gate: TypeAlias = tuple[AccessRule, Matcher]
 
 
 class Holder(NamedTuple):
@@ -75,6 +75,9 @@ class Refusal(NamedTuple):
         return self.code in (ErrorCode.EXCLUDED, ErrorCode.NOT_INCLUDED)
 
 
+_NOBODY: Mapping[str, PoolUse] = {}
+
+
 def pool_facts(pool: str, lines: Iterable[FeatureLine]) -> PoolFacts:
     """Return the facts of a pool out of its lines, at least one."""
     members = list(lines)
@@ -111,112 +114,134 @@ def _has(spec: FeatureSpec, keys: dict[str, str]) -> bool:
     return " ".join(spec.value.split()).casefold() == " ".join(value.split()).casefold()
 
 
-class _Limit(NamedTuple):
-    """A MAX with the pools that it means."""
-
-    rule: CountRule
-    matches: Matcher
-    pools: tuple[str, ...]
-
-
 class _PoolRules:
-    """The rules about one pool, ready to be asked."""
+    """The rules about one pool, ready to be asked; those about all features are the Policy's."""
 
     def __init__(self) -> None:
-        self.excludes: list[tuple[AccessRule, Matcher]] = []
-        self.includes: list[tuple[AccessRule, Matcher]] = []
-        self.borrow_excludes: list[tuple[AccessRule, Matcher]] = []
-        self.borrow_includes: list[tuple[AccessRule, Matcher]] = []
-        self.limits: list[_Limit] = []
-        self.reserves: list[tuple[CountRule, Matcher, int]] = []
+        self.excludes: list[_Gate] = []
+        self.includes: list[_Gate] = []
+        self.borrow_excludes: list[_Gate] = []
+        self.borrow_includes: list[_Gate] = []
         self.numbers: dict[str, FeatureNumber] = {}
+        self.counted = Counted()
         self.verdicts: dict[Requester, Refusal | None] = {}
         """What EXCLUDE and INCLUDE said: it depends on the requester alone. Bounded."""
-        self._kinds: dict[Requester, tuple[int, ...]] = {}
 
-    @property
-    def decides(self) -> bool:
-        """Whether a checkout can be refused by any of them."""
-        return bool(self.excludes or self.includes or self.limits or self.reserves)
-
-    def kind_of(self, who: Requester) -> tuple[int, ...]:
-        """Return the reservations, by number, that *who* may fill."""
-        kind = self._kinds.get(who)
-        if kind is None:
-            if len(self._kinds) >= _KINDS_MAX:
-                self._kinds.clear()
-            kind = tuple(i for i, (_, is_for, _) in enumerate(self.reserves) if is_for(who))
-            self._kinds[who] = kind
-        return kind
-
-    def filling(self, total: int, use: PoolUse) -> Filling:
-        """Return how far the reservations are filled now."""
-        filling = Filling(clipped((size for _, _, size in self.reserves), total))
-        seats: dict[tuple[int, ...], int] = {}
-        for who, count in use.holders:
-            kind = self.kind_of(who)
-            if kind:
-                seats[kind] = seats.get(kind, 0) + count
-        for kind, count in seats.items():
-            filling.add(kind, count)
-        return filling
+    def gates(self, rule: AccessRule) -> list[_Gate]:
+        """Return the list in which *rule* belongs."""
+        if rule.is_about_borrowing:
+            return self.borrow_excludes if rule.is_exclude else self.borrow_includes
+        return self.excludes if rule.is_exclude else self.includes
 
 
 class Policy:
-    """The decisions of one options file about the pools of one vendor."""
+    """The decisions of one options file about the pools of one vendor.
+
+    Making one takes time by the rules and by the pools that each means, not by their product.
+    """
 
     def __init__(self, options: OptionsFile, pools: Iterable[PoolFacts]) -> None:
         self.options = options
-        self._pools: dict[str, _PoolRules] = {}
         facts = tuple(pools)
+        self._pools = {each.pool: _PoolRules() for each in facts}
+        self._all = _PoolRules()
+        """EXCLUDEALL and INCLUDEALL."""
+        named: dict[str, list[PoolFacts]] = {}
+        for each in facts:
+            named.setdefault(each.feature, []).append(each)
         matchers = Matchers(options)
-        for each in facts:
-            self._pools[each.pool] = _rules_about(each, options, matchers)
+        limits = 0
         for rule in options.rules:
-            if isinstance(rule, CountRule):
-                self._take_count(rule, matchers.of(rule.subject),
-                                 [each for each in facts if means(rule.feature, each)])  # fmt: skip
+            feature = getattr(rule, "feature", None)
+            meant = [] if feature is None else [
+                each for each in named.get(feature.name, ()) if means(feature, each)
+            ]  # fmt: skip
+            match rule:
+                case AccessRule():
+                    self._take_access(rule, matchers, meant)
+                case FeatureNumber():
+                    for each in meant:
+                        self._pools[each.pool].numbers[rule.keyword] = rule
+                case CountRule(keyword="MAX"):
+                    limit = Limit(limits, rule, matchers.of(rule.subject),
+                                  tuple(each.pool for each in meant))  # fmt: skip
+                    limits += 1
+                    for each in meant:
+                        self._pools[each.pool].counted.limits.append(limit)
+                case CountRule():
+                    self._take_reserve(rule, matchers.of(rule.subject), meant)
+                case _:
+                    pass  # groups are in the matchers; settings are no decision about a pool
+        self._counted = {pool: rules.counted for pool, rules in self._pools.items() if rules.counted}
 
-    def _take_count(self, rule: CountRule, matches: Matcher, facts: list[PoolFacts]) -> None:
-        if rule.keyword == "MAX":
-            limit = _Limit(rule, matches, tuple(each.pool for each in facts))
-            for each in facts:
-                self._pools[each.pool].limits.append(limit)
+    def _take_access(self, rule: AccessRule, matchers: Matchers, meant: list[PoolFacts]) -> None:
+        if rule.is_about_entitlements:
             return
+        gate = (rule, matchers.of(rule.subject))
+        if rule.feature is None:
+            self._all.gates(rule).append(gate)
+        for each in meant:
+            self._pools[each.pool].gates(rule).append(gate)
+
+    def _take_reserve(self, rule: CountRule, matches: Matcher, meant: list[PoolFacts]) -> None:
         left = rule.number
-        for each in facts:
-            room = each.total - sum(size for _, _, size in self._pools[each.pool].reserves)
-            size = min(left, room)
+        for each in meant:
+            counted = self._pools[each.pool].counted
+            size = min(left, each.total - counted.reserved)
             if size > 0:
-                self._pools[each.pool].reserves.append((rule, matches, size))
+                counted.reserve(Reserve(rule, matches, size))
                 left -= size
 
     def decides(self, pool: str) -> bool:
         """Whether any checkout from *pool* can be refused."""
         rules = self._pools.get(pool)
-        return rules is not None and rules.decides
+        return rules is not None and bool(
+            rules.excludes or rules.includes or rules.counted
+            or self._all.excludes or self._all.includes
+        )  # fmt: skip
+
+    def counts(self, pool: str) -> bool:
+        """Whether a MAX or a RESERVE needs to know who holds what of *pool*."""
+        return pool in self._counted
+
+    @property
+    def counted_pools(self) -> tuple[str, ...]:
+        """The pools of which a tally has to know the holders, in their order."""
+        return tuple(self._counted)
+
+    def tally(self, uses: Mapping[str, PoolUse] = _NOBODY) -> Tally:
+        """Return the counts that :meth:`refusal` asks for, of who holds what by pool."""
+        tally = Tally(self._counted)
+        for pool, use in uses.items():
+            for who, seats in use.holders:
+                tally.add(pool, who, seats)
+        return tally
 
     def refusal(
-        self, pool: str, who: Requester, count: int, *, total: int | None,
-        use_of: Callable[[str], PoolUse],
+        self, pool: str, who: Requester, count: int, *, total: int | None, used: int = 0,
+        tally: Tally | None = None,
     ) -> Refusal | None:  # fmt: skip
         """Return why *who* may not have *count* seats of *pool* now, or None.
 
-        *total* is what the pool offers now, None if it is uncounted. *use_of* gives the use of a
-        pool by name; it is asked only where a MAX or a RESERVE needs to know.
+        *total* is what the pool offers now, None if it is uncounted, and *used* how many of these
+        cannot be given. *tally* is needed where :meth:`counts` says so.
         """
         rules = self._pools.get(pool)
-        if rules is None or not rules.decides:
+        if rules is None:
             return None
-        return (
-            self._remembered_access(rules, who)
-            or self._over_limit(rules, who, count, use_of)
-            or (
-                self._reserved(rules, who, count, total, use_of(pool))
-                if total is not None and rules.reserves
-                else None
-            )
-        )
+        said = self._remembered_access(rules, who)
+        if said is not None or not rules.counted:
+            return said
+        assert tally is not None, "a MAX or a RESERVE needs to know who holds what"
+        limits, kind = rules.counted.classes_of(who)
+        for limit in limits:
+            held = tally.held(limit)
+            if held.seats + count > limit.rule.number:
+                words = f"{self.options.where(limit.rule)}: {held.seats} in use{held.text()}"
+                return Refusal(ErrorCode.EXCEEDS_MAX, (limit.rule,), words)
+        if total is None or not rules.counted.reserves:
+            return None
+        return self._reserved(rules.counted, kind, count, total, used, tally.reserved(pool))
 
     def borrow_refusal(self, pool: str, who: Requester) -> Refusal | None:
         """Return why *who* may not borrow from *pool*, beside what forbids a checkout, or None."""
@@ -233,7 +258,9 @@ class Policy:
     def included(self, pool: str) -> tuple[AccessRule, ...]:
         """Return the INCLUDE and INCLUDEALL lines about *pool*: USER_BASED needs some (-84)."""
         rules = self._pools.get(pool)
-        return () if rules is None else tuple(rule for rule, _ in rules.includes)
+        if rules is None:
+            return ()
+        return tuple(rule for rule, _ in (*self._all.includes, *rules.includes))
 
     # --- the steps ------------------------------------------------------------------------------
 
@@ -241,16 +268,18 @@ class Policy:
         try:
             return rules.verdicts[who]
         except KeyError:
-            if len(rules.verdicts) >= _KINDS_MAX:
+            if len(rules.verdicts) >= KINDS_MAX:
                 rules.verdicts.clear()
-            verdict = self._access(rules.excludes, rules.includes, who)
+            everybody = self._all
+            verdict = self._access(
+                [*everybody.excludes, *rules.excludes], [*everybody.includes, *rules.includes], who
+            )
             rules.verdicts[who] = verdict
             return verdict
 
     def _access(
-        self, excludes: list[tuple[AccessRule, Matcher]], includes: list[tuple[AccessRule, Matcher]],
-        who: Requester,
-    ) -> Refusal | None:  # fmt: skip
+        self, excludes: list[_Gate], includes: list[_Gate], who: Requester
+    ) -> Refusal | None:
         for rule, matches in excludes:
             if matches(who):
                 return Refusal(ErrorCode.EXCLUDED, (rule,), self.options.where(rule))
@@ -259,39 +288,26 @@ class Policy:
             return Refusal(ErrorCode.NOT_INCLUDED, rules, f"not in {self._named(rules)}")
         return None
 
-    def _over_limit(
-        self, rules: _PoolRules, who: Requester, count: int, use_of: Callable[[str], PoolUse]
-    ) -> Refusal | None:
-        for rule, matches, pools in rules.limits:
-            if not matches(who):
-                continue
-            held = [holder for pool in pools for holder in use_of(pool).holders
-                    if matches(holder.who)]  # fmt: skip
-            in_use = sum(holder.seats for holder in held)
-            if in_use + count > rule.number:
-                said = f"{self.options.where(rule)}: {in_use} in use"
-                return Refusal(ErrorCode.EXCEEDS_MAX, (rule,), said + _names(held))
-        return None
-
     def _reserved(
-        self, rules: _PoolRules, who: Requester, count: int, total: int, use: PoolUse
-    ) -> Refusal | None:
-        used = use.seats
-        filling = rules.filling(total, use)
-        before = filling.unfilled
-        mine = filling.add(rules.kind_of(who), count)
+        self, rules: Counted, kind: tuple[int, ...], count: int, total: int, used: int,
+        reserved: Reserved,
+    ) -> Refusal | None:  # fmt: skip
+        filling = reserved.filling(total)
+        mine = filling.room_for(kind, count)
+        kept = filling.unfilled - mine
         fits = used + count <= total
-        if fits and (mine == count or used + count + before - mine <= total):
+        if fits and (mine == count or used + count + kept <= total):
             return None
-        kept = [
-            rule for number, (rule, _, _) in enumerate(rules.reserves)
-            if filling.unfilled_of(number)
-        ]  # fmt: skip
+        words = f"{used} of {total} in use{reserved.holdings.text()}"
+        after = filling.copy()
+        after.add(kind, count)
+        keeping = [
+            each.rule for number, each in enumerate(rules.reserves) if after.unfilled_of(number)
+        ]
+        if kept:
+            words += f"; {kept} reserved by {self._named(keeping)}"
         code = ErrorCode.ALL_RESERVED if fits else ErrorCode.USERS_REACHED
-        words = f"{used} of {total} in use" + _names(use.holders)
-        if before - mine:
-            words += f"; {before - mine} reserved by {self._named(kept)}"
-        return Refusal(code, tuple(kept), words)
+        return Refusal(code, tuple(keeping), words)
 
     def _named(self, rules: Iterable[Rule]) -> str:
         every = list(rules)
@@ -301,21 +317,25 @@ class Policy:
 
     # --- reservations and numbers to look up ----------------------------------------------------
 
-    def reservations(self, pool: str, total: int, use: PoolUse) -> Iterator[tuple[CountRule, int]]:
+    def reservations(self, pool: str, total: int, tally: Tally) -> Iterator[tuple[CountRule, int]]:
         """Return each RESERVE about *pool* with the seats that it still keeps (lmstat's L10)."""
-        rules = self._pools.get(pool)
-        if rules is None or not rules.reserves:
+        counted = self._counted.get(pool)
+        if counted is None or not counted.reserves:
             return
-        filling = rules.filling(total, use)
-        for number, (rule, _, _) in enumerate(rules.reserves):
+        filling = tally.reserved(pool).filling(total)
+        for number, each in enumerate(counted.reserves):
             if filling.unfilled_of(number):
-                yield rule, filling.unfilled_of(number)
+                yield each.rule, filling.unfilled_of(number)
 
     def number(self, keyword: str, pool: str) -> int | None:
         """Return the number that the last line with *keyword* gives *pool*, or None."""
+        rule = self.number_rule(keyword, pool)
+        return None if rule is None else rule.number
+
+    def number_rule(self, keyword: str, pool: str) -> FeatureNumber | None:
+        """Return the last line with *keyword* about *pool*, or None."""
         rules = self._pools.get(pool)
-        found = rules.numbers.get(keyword) if rules is not None else None
-        return None if found is None else found.number
+        return rules.numbers.get(keyword) if rules is not None else None
 
     def timeout_s(self, pool: str) -> int:
         """Seconds of inactivity after which a seat comes back; 0: never. TIMEOUT beats TIMEOUTALL."""
@@ -344,36 +364,3 @@ class Policy:
 def make_policy(options: OptionsFile, pools: Iterable[PoolFacts]) -> Policy:
     """Return what *options* decides about *pools*, which stand in the order to try."""
     return Policy(options, pools)
-
-
-def _rules_about(facts: PoolFacts, options: OptionsFile, matchers: Matchers) -> _PoolRules:
-    found = _PoolRules()
-    for rule in options.rules:
-        match rule:
-            case AccessRule():
-                if rule.feature is not None and not means(rule.feature, facts):
-                    continue
-                if rule.is_about_entitlements:
-                    continue
-                pair = (rule, matchers.of(rule.subject))
-                if rule.is_about_borrowing:
-                    (found.borrow_excludes if rule.is_exclude else found.borrow_includes).append(pair)
-                else:
-                    (found.excludes if rule.is_exclude else found.includes).append(pair)
-            case FeatureNumber():
-                if means(rule.feature, facts):
-                    found.numbers[rule.keyword] = rule
-            case _:
-                pass  # MAX and RESERVE may mean several pools: Policy takes them
-    return found
-
-
-def _names(holders: Iterable[Holder]) -> str:
-    counts: dict[str, int] = {}
-    for who, seats in holders:
-        counts[who.name] = counts.get(who.name, 0) + seats
-    named = [f"{name} ({count})" if count > 1 else name
-             for name, count in islice(counts.items(), HOLDERS_NAMED_MAX)]  # fmt: skip
-    more = len(counts) - len(named)
-    said = ", ".join(named) + (f" and {more} more" if more else "")
-    return f" by {said}" if said else ""

@@ -21,12 +21,13 @@ class Filling:
     def __init__(self, sizes: Sequence[int]) -> None:
         """*sizes*: of each reservation, in the order of the file."""
         self._free = list(sizes)
-        self._laid: list[dict[tuple[int, ...], int]] = [{} for _ in sizes]
-
-    @property
-    def unfilled(self) -> int:
+        self.unfilled = sum(sizes)
         """Seats that are still kept."""
-        return sum(self._free)
+        self._laid: list[dict[tuple[int, ...], int]] = [{} for _ in sizes]
+        self._outside: dict[tuple[int, ...], int] = {}
+        """Seats of those who may fill something and for whom there is no room."""
+        self._kinds: list[dict[tuple[int, ...], None]] = [{} for _ in sizes]
+        """Of each reservation, who may fill it."""
 
     def unfilled_of(self, number: int) -> int:
         """Seats of one reservation that are still kept."""
@@ -36,10 +37,72 @@ class Filling:
         """Return a twin."""
         twin = Filling(self._free)
         twin._laid = [dict(laid) for laid in self._laid]
+        twin._outside = dict(self._outside)
+        twin._kinds = [dict(kinds) for kinds in self._kinds]
         return twin
+
+    def room_for(self, kind: tuple[int, ...], seats: int) -> int:
+        """Return how many of *seats* more of a kind would fill something; changes nothing."""
+        if not kind or not self.unfilled:
+            return 0
+        if sum([self._free[number] for number in kind]) >= seats:
+            return seats
+        if seats == 1:
+            return 0 if self._way(kind) is None else 1
+        return self.copy().add(kind, seats)
 
     def add(self, kind: tuple[int, ...], seats: int) -> int:
         """Lay *seats* of a kind; return how many of them (after moving others) fill something."""
+        for number in kind:
+            self._kinds[number][kind] = None
+        laid = self._lay(kind, seats)
+        if laid < seats and kind:
+            self._outside[kind] = self._outside.get(kind, 0) + seats - laid
+        return laid
+
+    def remove(self, kind: tuple[int, ...], seats: int) -> None:
+        """Take away *seats* of a kind that were added; others move into their places."""
+        seats -= self._take(self._outside, kind, seats)
+        for number in kind:
+            gone = self._take(self._laid[number], kind, seats)
+            seats -= gone
+            self._free[number] += gone
+            self.unfilled += gone
+            while gone and self._free[number]:
+                other = self._who_could_fill(number)
+                if other is None:
+                    break
+                moved = self._lay(other, self._outside[other])
+                assert moved, "there is a way there"
+                self._take(self._outside, other, moved)
+        assert seats == 0 or not kind, "more seats come back than were laid"
+
+    @staticmethod
+    def _take(counts: dict[tuple[int, ...], int], kind: tuple[int, ...], most: int) -> int:
+        """Take up to *most* seats of a kind out of *counts*; return how many there were."""
+        there = counts.get(kind, 0)
+        if there > most:
+            counts[kind] = there - most
+            return most
+        if there:
+            del counts[kind]
+        return there
+
+    def _who_could_fill(self, number: int) -> tuple[int, ...] | None:
+        """Return a kind with seats outside that could fill a reservation with room, by way of others."""
+        queue = [number]
+        seen = {number}
+        for at in queue:
+            for kind in self._kinds[at]:
+                if kind in self._outside:
+                    return kind
+                for other in kind:
+                    if other not in seen and kind in self._laid[other]:
+                        seen.add(other)
+                        queue.append(other)
+        return None
+
+    def _lay(self, kind: tuple[int, ...], seats: int) -> int:
         left = seats
         while left:
             path = self._way(kind)
@@ -76,6 +139,7 @@ class Filling:
         for kind, target in path:
             self._laid[target][kind] = self._laid[target].get(kind, 0) + count
         self._free[path[-1][1]] -= count
+        self.unfilled -= count
         return count
 
 
