@@ -82,7 +82,8 @@ def decision_us(text: str, holders: int, times: int = 300) -> float:
 def taking_ms(rules: int, features: int) -> float:
     """Milliseconds to make decisions ready out of an options file that was read: what a reread does on the loop."""
     text = "".join(
-        f"{('EXCLUDE', 'INCLUDE')[n % 2]} f{n % features} USER u{n}\n" if n % 4 else f"MAX 3 f{n % features} USER u{n}\n"
+        f"{('EXCLUDE', 'INCLUDE')[n % 2]} f{n % features} USER u{n}\n"
+        if n % 4 else f"MAX 3 f{n % features} USER u{n}\n"
         for n in range(rules)
     ) + "".join(f"EXCLUDEALL USER x{n}\n" for n in range(100))
     options = parse_options(text)

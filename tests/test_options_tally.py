@@ -11,7 +11,14 @@ from flexcore.checkout import CheckoutMachine, Denial
 from flexcore.checkout.regulations import Regulations
 from flexcore.checkout.tallies import SeatTally, requester_of
 from flexcore.ledger import LedgerState
-from flexcore.ledger.commands import Command, SeatGranted, SeatReturned, SessionEnded, SessionOpened, Share
+from flexcore.ledger.commands import (
+    Command,
+    SeatGranted,
+    SeatReturned,
+    SessionEnded,
+    SessionOpened,
+    Share,
+)
 from flexcore.ledger.state import Undo
 from flexcore.options import Policy, make_policy, parse_options
 from flexcore.options.policy import PoolFacts
@@ -105,7 +112,7 @@ class Walk:
             session = state.sessions[random.choice(sorted(state.sessions))]
             pool = random.choice(POOLS)
             group = random.choice(["", "", "U", "SITE"])
-            shares = (Share(pool, group + (session.user if group == "U" else "")),) if group else ()
+            shares: tuple[Share, ...] = (Share(pool, group + (session.user if group == "U" else "")),) if group else ()
             if random.random() < 0.2:
                 shares = (*(shares or (Share(pool, ""),)), Share("suite", "SITE"))
             self.request += 1

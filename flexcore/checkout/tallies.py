@@ -6,7 +6,8 @@ It is made by one look at all seats of the pools with a MAX or a RESERVE, when t
 reign, after a reread or after a snapshot asks; pools without such a rule are never looked at.
 
 What a duplicate group shares is held by the one of its members with the largest seat, the oldest of
-these; a seat that begins to linger stays with whom it was (``tests/test_options_tally.py::test_the_counts_are_those_of_a_slow_look``).
+these (``tests/test_options_tally.py::test_the_counts_are_those_of_a_slow_look``). A seat that begins to
+linger stays with whom it was, so nothing has to be told of that.
 """
 
 from __future__ import annotations
