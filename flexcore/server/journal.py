@@ -141,7 +141,7 @@ class Journal:
         """The last lines."""
         if reason:
             self._lmgrd(reason)
-        if exit_code == 0:
+        if exit_code == 0 and not self._config.vendors:  # the others of this process go on
             self._lmgrd(logline.lmgrd_exiting_line())
 
     # --- time stamps (D5) -------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from flexcore.licensefile import LicenseFile
 from flexcore.options import OptionsFile, parse_options
 from flexcore.options.parser import OPTIONS_SIZE_MAX
 
-__all__ = ["find_options", "load_options"]
+__all__ = ["find_options", "load_options", "options_or_warning"]
 
 
 def find_options(license: LicenseFile, license_path: str, vendor: str) -> tuple[str, bool]:
@@ -41,3 +41,14 @@ def load_options(license: LicenseFile, license_path: str, vendor: str) -> Option
     except OSError as error:
         raise LicenseError(f"the options file {path} cannot be read: {error.strerror or error}") from error
     return parse_options(data, name=path)
+
+
+def options_or_warning(
+    license: LicenseFile, license_path: str, vendor: str
+) -> tuple[OptionsFile | None, list[str]]:
+    """Return the options, and what is to be said where they cannot be read: nobody is refused a
+    licence because an administrator's file is not there."""
+    try:
+        return load_options(license, license_path, vendor), []
+    except LicenseError as error:
+        return None, [f"WARNING: {error}: no options are in effect"]

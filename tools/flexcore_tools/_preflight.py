@@ -18,7 +18,7 @@ from flexcore.wire.messages import ServerAddress
 from flexcore_host import clock, filesystem, folder, resolver
 
 from . import _setup
-from ._setup import Setup
+from ._setup import Setup, VendorSetup
 
 __all__ = ["Verdict", "check", "print_verdicts"]
 
@@ -53,7 +53,7 @@ def check(args: argparse.Namespace) -> Iterator[Verdict]:
     yield Verdict(
         OK,
         f"licence file {setup.path}: {len(setup.license.features)} feature line(s), signed by"
-        f" {setup.vendor}",
+        f" {', '.join(each.name for each in setup.vendors if not each.problem)}",
     )
     for problem in setup.license.problems:
         yield Verdict(NOTE, f"{setup.path}:{problem}")
@@ -66,7 +66,10 @@ def check(args: argparse.Namespace) -> Iterator[Verdict]:
     now = clock.wall()
     for warning in _setup.expiry_warnings(setup.license, now, clock.utc_offset_s(now)):
         yield Verdict(NOTE, warning)
-    yield from _check_state(setup)
+    for vendor in setup.vendors:
+        if vendor.problem:
+            yield Verdict(FAIL, f"{vendor.name} would not be served: {vendor.problem}")
+        yield from _check_state(setup, vendor)
     yield from _check_ports(setup)
     places = _setup.place_warnings(setup, _log_path(args))
     for warning in places:
@@ -80,15 +83,15 @@ def _log_path(args: argparse.Namespace) -> str:
     return str(args.log or "").removeprefix("+")
 
 
-def _check_state(setup: Setup) -> Iterator[Verdict]:
-    path = setup.state_dir
+def _check_state(setup: Setup, vendor: VendorSetup) -> Iterator[Verdict]:
+    path = vendor.state_dir
     if path is None:
         yield Verdict(
             NOTE, "no state folder: after a restart this server remembers nothing by itself"
         )
         return
     try:
-        known = folder.examine_folder(path, vendor=setup.vendor, rank=setup.rank.word)
+        known = folder.examine_folder(path, vendor=vendor.name, rank=setup.rank.word)
     except FlexcoreError as error:
         yield Verdict(FAIL, str(error))
         return

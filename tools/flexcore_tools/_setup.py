@@ -29,12 +29,23 @@ from flexcore.wire.messages import ServerAddress
 from flexcore_host import filesystem, folder, resolver
 from flexcore_host.hostids import is_own_hostid
 
-__all__ = ["DEFAULT_PORT", "Setup", "expiry_warnings", "find_line", "load", "place_warnings"]
+__all__ = ["DEFAULT_PORT", "Setup", "VendorSetup", "expiry_warnings", "find_line", "load", "place_warnings"]
 
 DEFAULT_PORT = 27000
 """Where a single server listens whose SERVER line names no port."""
 _KEY_LIMIT = 65536
 _NO_STATE = "none"
+
+
+@attrs.frozen(kw_only=True)
+class VendorSetup:
+    """One VENDOR line."""
+
+    name: str
+    state_dir: str | None
+    """None: in memory."""
+    problem: str = ""
+    """Why it cannot be served at the moment, where others can."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,8 +60,8 @@ class Setup:
     """Said in the log when the hostid was asserted rather than found; else empty."""
     listen: tuple[str, ...]
     addresses: tuple[ServerAddress, ...]
-    state_dir: str | None
-    """None: in memory."""
+    vendors: tuple[VendorSetup, ...]
+    """Several only where there is one SERVER line."""
     notes: tuple[str, ...] = ()
     """What should be known, each with what to do."""
 
@@ -66,8 +77,13 @@ class Setup:
 
     @property
     def vendor(self) -> str:
-        """The vendor whose lines are served."""
-        return self.license.vendors[0].name
+        """The vendor whose lines are served; of several the first."""
+        return self.vendors[0].name
+
+    @property
+    def state_dir(self) -> str | None:
+        """The state folder, of several vendors the first one's; None: in memory."""
+        return self.vendors[0].state_dir
 
 
 def load(args: argparse.Namespace) -> Setup:
@@ -75,7 +91,7 @@ def load(args: argparse.Namespace) -> Setup:
     path = os.path.abspath(args.license_file)
     license = read_license(path)
     keys = tuple(read_key(each) for each in args.vendor_key)
-    notes = check_signatures(license, keys)
+    problems, notes = _check_vendors(license, keys)
     rank = find_line(license, wanted=args.server or "", asserted=args.hostid or "")
     note = check_hostid(license.servers[rank], args.hostid or "")
     listen = resolver.listen_addresses(license.servers[rank].host, args.listen or ())
@@ -87,7 +103,12 @@ def load(args: argparse.Namespace) -> Setup:
         hostid_note=note,
         listen=listen,
         addresses=_addresses(license),
-        state_dir=_state_dir(args.state_dir, license, rank),
+        vendors=tuple(
+            VendorSetup(
+                name=vendor, state_dir=_state_dir(args.state_dir, license, rank, vendor), problem=problem
+            )
+            for vendor, problem in problems.items()
+        ),
         notes=tuple(notes),
     )
 
@@ -128,12 +149,37 @@ def read_key(path: str) -> VerifyingKey:
         raise ConfigurationError(f"the vendor key {path} cannot be used: {error}") from error
 
 
-def check_signatures(license: LicenseFile, keys: tuple[VerifyingKey, ...]) -> list[str]:
-    """Refuse a file with a line of the served vendor that does not verify; return notes.
+def _check_vendors(
+    license: LicenseFile, keys: tuple[VerifyingKey, ...]
+) -> tuple[dict[str, str], list[str]]:
+    """Return for each vendor why it cannot be served ('': it can), and notes.
+
+    Raises FlexcoreError where none can: with one VENDOR line its reason, else the first one's.
+    """
+    problems: dict[str, str] = {}
+    notes: list[str] = []
+    first: FlexcoreError | None = None
+    for vendor in license.vendors:
+        try:
+            notes += check_signatures(license, keys, vendor.name)
+        except FlexcoreError as error:
+            first = first or error
+            problems[vendor.name] = str(error)
+            notes.append(f"{vendor.name} is not served until this is put right: {error}")
+        else:
+            problems[vendor.name] = ""
+    if first is not None and all(problems.values()):
+        raise first
+    return problems, notes
+
+
+def check_signatures(
+    license: LicenseFile, keys: tuple[VerifyingKey, ...], vendor: str
+) -> list[str]:
+    """Refuse a file with a line of *vendor* that does not verify; return notes.
 
     Raises LicenseError that names each such line and why.
     """
-    vendor = license.vendors[0].name
     if all(key.vendor != vendor for key in keys):
         raise ConfigurationError(
             f"no --vendor-key is that of {vendor}, whose VENDOR line {license.name} has"
@@ -153,16 +199,9 @@ def check_signatures(license: LicenseFile, keys: tuple[VerifyingKey, ...]) -> li
             f"{license.name} is not what the publisher signed; undo the change, or ask {vendor}"
             f" for a new file:{lines}"
         )
-    notes = []
-    if len(license.vendors) > 1:
-        others = ", ".join(each.name for each in license.vendors[1:])
-        notes.append(
-            f"only {vendor} is served, not {others}: several vendors on one server are not built"
-            " yet; start a server for each, with a file of its own"
-        )
     if all(each.vendor != vendor for each in license.features):
-        notes.append(f"{license.name} has no feature line of {vendor}: nothing will be served")
-    return notes
+        return [f"{license.name} has no feature line of {vendor}: nothing of it will be served"]
+    return []
 
 
 def find_line(license: LicenseFile, *, wanted: str, asserted: str) -> Rank:
@@ -252,14 +291,21 @@ def _addresses(license: LicenseFile) -> tuple[ServerAddress, ...]:
     )
 
 
-def _state_dir(given: str | None, license: LicenseFile, rank: Rank) -> str | None:
+def _state_dir(
+    given: str | None, license: LicenseFile, rank: Rank, vendor: str
+) -> str | None:
+    """Return where *vendor*'s state is. Of several vendors each has a folder inside of the given one,
+    but the one that has the given one itself from the time when it was alone keeps it."""
     if given == _NO_STATE:
         return None
     if given:
-        return os.path.abspath(given)
+        path = os.path.abspath(given)
+        if len(license.vendors) == 1 or folder.owner_of(path) == vendor:
+            return path
+        return os.path.join(path, vendor)
     return folder.default_folder(
-        vendor=license.vendors[0].name,
+        vendor=vendor,
         rank=rank.word,
-        digest=membership_digest(license),
+        digest=membership_digest(license, vendor),
         hostids=license.hostids,
     )

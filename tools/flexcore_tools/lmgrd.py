@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flexcore.options import OptionsFile
     from flexcore_host.logfile import LogFile
-    from flexcore_trio import LogSink, Store
+    from flexcore_trio import LogSink, Outcome, Store
 
     from ._setup import Setup
 
@@ -23,7 +22,8 @@ Run one server of a triad, or a single server, in the foreground.
 
 The licence file says where: the server finds its SERVER line by its host name or its hostid, or by
 --server. It serves the features that verify with the publisher's public key, on one port for
-applications, utilities and the other servers, until lmdown, SIGTERM or SIGINT stops it in order
+applications, utilities and the other servers (a single server also those of several VENDOR lines,
+each with options, state folder and failures of its own), until lmdown, SIGTERM or SIGINT stops it in order
 (it hands mastership over first; a second signal stops it at once). lmreread has the licence file
 read anew while everything runs; SIGHUP opens the log anew.
 
@@ -86,6 +86,8 @@ def _serve(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         stack.callback(log_file.close)
         try:
+            if len(setup.vendors) > 1:
+                return _serve_vendors(setup, log_file, log, first_start=args.first_start)
             store: Store = MemoryStore()
             if setup.state_dir is not None:
                 state = open_state_folder(
@@ -128,7 +130,7 @@ def _serve_on(
         store.close()  # once it serves, serve() closes it, or leaves it to a disk that hangs
         raise
     log_file.begin()
-    options, warning = _read_options(setup)
+    options, warning = _options.options_or_warning(setup.license, setup.path, setup.vendor)
     log([("lmgrd", text) for text in [*_opening_lines(setup, log_file.path), *warning]])
     config = ServerConfig(
         license=setup.license,
@@ -146,23 +148,29 @@ def _serve_on(
         read_license=lambda: _setup.read_license(setup.path),
         read_options=lambda license: _options.load_options(license, setup.path, setup.vendor),
     )  # fmt: skip
+    return _end(outcome, log)
+
+
+def _serve_vendors(setup: Setup, log_file: LogFile, log: LogSink, *, first_start: bool) -> int:
+    """A single server with several VENDOR lines: all of them behind the one port."""
+    from flexcore_trio import open_listeners, run_vendors
+
+    from ._vendors import vendor_services
+
+    _raise_file_limit()
+    listeners = open_listeners(setup.listen, setup.port)
+    log_file.begin()
+    log([("lmgrd", text) for text in _opening_lines(setup, log_file.path)])
+    services = vendor_services(setup, log, first_start=first_start)
+    outcome = run_vendors(services, listeners=listeners, log=log, on_hangup=log_file.reopen)
+    return _end(outcome, log)
+
+
+def _end(outcome: Outcome, log: LogSink) -> int:
     if outcome.exit_code:
         log([("lmgrd", f"EXITING: {outcome.reason}")])
         print(f"flexcore lmgrd: {outcome.reason}", file=sys.stderr)
     return outcome.exit_code
-
-
-def _read_options(setup: Setup) -> tuple[OptionsFile | None, list[str]]:
-    """Return the options, and what is to be said where they cannot be read: nobody is refused a
-    licence because an administrator's file is not there."""
-    from flexcore.errors import LicenseError
-
-    from . import _options
-
-    try:
-        return _options.load_options(setup.license, setup.path, setup.vendor), []
-    except LicenseError as error:
-        return None, [f"WARNING: {error}: no options are in effect"]
 
 
 def _opening_lines(setup: Setup, log_path: str) -> list[str]:
@@ -177,6 +185,7 @@ def _opening_lines(setup: Setup, log_path: str) -> list[str]:
 
     wall = clock.wall()
     offset_s = clock.utc_offset_s(wall)
+    names = [vendor.name for vendor in setup.vendors]
     arch, system = platform.machine() or "unknown", sys.platform
     lines = [
         *report.banner_lines(),
@@ -185,15 +194,13 @@ def _opening_lines(setup: Setup, log_path: str) -> list[str]:
         report.license_files_line([setup.path]),
         report.lmgrd_port_line(setup.port),
         report.starting_vendors_line(),
-        report.started_vendor_line(setup.vendor, os.getpid(), setup.port),
-        report.vendor_port_line(setup.vendor, setup.port),
+        *(report.started_vendor_line(name, os.getpid(), setup.port) for name in names),
+        *(report.vendor_port_line(name, setup.port) for name in names),
         f"This server is the {setup.rank.word} of the triad"
         if setup.license.is_triad
         else "This is a single server",
         "Listening on " + ", ".join(f"{each} port {setup.port}" for each in setup.listen),
-        f"State folder: {setup.state_dir}"
-        if setup.state_dir is not None
-        else "No state folder: this server remembers nothing over a restart",
+        *_state_lines(setup),
     ]
     if setup.hostid_note:
         lines.append(setup.hostid_note)
@@ -204,6 +211,14 @@ def _opening_lines(setup: Setup, log_path: str) -> list[str]:
         *_setup.expiry_warnings(setup.license, wall, offset_s),
     ]
     return lines + [f"WARNING: {warning}" for warning in warnings[:WARNINGS_MAX]]
+
+
+def _state_lines(setup: Setup) -> list[str]:
+    if setup.state_dir is None:
+        return ["No state folder: this server remembers nothing over a restart"]
+    if len(setup.vendors) == 1:
+        return [f"State folder: {setup.state_dir}"]
+    return [f"State folder of {each.name}: {each.state_dir}" for each in setup.vendors]
 
 
 def _raise_file_limit() -> None:

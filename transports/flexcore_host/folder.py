@@ -24,6 +24,7 @@ __all__ = [
     "default_folder",
     "examine_folder",
     "open_state_folder",
+    "owner_of",
 ]
 
 STATE_FILE = "state.sqlite"
@@ -107,6 +108,12 @@ def open_state_folder(
         os.close(descriptor)
         raise
     return StateFolder(path, descriptor)
+
+
+def owner_of(path: str) -> str:
+    """Return the vendor that the state folder *path* was made for, '' if it is none, or nobody's."""
+    vendor = _read_lock_file(path).get("vendor")
+    return vendor if isinstance(vendor, str) else ""
 
 
 def examine_folder(path: str, *, vendor: str = "", rank: str = "") -> bool:

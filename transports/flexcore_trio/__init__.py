@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .loop import LogSink, Outcome, ServerLoop
     from .serving import run_server, serve
     from .store import MemoryStore, SqliteStore, Store
+    from .vendors import VendorService, VendorStart, run_vendors, serve_vendors
 
 __all__ = [
     "CheckoutDenied",
@@ -66,12 +67,16 @@ __all__ = [
     "StateChanged",
     "Store",
     "Trouble",
+    "VendorService",
+    "VendorStart",
     "VerifyingKey",
     "Waiting",
     "open_client",
     "open_listeners",
     "run_server",
+    "run_vendors",
     "serve",
+    "serve_vendors",
 ]
 
 _LATER = {
@@ -83,6 +88,10 @@ _LATER = {
     "MemoryStore": "store",
     "SqliteStore": "store",
     "Store": "store",
+    "VendorService": "vendors",
+    "VendorStart": "vendors",
+    "run_vendors": "vendors",
+    "serve_vendors": "vendors",
 }
 """Names of the server, and the module of each. None of them is the name of a module: importing that would hide it."""
 

@@ -330,7 +330,14 @@ class ServerLoop:
                     continue  # the client has given up meanwhile
                 self._accepted(sock)
 
-    def _accepted(self, sock: socket.socket) -> None:
+    def adopt(self, sock: socket.socket, data: bytes) -> None:
+        """Take a connection that was accepted elsewhere, and what was read from it there."""
+        if self._outcome is not None:
+            sockets.abort(sock)
+        else:
+            self._accepted(sock, data)
+
+    def _accepted(self, sock: socket.socket, data: bytes = b"") -> None:
         sock.setblocking(False)
         local, remote = sockets.is_local(sock)
         if len(self._links) >= self._links_max and not self._is_peers(remote):
@@ -343,6 +350,8 @@ class ServerLoop:
         self._machine.connection_opened(
             link.conn, nonce=self._draw(NONCE_BYTES), local=local, remote=remote, now=now, wall=wall
         )
+        if data:
+            self._machine.receive_data(link.conn, data, now=now, wall=wall)
         self._start(self._read, link)
         self._ask_for_turn()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import trio
@@ -44,7 +44,7 @@ async def serve(
     config: ServerConfig, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
     now: Callable[[], float] = clock.now, wall: Callable[[], float] = clock.wall,
     draw: Callable[[int], bytes] = entropy.draw, read_license: Callable[[], LicenseFile] | None = None,
-    read_options: ReadOptions | None = None,
+    read_options: ReadOptions | None = None, shares: int = 1,
     task_status: trio.TaskStatus[ServerLoop] = trio.TASK_STATUS_IGNORED,
 ) -> Outcome:  # fmt: skip
     """Serve on ``listeners`` (bound, listening, non-blocking) until the server halts.
@@ -52,11 +52,12 @@ async def serve(
     The listeners are open before the first message leaves (protocol.md section 2), and are closed
     here. ``read_license`` reads the licence file anew, in a thread, when an administrator wants that;
     what it raises is why the server keeps what it has. ``read_options`` then reads the options file for
-    it in the same thread; what it raises is a remark, and the options stay. ``task_status`` yields the loop, whose
+    it in the same thread; what it raises is a remark, and the options stay. ``shares``: how many servers of this
+    process share its file descriptors, in equal parts. ``task_status`` yields the loop, whose
     ``stop`` stops in order. Raises StateError when the stored state cannot be used, with its place
     and what to do.
     """
-    links_max = _links_max()
+    links_max = max(1, _links_max() // shares)
     limits = config.limits
     if limits.connections > links_max - DESCRIPTORS_KEPT:  # a refusal with a reason needs one, too
         limits = attrs.evolve(limits, connections=max(1, links_max - DESCRIPTORS_KEPT))
@@ -117,29 +118,38 @@ def run_server(
     ``on_hangup`` is called for SIGHUP, where the system has it (log rotation). ``read_license`` and
     ``read_options``: see :func:`serve`.
     """
-    return trio.run(_run, config, store, listeners, log, on_hangup, read_license, read_options)
 
-
-async def _run(
-    config: ServerConfig, store: Store, listeners: Sequence[socket.socket], log: LogSink,
-    on_hangup: Callable[[], None] | None, read_license: Callable[[], LicenseFile] | None,
-    read_options: ReadOptions | None,
-) -> Outcome:  # fmt: skip
-    ended: list[Outcome] = []
-
-    async def served(task_status: trio.TaskStatus[ServerLoop]) -> None:
-        outcome = await serve(
+    async def start(task_status: trio.TaskStatus[ServerLoop]) -> Outcome:
+        return await serve(
             config, store=store, listeners=listeners, log=log, read_license=read_license,
             read_options=read_options, task_status=task_status,
         )  # fmt: skip
-        ended.append(outcome)
+
+    return trio.run(run_until_signalled, start, listeners, on_hangup)
+
+
+class Stoppable(Protocol):
+    """Whatever serves, as far as signals are concerned."""
+
+    def stop(self, scope: str, requested_by: str) -> None: ...
+
+
+async def run_until_signalled(
+    start: Callable[[trio.TaskStatus[Any]], Awaitable[Outcome]], listeners: Sequence[socket.socket],
+    on_hangup: Callable[[], None] | None,
+) -> Outcome:  # fmt: skip
+    """Run what *start* serves until it ends: SIGTERM and SIGINT stop it in order, a second one at once."""
+    ended: list[Outcome] = []
+
+    async def served(task_status: trio.TaskStatus[Stoppable]) -> None:
+        ended.append(await start(task_status))
         nursery.cancel_scope.cancel()
 
     with contextlib.ExitStack() as stack:
         stack.callback(_close_all, listeners)
         signals = stack.enter_context(trio.open_signal_receiver(*_signals(on_hangup)))
         async with trio.open_nursery() as nursery:
-            loop = await nursery.start(served)
+            loop: Stoppable = await nursery.start(served)
             stopping = False
             async for number in signals:
                 name = signal.Signals(number).name
