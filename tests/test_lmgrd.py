@@ -253,7 +253,7 @@ def test_several_vendors_are_noted_on_a_single_server(lmgrd):
         servers="SERVER this_host ANY {port}\n", vendors="VENDOR demo\nVENDOR acme\n",
     )  # fmt: skip
     assert lmgrd("--check", hostid="", server="") == 0, lmgrd.said
-    assert "only demo is served, not acme" in lmgrd.said
+    assert "acme is not served: no --vendor-key is that of acme" in lmgrd.said
 
 
 # --- set-up ---------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ def _check_vendors(
         except FlexcoreError as error:
             first = first or error
             problems[vendor.name] = str(error)
-            notes.append(f"{vendor.name} is not served until this is put right: {error}")
+            notes.append(f"{vendor.name} is not served: {error}")
         else:
             problems[vendor.name] = ""
     if first is not None and all(problems.values()):

@@ -332,10 +332,13 @@ class ServerLoop:
 
     def adopt(self, sock: socket.socket, data: bytes) -> None:
         """Take a connection that was accepted elsewhere, and what was read from it there."""
-        if self._outcome is not None:
-            sockets.abort(sock)
-        else:
-            self._accepted(sock, data)
+        assert not self.is_over
+        self._accepted(sock, data)
+
+    @property
+    def is_over(self) -> bool:
+        """The machine has halted: no connection is taken any more."""
+        return self._outcome is not None
 
     def _accepted(self, sock: socket.socket, data: bytes = b"") -> None:
         sock.setblocking(False)

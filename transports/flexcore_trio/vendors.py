@@ -252,6 +252,9 @@ class VendorHouse:
             if not data:
                 sock.close()
                 return
+            for vendor, loop in self._loops.items():
+                if loop.is_over:
+                    self._front.vendor_down(vendor, "it is stopping")
             verdict = self._front.receive(guest, data)
             if isinstance(verdict, Passed):
                 self._loops[verdict.vendor].adopt(sock, verdict.data)

@@ -1,0 +1,328 @@
+"""Several vendors behind one port: whom a connection is for, and that one vendor's failure is its own."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+
+import pytest
+import trio
+
+from flexcore.errors import StateError
+from flexcore.identity import Rank
+from flexcore.keys import SigningKey
+from flexcore.licensefile import parse_license, sign_license
+from flexcore.override import override
+from flexcore.server import ServerConfig
+from flexcore.server.front import Front, Guest, Passed, TurnedAway
+from flexcore.wire.connection import Connection
+from flexcore.wire.messages import (
+    PROTOCOL_VERSION,
+    AdminReply,
+    AdminRequest,
+    Checkout,
+    ClientHello,
+    Denied,
+    Granted,
+    Heartbeat,
+    OpenSession,
+    Refusal,
+    ServerAddress,
+    ServerHello,
+    SessionReply,
+)
+from flexcore_trio import (
+    MemoryStore,
+    VendorService,
+    VendorStart,
+    open_listeners,
+    serve_vendors,
+    vendors,
+)
+from tests.test_trio_serve import PATIENCE_S, Talk
+
+KEYS = (SigningKey("demo", bytes(range(32))), SigningKey("acme", bytes(range(1, 33))))
+NAMES = ("demo", "acme")
+
+
+def hello(vendor: str = "") -> ClientHello:
+    return ClientHello(PROTOCOL_VERSION, "test", vendor, 0)
+
+
+def refusal_in(away: TurnedAway) -> Refusal:
+    wire = Connection()
+    wire.receive_data(away.data)
+    message = wire.next_message()
+    assert isinstance(message, Refusal)
+    return message
+
+
+# --- whose a connection is -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def front():
+    front = Front(NAMES)
+    for name in NAMES:
+        front.vendor_up(name)
+    return front
+
+
+@pytest.mark.parametrize(("named", "whose"), [("demo", "demo"), ("ACME", "acme"), ("", "demo")])
+def test_the_first_message_says_whose_a_connection_is_however_it_is_cut(front, named, whose):
+    wire = Connection()
+    said = wire.send(hello(named)) + wire.send(hello(named))  # what follows is handed on as well
+    guest = Guest()
+    for place, byte in enumerate(said):
+        verdict = front.receive(guest, bytes([byte]))
+        if verdict is not None:
+            assert verdict == Passed(whose, said[: place + 1])
+            break
+    else:
+        raise AssertionError("nobody was meant")
+    assert front.receive(Guest(), said) == Passed(whose, said)
+
+
+def test_who_names_none_gets_the_first_that_is_up(front):
+    front.vendor_down("demo", "disk\nfull")
+    assert front.receive(Guest(), Connection().send(hello())) == Passed("acme", Connection().send(hello()))
+    away = front.receive(Guest(), Connection().send(hello("demo")))
+    assert isinstance(away, TurnedAway)
+    assert refusal_in(away).code == -97
+    assert refusal_in(away).text.endswith("down: disk full")
+    front.vendor_up("demo")
+    assert front.receive(Guest(), Connection().send(hello())) == Passed("demo", Connection().send(hello()))
+
+
+def test_strangers_peers_and_garbage_are_turned_away_with_the_reason(front):
+    away = front.receive(Guest(), Connection().send(hello("other")))
+    assert isinstance(away, TurnedAway)
+    assert refusal_in(away) == Refusal(-97, "this server serves demo, acme, not other")
+    for data in (b"GET / HTTP/1.0\r\n\r\n", Connection().send(Heartbeat(1, 0, 0)), b"\xff" * 70):
+        verdict = front.receive(Guest(), data)
+        assert isinstance(verdict, TurnedAway), data
+        assert refusal_in(verdict).code == -12
+
+
+# --- the failure domain ----------------------------------------------------------------------------
+
+
+class Disk(MemoryStore):
+    """A disk that is full when the test says so."""
+
+    full = False
+    closed = False
+
+    @override
+    def write(self, batch):
+        if self.full:
+            raise StateError("No space left on device")
+        super().write(batch)
+
+    @override
+    def close(self):
+        self.closed = True
+
+
+class House:
+    """A single server of two vendors, each with one feature of one licence, on loopback."""
+
+    def __init__(self):
+        self.listeners = open_listeners(["127.0.0.1"], 0)
+        self.host, self.port = self.listeners[0].getsockname()
+        self.lines = []
+        self.disks: dict[str, list[Disk]] = {name: [] for name in NAMES}
+        self.cannot = {}
+        self.outcome = None
+        self.logged = trio.Event()
+        self.talks = []
+        text = f"SERVER {self.host} ANY {self.port} HEARTBEAT_INTERVAL=1\nVENDOR demo\nVENDOR acme\n"
+        text += "FEATURE f1 demo 1.0 permanent 1\nFEATURE f1 acme 2.0 permanent 1\n"
+        license = parse_license(text)
+        for key in KEYS:
+            license = sign_license(license, key)
+        self.license = license
+
+    def prepare(self, name):
+        if name in self.cannot:
+            raise self.cannot[name]
+        disk = Disk()
+        self.disks[name].append(disk)
+        config = ServerConfig(
+            license=self.license, keys=tuple(key.verifying_key for key in KEYS), rank=Rank.PRIMARY,
+            addresses=(ServerAddress(self.host, self.port),), first_start=True, vendor=name, vendors=NAMES,
+        )  # fmt: skip
+        return VendorStart(config=config, store=disk)
+
+    async def serve(self, task_status):
+        services = [VendorService(vendor=name, prepare=partial(self.prepare, name)) for name in NAMES]
+        self.outcome = await serve_vendors(
+            services, listeners=self.listeners, log=self.log, task_status=task_status
+        )
+        await self.hang_up()
+
+    async def hang_up(self):
+        for talk in self.talks:
+            await talk.stream.aclose()
+
+    async def until_logged(self, words):
+        with trio.fail_after(PATIENCE_S):
+            while not any(words in text for _, text in self.lines):
+                self.logged = trio.Event()
+                await self.logged.wait()
+
+    def log(self, lines):
+        self.lines.extend(lines)
+        self.logged.set()
+
+    async def connect(self):
+        talk = Talk(await trio.open_tcp_stream(self.host, self.port))
+        self.talks.append(talk)
+        return talk
+
+    async def greet(self, vendor=""):
+        talk = await self.connect()
+        return talk, await talk.ask(hello(vendor))
+
+    async def until_answered_by(self, vendor, kind):
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                try:
+                    talk, said = await self.greet(vendor)
+                except trio.BrokenResourceError:  # it ended between two messages
+                    continue
+                if isinstance(said, kind) and (kind is Refusal or said.report.state == "serving"):
+                    return talk, said
+                await talk.stream.aclose()
+                await trio.sleep(0.01)
+
+    async def seat(self, vendor):
+        """Hold the vendor's only licence."""
+        talk, _ = await self.until_answered_by(vendor, ServerHello)
+        opening = OpenSession(1, bytes([next(_numbers)] * 16), b"s" * 32, "ann", "elm", "/", "", 1, True, 0)
+        while True:
+            reply = await talk.ask(opening)
+            if isinstance(reply, SessionReply):
+                break
+        return talk, await talk.ask(Checkout(2, 1, 0, "f1", "", 1, 0))
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch):
+    monkeypatch.setattr(vendors, "RESTART_MIN_S", 0.05)
+
+
+def running(test):
+    async def main():
+        house = House()
+        async with trio.open_nursery() as nursery:
+            got = await nursery.start(house.serve)
+            await test(house, got)
+            await house.hang_up()  # or the server would wait for us to read its last words
+            got.stop("one", "the test")
+        return house
+
+    return trio.run(main)
+
+
+def test_each_vendor_has_its_own_features_and_the_hello_names_all():
+    async def test(house, got):
+        for name, version in (("demo", "1.0"), ("acme", "2.0")):
+            _, granted = await house.seat(name)
+            assert isinstance(granted, Granted)
+            assert granted.version == version
+            _, said = await house.greet(name)
+            assert (said.vendor, said.vendors) == (name, NAMES)
+        _, said = await house.greet()
+        assert said.vendor == "demo"
+
+    house = running(test)
+    assert house.outcome == (0, "")
+    assert [line for line in house.lines if "exiting" in line[1]] == [
+        ("lmgrd", "License server manager (lmgrd) exiting")
+    ]
+    assert all(disk.closed for disks in house.disks.values() for disk in disks)
+
+
+def test_a_full_disk_ends_one_vendor_and_is_tried_again_while_the_other_keeps_its_holder():
+    async def test(house, got):
+        kept, granted = await house.seat("demo")
+        assert isinstance(granted, Granted)
+        talk, _ = await house.until_answered_by("acme", ServerHello)
+        house.disks["acme"][-1].full = True
+        house.cannot["acme"] = StateError("still full")
+        await talk.stream.send_all(talk.wire.send(
+            OpenSession(1, b"x" * 16, b"s" * 32, "bob", "elm", "/", "", 1, True, 0)))  # fmt: skip
+        await talk.stream.aclose()
+        _, refusal = await house.until_answered_by("acme", Refusal)
+        assert refusal.code == -97
+        assert isinstance((await house.until_answered_by("", ServerHello))[1], ServerHello)
+        # Its one licence is still out, and the connection is the same.
+        _, denied = await house.seat("demo")
+        assert isinstance(denied, Denied)
+        assert isinstance(await kept.ask(Heartbeat(99, 99, 0)), object)
+        await house.until_logged("still full")
+        del house.cannot["acme"]
+        _, granted = await house.seat("acme")
+        assert isinstance(granted, Granted)
+
+    house = running(test)
+    assert len(house.disks["demo"]) == 1
+    assert len(house.disks["acme"]) == 2
+    exited = [text for _, text in house.lines if text.startswith("acme exited with status 1")]
+    assert exited
+    assert "disk" in exited[0] or "space" in exited[0]
+    assert any("still full" in text for text in exited)
+
+
+def test_a_bug_in_one_is_not_the_others_end(monkeypatch):
+    async def test(house, got):
+        await house.seat("demo")
+        loop = got._loops["acme"]
+
+        def broken(*args, **kwargs):
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(loop._machine, "end_turn", broken)
+        await house.greet("demo")
+        talk = await house.connect()
+        await talk.stream.send_all(talk.wire.send(hello("acme")))
+        await house.until_logged("ZeroDivisionError")
+        _, granted = await house.seat("acme")
+        assert isinstance(granted, Granted)
+        assert isinstance((await house.seat("demo"))[1], Denied)
+
+    running(test)
+
+
+def test_lmdown_of_one_leaves_the_other_and_of_both_ends_the_process():
+    async def main():
+        house = House()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(house.serve)
+            for name in NAMES:
+                talk, _ = await house.until_answered_by(name, ServerHello)
+                assert await talk.ask(AdminRequest(1, "down", ("all",), "root", "elm")) == AdminReply(1, 0, "")
+                if name == "demo":
+                    await house.until_answered_by("demo", Refusal)
+                    assert isinstance((await house.greet())[1], ServerHello)
+                await house.hang_up()
+        return house
+
+    assert trio.run(main).outcome == (0, "")
+
+
+def test_a_server_none_of_whose_vendors_can_be_served_ends_with_the_reason():
+    async def main():
+        house = House()
+        house.cannot = {name: StateError(f"{name} is damaged") for name in NAMES}
+        async with trio.open_nursery() as nursery:
+            await nursery.start(house.serve)
+        return house
+
+    code, reason = trio.run(main).outcome
+    assert code == 1
+    assert reason.endswith("is damaged")
