@@ -28,15 +28,18 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from flexcore.codes import ErrorCode
 from flexcore.ledger.commands import (
     Command,
+    LingerResumed,
     RequestWithdrawn,
     SeatGranted,
     SeatReturned,
     Share,
 )
+from flexcore.ledger.lingering import enough_of, owner_of, without
 from flexcore.ledger.state import RESULTS_MAX
 from flexcore.licensefile.version import Version
 from flexcore.wire.messages import Checkin, Checkout, Withdraw
 
+from .durations import NO_DURATIONS, Durations
 from .holders import HolderLists
 from .regulations import Regulations
 from .rights import Offer, Rights, offers_on, proof_of, version_key
@@ -59,7 +62,7 @@ class Grant(NamedTuple):
     """Append *command*; the seat's start is the stamp of that entry. *proof*, the signed lines that
     it is granted from, goes to the client."""
 
-    command: SeatGranted
+    command: SeatGranted | LingerResumed
     proof: str
 
 
@@ -105,10 +108,14 @@ class CheckoutMachine:
     *day* arguments are day ordinals (see :mod:`flexcore.checkout.rights`).
     """
 
-    def __init__(self, rights: Rights, regulations: Regulations | None = None) -> None:
+    def __init__(
+        self, rights: Rights, regulations: Regulations | None = None,
+        durations: Durations = NO_DURATIONS,
+    ) -> None:  # fmt: skip
         """*regulations* is what the options file says about these rights, None for nothing."""
         self._rights = rights
         self._regulations = regulations
+        self.durations = durations
         self._day = 0
         self._offers: dict[str, tuple[Offer, ...]] = {}
         self._holders = HolderLists()
@@ -121,7 +128,7 @@ class CheckoutMachine:
     def copy(self) -> CheckoutMachine:
         """Return a twin."""
         rules = self._regulations
-        twin = CheckoutMachine(self._rights, None if rules is None else rules.copy())
+        twin = CheckoutMachine(self._rights, None if rules is None else rules.copy(), self.durations)
         twin._day, twin._offers, twin._holders = self._day, self._offers, self._holders.copy()
         return twin
 
@@ -142,6 +149,8 @@ class CheckoutMachine:
         """Return the verdict on one request of *session*; the caller appends before the next."""
         kind = type(request)
         if kind is Checkout:
+            if state.lingering:
+                return self._checkout_again(state, session, request, day, now)  # type: ignore[arg-type]
             return self._checkout(state, session, request, day, now)  # type: ignore[arg-type]
         if kind is Checkin:
             return self._checkin(state, session, request)  # type: ignore[arg-type]
@@ -252,6 +261,22 @@ class CheckoutMachine:
             return Grant(command, offer.proof(count))
         return self._why_not(state, session, offers, key, request, now, refused)
 
+    def _checkout_again(
+        self, state: LedgerState, session: Session, request: Checkout, day: int, now: float
+    ) -> Verdict:
+        """A checkout while something lingers: whoever has it lingering takes it over, and is asked
+        as if it were free for him (``tests/test_linger_server.py``)."""
+        mine = enough_of(state.lingering.of(owner_of(request.feature, session)), request.count)
+        if mine:
+            with without(state, mine):
+                verdict = self._checkout(state, session, request, day, now)
+            if type(verdict) is Grant and type(verdict.command) is SeatGranted:
+                ended = tuple(seat.handle for seat in mine)
+                return Grant(LingerResumed(*verdict.command, ended), verdict.proof)
+            if type(verdict) is not Denial:
+                return verdict
+        return self._checkout(state, session, request, day, now)
+
     def _is_named(self, pool: str) -> bool:
         """Whether the options file names who may use *pool*."""
         return self._regulations is not None and bool(self._regulations.policy.included(pool))
@@ -325,8 +350,8 @@ class CheckoutMachine:
         seen = self._seen_before(session, request.request)
         if seen is not None:
             return seen
-        seat = state.seats.get(request.handle)
-        if seat is None or seat.session != session.session:
+        seat = session.seats.get(request.handle)
+        if seat is None:
             return Denial(
                 ErrorCode.NEVER_CHECKED_OUT, f"this session does not hold handle {request.handle}"
             )
@@ -348,7 +373,7 @@ class CheckoutMachine:
         seat: Seat | None = None
         result = session.results.get(request.target)
         if result is not None and type(result.command) is SeatGranted:
-            seat = state.seats.get(result.command.handle)
+            seat = session.seats.get(result.command.handle)
         return Withdrawal(
             RequestWithdrawn(session.session, request.request, request.answered, request.target),
             seat,

@@ -90,6 +90,7 @@ def _line(each: Entitlement) -> Line:
         suite_group="" if each.suite is None else _suite_group(each.suite),
         platforms=tuple((line.value("PLATFORMS") or "").lower().split()),
         named_users=_named(line, "USER_BASED"), named_hosts=_named(line, "HOST_BASED"),
+        linger_s=_number(line.value("LINGER")),
     )  # fmt: skip
 
 
@@ -103,8 +104,13 @@ def _named(line: FeatureLine, key: str) -> int:
     found = line.value(key)
     if found is None:
         return 0
-    is_number = found.isascii() and found.isdigit() and len(found) <= 9
-    return (int(found) if is_number else 0) or line.count or COUNT_MAX
+    return _number(found) or line.count or COUNT_MAX
+
+
+def _number(text: str | None) -> int:
+    """Return a number that a keyword gives, 0 where it gives none that makes sense."""
+    is_number = text is not None and text.isascii() and text.isdigit() and len(text) <= 9
+    return int(text or 0) if is_number else 0
 
 
 def _day(date: datetime.date | None) -> int | None:

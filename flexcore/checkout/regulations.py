@@ -81,17 +81,21 @@ class Regulations:
         return watcher.tally
 
 
-def regulations_of(options: OptionsFile | None, rights: Rights) -> Regulations | None:
-    """Return what *options* says about *rights*, None where nothing can be refused by it."""
-    if options is None or not options.rules:
-        return None
+def facts_of(options: OptionsFile, rights: Rights) -> list[PoolFacts]:
+    """Return what the rules of *options* need to know of each pool, in the order of *rights*."""
     specs = [
         rule.feature for rule in options.rules
         if isinstance(rule, AccessRule | CountRule | FeatureNumber) and rule.feature is not None
     ]  # fmt: skip
     deep = frozenset(spec.name for spec in specs if spec.key and spec.key not in _KNOWN_KEYS)
-    policy = Policy(options, [_facts(pool, look_inside=pool.feature in deep)
-                              for pool in rights.pools])  # fmt: skip
+    return [_facts(pool, look_inside=pool.feature in deep) for pool in rights.pools]
+
+
+def regulations_of(options: OptionsFile | None, rights: Rights) -> Regulations | None:
+    """Return what *options* says about *rights*, None where nothing can be refused by it."""
+    if options is None or not options.rules:
+        return None
+    policy = Policy(options, facts_of(options, rights))
     return Regulations(policy) if any(policy.decides(p.key) for p in rights.pools) else None
 
 

@@ -54,7 +54,7 @@ class Line(NamedTuple):
     *seats* holds OVERDRAFT= too. *group* is DUP_GROUP= as :func:`~flexcore.checkout.sharing.normal_group`
     has it; *suite*: the pool of the suite of which a checkout also takes a licence, shared by
     *suite_group*. *platforms*: of PLATFORMS=, () for any. *named_users* and *named_hosts*: the limit of
-    USER_BASED and HOST_BASED, 0 without.
+    USER_BASED and HOST_BASED, 0 without. *linger_s*: of LINGER=, seconds.
     """
 
     feature: str
@@ -75,6 +75,7 @@ class Line(NamedTuple):
     platforms: tuple[str, ...] = ()
     named_users: int = 0
     named_hosts: int = 0
+    linger_s: int = 0
 
     def is_good_on(self, day: int) -> bool:
         """Whether the line counts on *day*."""

@@ -18,6 +18,8 @@ long (invariant I3). A new master tells the client again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flexcore.ledger.commands import (
@@ -94,6 +96,41 @@ class Lingering:
         twin._seats = dict(self._seats)
         twin._by_owner = {owner: dict(seats) for owner, seats in self._by_owner.items()}
         return twin
+
+
+def enough_of(seats: tuple[Seat, ...], count: int) -> tuple[Seat, ...]:
+    """Return the first of *seats* that hold *count* together; all where they do not."""
+    taken: list[Seat] = []
+    for seat in seats:
+        if count <= 0:
+            break
+        taken.append(seat)
+        count -= seat.seats
+    return tuple(taken)
+
+
+@contextmanager
+def without(state: LedgerState, seats: tuple[Seat, ...]) -> Iterator[None]:
+    """For the time of a decision: *state* as it were if *seats*, which linger, were free.
+
+    The index is none that an entry ever had, so that nothing looked up meanwhile is taken for what
+    the log says there.
+    """
+    index = state.index
+    frees: list[tuple[str, int]] = []
+    for seat in seats:
+        state.lingering.remove(seat)
+        frees += _drop_counted(state, seat, index)
+    for _ in frees:
+        state._freed.take_back()
+    state.index = -1 - (index << 64 | seats[0].handle)
+    try:
+        yield
+    finally:
+        state.index = index
+        for pool, count in frees:
+            state._freed.add(index, pool, count)
+        _put_back(state, seats)
 
 
 # --- entries ----------------------------------------

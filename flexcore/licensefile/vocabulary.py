@@ -6,13 +6,13 @@ from typing import Final
 
 IN_EFFECT: Final = frozenset(
     {
-        "DUP_GROUP", "HOSTID", "HOST_BASED", "ISSUED", "ISSUER", "NOTICE", "OVERDRAFT", "PLATFORMS",
+        "DUP_GROUP", "HOSTID", "HOST_BASED", "ISSUED", "ISSUER", "LINGER", "NOTICE", "OVERDRAFT", "PLATFORMS",
         "SIGN", "SN", "START", "SUITE_DUP_GROUP", "SUPERSEDE", "USER_BASED", "VENDOR_STRING",
     }
 )  # fmt: skip
 """Publisher's keywords that do here what the manual says (those that are only text included)."""
 
-NOT_YET: Final = frozenset({"BORROW", "LINGER", "MAX_BORROW_HOURS"})
+NOT_YET: Final = frozenset({"BORROW", "MAX_BORROW_HOURS"})
 """Publisher's keywords that are read, signed and kept, and whose effect comes later."""
 
 WITHOUT_EFFECT: Final = {

@@ -65,7 +65,7 @@ _LIST = (
     Keyword("FQDN_MATCHING", Shape.CHOICE, choices=("EXACT", "LENIENT")),
     Keyword("TIMEOUT", Shape.FEATURE_NUMBER, NOT_YET, "seconds"),
     Keyword("TIMEOUTALL", Shape.NUMBER, NOT_YET, "seconds"),
-    Keyword("LINGER", Shape.FEATURE_NUMBER, NOT_YET, "seconds"),
+    Keyword("LINGER", Shape.FEATURE_NUMBER, unit="seconds"),
     Keyword("BORROW_LOWWATER", Shape.FEATURE_NUMBER, NOT_YET, "licences"),
     Keyword("MAX_BORROW_HOURS", Shape.FEATURE_NUMBER, NOT_YET, "hours"),
     Keyword("MAX_CONNECTIONS", Shape.NUMBER, NOT_YET, "connections"),

@@ -64,6 +64,15 @@ def in_line(feature: str, user: str, host: str, count: int, reason: str = "") ->
     return f"IN: {_feature(feature)} {_who(user, host)}" + _many(count) + said
 
 
+def linger_line(feature: str, user: str, host: str, count: int, seconds: float) -> str:
+    """Return the line of a seat that was given back and lingers; IN follows when that is over.
+
+    >>> linger_line("mill", "ann", "elm", 1, 300.0)
+    'LINGER: "mill" ann@elm  (300 seconds)'
+    """
+    return f"LINGER: {_feature(feature)} {_who(user, host)}{_many(count)}({seconds:g} seconds)"
+
+
 def denied_line(
     feature: str, user: str, host: str, count: int, text: str, code: int, minor: int
 ) -> str:

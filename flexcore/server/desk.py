@@ -32,8 +32,8 @@ from flexcore.checkout.machine import (
     Withdrawal,
 )
 from flexcore.codes import minor_of, text_of
-from flexcore.ledger.commands import SessionEnded
-from flexcore.report.logline import denied_line, in_line, out_line
+from flexcore.ledger.commands import Command, SessionEnded
+from flexcore.report.logline import denied_line, out_line
 from flexcore.wire.messages import (
     SESSION_ENDED,
     SESSION_OPEN,
@@ -63,6 +63,7 @@ from .config import LEASES_ENDED_PER_TURN_MAX, ServerConfig
 from .connections import ServerConnection
 from .leases import SessionLeases
 from .leftovers import Leftovers
+from .lingering import LingerClock, leaving_line, lingers_s, resumed_lines
 from .memory import RequestMemory
 from .outbox import Outbox
 from .replies import HeldReplies
@@ -104,6 +105,7 @@ class ClientDesk:
         self.leases = SessionLeases()
         self.held = HeldReplies()
         self._leftovers = Leftovers()
+        self._linger = LingerClock()
         self._speaks_on: dict[bytes, int] = {}
         self._memory = RequestMemory()
         self._handlers: dict[type, Callable[..., None]] = {
@@ -128,6 +130,7 @@ class ClientDesk:
         self._memory.clear()
         timeout = max(self._config.timeout_s, state.longest_timeout_s)
         self._leftovers.look(state, self._checkout)
+        self._linger.start(state, now)
         self.leases.start(state.sessions.values(), won_at=now, timeout_s=timeout)
 
     def stop(self) -> None:
@@ -293,11 +296,14 @@ class ClientDesk:
         self, session: Session, reason: str, now: float, wall: float
     ) -> tuple[int, tuple[str, ...]]:
         """Append the end of *session*; return the entry's index and the lines of its seats."""
-        log = [
-            in_line(seat.feature, session.user, session.host, seat.seats, reason)
-            for seat in self._state.seats_of(session.session)
-        ]
+        log: list[str] = []
         name = session.session
+        for seat in self._state.seats_of(name):
+            total_s = lingers_s(self._checkout.durations, seat)
+            if total_s:
+                stay = self._linger.entry(self._state, seat, total_s, now, (0, 0))
+                self._quorum.propose(stay, now=now, wall=wall)
+            log.append(leaving_line(session, seat, total_s, reason))
         index = self._quorum.propose(SessionEnded(name, reason), now=now, wall=wall)
         self.leases.forget(name)
         self._memory.forget(name)
@@ -343,6 +349,8 @@ class ClientDesk:
         verdict: Grant, now: float, wall: float,
     ) -> None:  # fmt: skip
         command, proof = verdict
+        log = (*resumed_lines(self._state, command),
+               out_line(command.feature, session.user, session.host, command.count))  # fmt: skip
         index = self._quorum.propose(command, now=now, wall=wall)
         handle, feature, count = command.handle, command.feature, command.count
         said = Granted(
@@ -350,8 +358,7 @@ class ClientDesk:
             self._state.seats[handle].started, proof, self._checkout.rights.hostids,
         )  # fmt: skip
         conn.held += 1
-        log = out_line(feature, session.user, session.host, count)
-        self.held.until_commit(index, conn.conn, said, (log,))
+        self.held.until_commit(index, conn.conn, said, log)
 
     def _deny(
         self, conn: ServerConnection, message: Checkout | Checkin | Withdraw, session: Session,
@@ -379,10 +386,15 @@ class ClientDesk:
         verdict: Return | Withdrawal, now: float, wall: float,
     ) -> None:  # fmt: skip
         seat: Seat | None = verdict.seat
+        command: Command = verdict.command
         log: tuple[str, ...] = ()
         if seat is not None:
-            log = (in_line(seat.feature, session.user, session.host, seat.seats),)
-        index = self._quorum.propose(verdict.command, now=now, wall=wall)
+            total_s = lingers_s(self._checkout.durations, seat) if type(verdict) is Return else 0
+            log = (leaving_line(session, seat, total_s),)
+            if total_s:
+                numbers = message.request, message.answered
+                command = self._linger.entry(self._state, seat, total_s, now, numbers)
+        index = self._quorum.propose(command, now=now, wall=wall)
         said: ServerMessage
         if type(message) is Checkin:
             said = CheckedIn(message.seq, message.request, self.term, True, message.handle)
@@ -400,6 +412,8 @@ class ClientDesk:
                            rank=int(self._config.rank), day=self.day(wall))  # fmt: skip
         if page is None:
             raise ProtocolMistake("a status that does not exist")
+        if self._state.lingering and page.seats:
+            page = page._replace(seats=self._linger.mark(self._state, page.seats, now))
         self._hold(conn, page)
 
     # --- rules 15 and 16: ends --------------------------------------------------------------------
@@ -419,15 +433,21 @@ class ClientDesk:
             self.leases.end_of_stream(name, now)
 
     def end_due_leases(self, *, now: float, wall: float) -> None:
-        """Append the end of the sessions that are over at *now*, some hundreds at a time."""
+        """Append the end of what is over at *now*, some hundreds of sessions at a time."""
+        passed = self._linger.pop_due(self._state, now)
+        if passed is not None:
+            index = self._quorum.propose(passed[0], now=now, wall=wall)
+            self.held.until_commit(index, 0, None, passed[1])
         sessions = self._state.sessions
         for name, reason in self.leases.pop_due(sessions, now, LEASES_ENDED_PER_TURN_MAX):
             index, log = self._end_session(sessions[name], reason, now, wall)
             self.held.until_commit(index, 0, None, log)
 
     def next_timeout(self) -> float | None:
-        """Return when the next lease or grace is over."""
-        return self.leases.next_due(self._state.sessions)
+        """Return when the next lease, grace or lingering is over."""
+        due = self.leases.next_due(self._state.sessions)
+        linger = self._linger.next_due(self._state)
+        return linger if due is None or (linger is not None and linger < due) else due
 
     def release(self) -> None:
         """Let go of the answers and log lines whose entries are committed and rounds confirmed."""
@@ -451,7 +471,7 @@ class ClientDesk:
         """Return a twin that works with the twins of its surroundings."""
         twin = ClientDesk(self._config, quorum, self._checkout.copy(), outbox, connections)
         twin.term = self.term
-        twin._leftovers = self._leftovers.copy()
+        twin._leftovers, twin._linger = self._leftovers.copy(), self._linger.copy()
         twin.leases, twin.held = self.leases.copy(), self.held.copy()
         twin._speaks_on, twin._memory = dict(self._speaks_on), self._memory.copy()
         return twin
@@ -464,4 +484,5 @@ class ClientDesk:
             self.held.fingerprint(),
             tuple(sorted(self._speaks_on.items())),
             self._memory.fingerprint(),
+            self._linger.fingerprint(self._state, now),
         )

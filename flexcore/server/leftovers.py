@@ -17,7 +17,7 @@ from flexcore.checkout.machine import CheckoutMachine, Denial
 from flexcore.codes import ErrorCode
 
 if TYPE_CHECKING:
-    from flexcore.ledger.commands import SeatGranted
+    from flexcore.ledger.commands import LingerResumed, SeatGranted
     from flexcore.ledger.state import LedgerState
 
 _ALL = 1 << 62
@@ -47,7 +47,7 @@ class Leftovers:
                 self._pools[feature] = (*self._pools.get(feature, ()), pool)
 
     def refusal(
-        self, state: LedgerState, checkout: CheckoutMachine, grant: SeatGranted, day: int
+        self, state: LedgerState, checkout: CheckoutMachine, grant: SeatGranted | LingerResumed, day: int
     ) -> Denial | None:
         """Return why *grant*, which its own pool has room for, is too much for its feature."""
         feature = grant.feature

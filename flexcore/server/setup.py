@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flexcore.checkout.durations import durations_of
 from flexcore.checkout.machine import CheckoutMachine
 from flexcore.checkout.reading import read_rights
 from flexcore.checkout.regulations import regulations_of
@@ -28,7 +29,7 @@ def make_checkout(rights: Rights, options: OptionsFile | None) -> CheckoutMachin
     It remembers nothing that the ledger does not, so a new one may replace it at any time. An options
     file that was read with the licence file becomes a part of it here.
     """
-    return CheckoutMachine(rights, regulations_of(options, rights))
+    return CheckoutMachine(rights, regulations_of(options, rights), durations_of(options, rights))
 
 
 def make_quorum(
