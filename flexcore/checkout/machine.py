@@ -125,6 +125,11 @@ class CheckoutMachine:
         """The rights that it decides by."""
         return self._rights
 
+    @property
+    def regulations(self) -> Regulations | None:
+        """What the options file says about them."""
+        return self._regulations
+
     def copy(self) -> CheckoutMachine:
         """Return a twin."""
         rules = self._regulations

@@ -126,6 +126,11 @@ class Base:
     def frame_triad(self) -> bytes:
         return self.hard.pending_triad or self.hard.triad_id
 
+    @property
+    def writing_since(self) -> float | None:
+        """Since when the disk writes, None while it is idle."""
+        return self._outstanding_since
+
     # --- outbox -----------------------------------------------------------------------------------
 
     def _emit(self, action: QuorumAction) -> None:

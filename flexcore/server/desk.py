@@ -39,6 +39,7 @@ from flexcore.wire.messages import (
     SESSION_OPEN,
     SESSION_REFUSED,
     SESSION_UNKNOWN,
+    CanCheckOut,
     CheckedIn,
     Checkin,
     Checkout,
@@ -61,13 +62,13 @@ from flexcore.wire.proof import proofs_equal, session_proof
 from .answers import NAME_MAX, denied_answer, is_well_formed, opening_entry, repeated_answer
 from .config import LEASES_ENDED_PER_TURN_MAX, ServerConfig
 from .connections import ServerConnection
+from .details import answer_question
 from .leases import SessionLeases
 from .leftovers import Leftovers
 from .lingering import LingerClock, leaving_line, lingers_s, resumed_lines
 from .memory import RequestMemory
 from .outbox import Outbox
 from .replies import HeldReplies
-from .status import status_page
 
 if TYPE_CHECKING:
     from flexcore.ledger.state import LedgerState, Seat, Session
@@ -80,6 +81,7 @@ REQUEST_MAX = 1 << 53
 
 DeskMessage: TypeAlias = (
     OpenSession | ResumeSession | Checkout | Checkin | Withdraw | Heartbeat | Goodbye | StatusRequest
+    | CanCheckOut
 )
 
 
@@ -117,6 +119,7 @@ class ClientDesk:
             ResumeSession: self._resume,
             Goodbye: self._goodbye,
             StatusRequest: self._status,
+            CanCheckOut: self._status,
         }
 
     # --- a reign ----------------------------------------------------------------------------------
@@ -406,10 +409,11 @@ class ClientDesk:
     # --- status -----------------------------------------------------------------------------------
 
     def _status(
-        self, conn: ServerConnection, message: StatusRequest, at: float, now: float, wall: float
-    ) -> None:
-        page = status_page(message, self._checkout, self._state, term=self.term,
-                           rank=int(self._config.rank), day=self.day(wall))  # fmt: skip
+        self, conn: ServerConnection, message: StatusRequest | CanCheckOut, at: float, now: float,
+        wall: float,
+    ) -> None:  # fmt: skip
+        page = answer_question(message, self._checkout, self._state, self._leftovers, term=self.term,
+                               rank=int(self._config.rank), remote=conn.remote, day=self.day(wall), now=now)  # fmt: skip
         if page is None:
             raise ProtocolMistake("a status that does not exist")
         if self._state.lingering and page.seats:

@@ -39,7 +39,6 @@ from flexcore.wire.messages import (
     PeerFrame,
     Refusal,
     ServerReport,
-    StatusReport,
     StatusRequest,
 )
 
@@ -48,15 +47,16 @@ from .administration import answer_admin
 from .config import ServerConfig
 from .connections import CLIENT, NEW, PEER, ServerConnection
 from .desk import ClientDesk, DeskMessage, ProtocolMistake
+from .details import AT_ONCE, said_at_once
 from .guard import closes_on_error
 from .hello import hello_of, hello_refusal
 from .journal import Journal
 from .judgement import LicenseRead, LicenseRefused
-from .kinds import DECIDES, NEEDS_SESSION, SHOWS_TERM
+from .kinds import ASKS, DECIDES, NEEDS_SESSION, SHOWS_TERM
 from .outbox import Outbox
 from .rereads import Rereads
 from .setup import make_checkout, make_quorum, make_server_rights
-from .status import REPORT, make_report
+from .status import make_report
 from .waiting import SilenceWatch, WaitingRoom
 
 
@@ -252,13 +252,13 @@ class ServerNode:
     def _client(self, connection: ServerConnection, kind: type, message: Message) -> None:
         if kind in SHOWS_TERM:
             self._note_term(connection, message.term_seen)  # type: ignore[union-attr]
-        elif kind is StatusRequest and message.what == REPORT:  # type: ignore[union-attr]
-            self._outbox.send(connection.conn, StatusReport(message.seq, self.report()))  # type: ignore[union-attr]
+        elif kind is StatusRequest and message.what in AT_ONCE:  # type: ignore[union-attr]
+            self._outbox.send(connection.conn, said_at_once(message, self.report(), self._quorum, self._rereads))  # type: ignore[arg-type]
             return
         elif kind is AdminRequest:
             self._admin(connection, message)  # type: ignore[arg-type]
             return
-        elif kind is not StatusRequest:
+        elif kind not in ASKS:
             self.refuse(connection.conn, ErrorCode.BAD_DATA_FROM_SERVER, "not a message of a client")
             return
         if connection.held >= self._config.limits.held_per_connection:

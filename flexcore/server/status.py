@@ -13,7 +13,14 @@ from flexcore.checkout.machine import CheckoutMachine
 from flexcore.checkout.rights import Offer
 from flexcore.identity import NOBODY
 from flexcore.quorum.events import QuorumReport
-from flexcore.wire.messages import FeatureRow, SeatRow, ServerReport, StatusPage, StatusRequest
+from flexcore.wire.messages import (
+    FeatureRow,
+    ReservationRow,
+    SeatRow,
+    ServerReport,
+    StatusPage,
+    StatusRequest,
+)
 
 from .config import STATUS_BYTES_MAX, STATUS_ROWS_MAX, ServerConfig
 
@@ -54,7 +61,8 @@ def status_page(
     place, handle = cursor
     if request.what == FEATURES:
         features, more = _feature_rows(request.feature, machine, state, place, day)
-        return StatusPage(request.seq, term, rank, tuple(features), (), more)
+        kept = _reservation_rows(features, machine, state, day)
+        return StatusPage(request.seq, term, rank, tuple(features), (), more, kept)
     if request.what == SEATS:
         seats, more = _seat_rows(request.feature, machine, state, place, handle)
         return StatusPage(request.seq, term, rank, (), tuple(seats), more)
@@ -109,7 +117,8 @@ def _seat_rows(
 def _seat_row(seat: Seat, state: LedgerState) -> SeatRow:
     session = state.holder_of(seat)
     return SeatRow(seat.pool, seat.feature, session.user, session.host, session.display,
-                   seat.version, seat.handle, seat.started, seat.seats, session.pid)  # fmt: skip
+                   seat.version, seat.handle, seat.started, seat.seats, session.pid,
+                   project=session.project)  # fmt: skip
 
 
 def _feature_rows(
@@ -140,6 +149,21 @@ def _feature_rows(
         if len(rows) == STATUS_ROWS_MAX or size >= STATUS_BYTES_MAX:
             return rows, f"{place + 1}.0"
     return rows, ""
+
+
+def _reservation_rows(
+    features: list[FeatureRow], machine: CheckoutMachine, state: LedgerState, day: int
+) -> tuple[ReservationRow, ...]:
+    """What RESERVE still keeps of the pools of this page: as many rows as the options file has."""
+    rules = machine.regulations
+    if rules is None:
+        return ()
+    offers = {offer.pool: offer for some in machine.offers(day).values() for offer in some}
+    return tuple(
+        ReservationRow(row.pool, row.feature, left, rule.subject.type.value, rule.subject.name)
+        for row in features if row.pool in offers
+        for rule, left in rules.reservations(state, offers[row.pool])
+    )[:STATUS_ROWS_MAX]  # fmt: skip
 
 
 def _pool_row(offer: Offer, in_use: int, day: int) -> FeatureRow:

@@ -56,6 +56,9 @@ MESSAGES: Mapping[int, type] = {
     67: m.AdminRequest,
     68: m.AdminReply,
     69: m.Refusal,
+    77: m.CanCheckOut,
+    78: m.CheckoutAnswers,
+    79: m.ServerDetails,
 }
 """What may stand in a frame of its own."""
 

@@ -536,7 +536,8 @@ class NotServing(NamedTuple):
 
 
 class StatusRequest(NamedTuple):
-    """*what*: 'report' (any server), 'features', 'seats' or 'queue' (the master). *feature* '' = all.
+    """*what*: 'report' or 'details' (any server), 'features', 'seats' or 'queue' (the master).
+    *feature* '' = all.
     *cursor* '' = from the start."""
 
     seq: int
@@ -593,6 +594,18 @@ class SeatRow(NamedTuple):
     linger_left_s: float | None = None
     linger_s: float | None = None
     borrowed: bool = False
+    project: str = ""
+
+
+class ReservationRow(NamedTuple):
+    """Seats of a pool that a RESERVE line still keeps: *kind* as in the options file (GROUP, HOST,
+    USER ...), *name* for whom."""
+
+    pool: str
+    feature: str
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    kind: str
+    name: str
 
 
 class StatusPage(NamedTuple):
@@ -605,11 +618,110 @@ class StatusPage(NamedTuple):
     seats: tuple[SeatRow, ...]
     cursor: str
     queue: tuple[QueueRow, ...] = ()
+    reservations: tuple[ReservationRow, ...] = ()
+    """Of the pools of ``features``."""
 
 
 class StatusReport(NamedTuple):
     seq: int
     report: ServerReport
+
+
+class CanCheckOut(NamedTuple):
+    """Could this be checked out now? Nothing is: no session, no entry, no seat (lmdiag).
+
+    *feature* '' = every one that the licence file has; *version* '' = the highest on offer. *cursor*
+    as in StatusRequest. The rest is what OpenSession says of who asks.
+    """
+
+    seq: int
+    feature: str
+    version: str
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    user: str
+    host: str
+    display: str
+    project: str
+    hostids: tuple[str, ...] = ()
+    platform: str = ""
+    cursor: str = ""
+
+
+class CheckoutAnswer(NamedTuple):
+    """Of one feature: *code* 0 = it could be checked out, with *version* out of the pool that
+    *expiry* is of; else as in Denied."""
+
+    feature: str
+    version: str
+    code: int
+    minor: int
+    text: str
+    detail: str
+    expiry: str = ""
+
+
+class CheckoutAnswers(NamedTuple):
+    seq: int
+    term: int
+    served_by: int
+    answers: tuple[CheckoutAnswer, ...]
+    cursor: str
+
+
+class LinkDetails(NamedTuple):
+    """What a server knows of its link to another. None: not known.
+
+    *heard_s*: seconds since it was heard last; *clock_s*: how far the other's clock is ahead, by its
+    last greeting; *boot*: how often it was started; *rights*: digest of its file's signed lines.
+    """
+
+    rank: int
+    up: bool
+    heard_s: float | None
+    round_trip_s: float | None
+    clock_s: float | None
+    boot: int
+    software: str
+    rights: str
+    note: str
+
+
+class ServerDetails(NamedTuple):
+    """To StatusRequest 'details', of any server: what lmdiag compares. Digests are the first 16
+    hexadecimal digits; ranks are -1 for nobody.
+
+    *promise_s*: seconds that the promise still binds, None where nothing is promised. *disk_s*: how
+    long the disk has been writing, None where it is idle. *options*: digest of the rules in effect,
+    '' without an options file.
+    """
+
+    seq: int
+    rank: int
+    state: str
+    term: int
+    voted_for: int
+    promised_to: int
+    promise_s: float | None
+    boot: int
+    member: bool
+    has_state: bool
+    triad: str
+    membership: str
+    rights: str
+    rights_in_force: str
+    options: str
+    options_path: str
+    last_term: int
+    last_index: int
+    durable_index: int
+    commit: int
+    disk_s: float | None
+    timeout_s: float
+    primary_is_master: bool
+    wall: float
+    sessions: int
+    seats: int
+    links: tuple[LinkDetails, ...]
 
 
 class AdminRequest(NamedTuple):
@@ -650,6 +762,7 @@ ClientMessage: TypeAlias = (
     | Heartbeat
     | Goodbye
     | StatusRequest
+    | CanCheckOut
     | AdminRequest
 )
 ServerMessage: TypeAlias = (
@@ -666,6 +779,8 @@ ServerMessage: TypeAlias = (
     | NotServing
     | StatusPage
     | StatusReport
+    | CheckoutAnswers
+    | ServerDetails
     | AdminReply
     | Refusal
 )
