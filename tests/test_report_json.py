@@ -18,8 +18,8 @@ from tests.budget import examples
 WALL = 1795511100.0
 HEAD = [
     "schema", "software", "asked_at", "asked_at_text", "state", "degraded", "exit_status",
-    "check_status", "triad", "vendor", "vendors", "master", "until_s", "servers", "features", "seats",
-    "complete", "error",
+    "check_status", "triad", "vendor", "vendors", "master", "until_s", "servers", "features",
+    "reservations", "seats", "queue", "complete", "error",
 ]  # fmt: skip
 
 

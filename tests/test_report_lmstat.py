@@ -151,10 +151,10 @@ def test_features_pools_and_seats():
     )  # fmt: skip
     seats = [
         seat("f1", 101),
+        seat("f1", 108, user="Bob B", host="oak", display=":0.0", count=2),
         seat("f1", 200, pool="f1#2", user="eve", host="ash", display="", version="2.0",
              started=(datetime(2024, 7, 12, 10) - EPOCH).total_seconds(),
              linger_left_s=60.0, linger_s=300.0),
-        seat("f1", 108, user="Bob B", host="oak", display=":0.0", count=2),
         seat("f3", 300),
     ]  # fmt: skip
     assert text_of(value, seats) == TRIAD + USAGE
@@ -323,13 +323,25 @@ SEAT = re.compile(
     r"^    (?P<user>\S+) (?P<host>\S+) (?P<display>\S+) \(v(?P<version>\S+)\) "
     r"\((?P<server>\S+)/(?P<port>\d+) (?P<handle>\d+)\), "
     r"start (?P<day>\w{3}) (?P<month>\d+)/(?P<date>\d+) (?P<hour>\d+):(?P<minute>\d\d)"
-    r"(?:, (?P<count>\d+) licenses)?$"
+    r"(?::(?P<second>\d\d))?(?:, (?P<count>\d+) licenses)?"
+    r"(?:  \(linger: (?P<left>\d+)(?: / (?P<linger>\d+))?\))?(?:, PROJECT: (?P<project>\S+))?$"
 )
+RESERVED = re.compile(
+    r"^\t(?P<count>\d+) RESERVATIONs? for (?P<kind>USER|HOST|DISPLAY|INTERNET|PROJECT|GROUP|HOST_GROUP) "
+    r"(?P<name>\S+) \((?P<server>\S+)/(?P<port>\d+)\)$"
+)
+QUEUED = re.compile(
+    r"^    (?P<user>\S+) (?P<host>\S+) (?P<display>\S+) (?P<version>\S+) \(v(?P=version)\) "
+    r"\((?P<server>\S+)/(?P<port>\d+) (?P<handle>\d+)\) queued for (?P<count>\d+) licenses?$"
+)
+LICENSE = re.compile(r"^(\S+) +([0-9.]+) +(\d+) +(\S+) +(\S+)$")
 
 
 def read(text: str) -> dict[str, Any]:
     """Take lmstat's text apart as the monitoring tools do."""
-    found: dict[str, Any] = {key: [] for key in ("servers", "down", "users", "groups", "seats")}
+    found: dict[str, Any] = {
+        key: [] for key in ("servers", "down", "users", "groups", "seats", "reserved", "queued", "lines")
+    }
     vendor_part = False
     for line in text.split("\n"):
         vendor_part = vendor_part or line.startswith("Vendor daemon status (on ")
@@ -349,6 +361,12 @@ def read(text: str) -> dict[str, Any]:
             found["groups"].append(match.groups())
         elif match := SEAT.match(line):
             found["seats"].append((found["groups"][-1][0], match.groupdict()))
+        elif match := RESERVED.match(line):
+            found["reserved"].append((found["groups"][-1][0], match.groupdict()))
+        elif match := QUEUED.match(line):
+            found["queued"].append((found["groups"][-1][0], match.groupdict()))
+        elif match := LICENSE.match(line):
+            found["lines"].append(match.groups())
     return found
 
 

@@ -160,6 +160,7 @@ def test_numbers_are_for_ever() -> None:
         48: "SeatsLost", 49: "NotServing", 50: "Queued",
         64: "StatusRequest", 65: "StatusPage", 66: "StatusReport", 67: "AdminRequest", 68: "AdminReply",
         69: "Refusal",
+        77: "CanCheckOut", 78: "CheckoutAnswers", 79: "ServerDetails",
     }  # fmt: skip
     assert {number: cls.__name__ for number, cls in PEER_BODIES.items()} == {
         2: "Hello", 3: "PreVote", 4: "PreVoteReply", 5: "Pull", 6: "PullReply", 7: "Vote", 8: "VoteReply",

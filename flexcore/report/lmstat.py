@@ -12,21 +12,34 @@ Lines come from a generator and go out as they come: 100,000 seats are never one
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
+
+import attrs
 
 from flexcore.codes import ErrorCode
-from flexcore.wire.messages import FeatureRow, SeatRow, ServerAddress
+from flexcore.wire.messages import (
+    FeatureRow,
+    QueueRow,
+    ReservationRow,
+    SeatRow,
+    ServerAddress,
+)
 
 from .civil import civil
 from .plain import line_of, word_of
 from .status import (
     Failure,
+    QueueSource,
     SeatSource,
     ServerStatus,
     Status,
     StatusLost,
     VendorStatus,
     by_feature,
+    no_queue,
     no_seats,
     version_of,
 )
@@ -39,7 +52,39 @@ NAME_COLUMNS = 10
 SEPARATOR = "-" * 40
 """Between the parts of a search path that name different servers."""
 
+LICENSE_NOTE = (
+    "NOTE: lmstat -i does not give information from the server,",
+    "      but only reads the license file.  For this reason,",
+    "      lmstat -a is recommended instead.",
+    "",
+)
+"""Above the table of ``-i`` (L12)."""
+LICENSE_COLUMNS = (32, 12, 13, 13)
+"""Widths of the columns of ``-i``, the last of which has none."""
+
 _BLANKS = re.compile(r"\s")
+
+
+@attrs.frozen(kw_only=True)
+class Shown:
+    """What of the usage is shown.
+
+    *servers* and *vendors*: the two parts above it (without *servers* the addresses stay). *users*:
+    who holds what; without it only the totals (``--no-user-info``). *in_use*: only features that
+    somebody holds (``-A``). *seconds* in start times (``-asec``); *projects* at the end of each user's
+    line (``-proj``); *vendor*: only this one's features (``-S``), '' for all.
+    """
+
+    servers: bool = True
+    vendors: bool = True
+    users: bool = True
+    in_use: bool = False
+    seconds: bool = False
+    projects: bool = False
+    vendor: str = ""
+
+
+EVERYTHING = Shown()
 
 
 def header_lines(wall: float, utc_offset_s: float, *, detecting: bool = False) -> Iterator[str]:
@@ -57,9 +102,11 @@ def header_lines(wall: float, utc_offset_s: float, *, detecting: bool = False) -
 def lmstat_text(
     status: Status,
     seats: SeatSource = no_seats,
+    queue: QueueSource = no_queue,
     *,
     utc_offset_s: float,
     usage: bool = True,
+    shown: Shown = EVERYTHING,
 ) -> Iterator[str]:
     """Yield the lines about one server or triad, without line ends.
 
@@ -70,8 +117,10 @@ def lmstat_text(
     if not status.up:
         yield from _unreachable(status)
         return
-    yield from _server_lines(status)
-    yield from _vendor_lines(status)
+    if shown.servers:
+        yield from _server_lines(status)
+    if shown.vendors:
+        yield from _vendor_lines(status)
     if not (usage and status.is_serving):
         if status.failure is not None:
             yield error_line(status.failure)
@@ -79,7 +128,7 @@ def lmstat_text(
     yield "Feature usage info:"
     yield ""
     try:
-        yield from _usage_lines(status, seats, utc_offset_s)
+        yield from _Usage(status, seats, queue, utc_offset_s, shown).lines()
     except StatusLost as lost:
         yield error_line(lost.failure)
         return
@@ -159,16 +208,83 @@ def _vendor_line(vendor: VendorStatus) -> str:
 # --- features and seats (L6 to L9) -----------------------------------------------------------------
 
 
-def _usage_lines(status: Status, seats: SeatSource, utc_offset_s: float) -> Iterator[str]:
-    first = status.servers[0].address
-    features = by_feature(status.features)
-    if status.wanted and not features:
-        yield _error_usage_line(status.wanted, 0)
+class _Usage:
+    """Features, and below each one its pools that are in use, kept for somebody or waited for."""
+
+    def __init__(
+        self, status: Status, seats: SeatSource, queue: QueueSource, utc_offset_s: float, shown: Shown
+    ) -> None:
+        self._status, self._seats, self._queue = status, seats, queue
+        self._first = status.servers[0].address
+        self._utc_offset_s = utc_offset_s
+        self._shown = shown
+        self._kept: dict[str, list[ReservationRow]] = {}
+        for row in status.reservations:
+            self._kept.setdefault(row.pool, []).append(row)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of all features."""
+        status, shown = self._status, self._shown
+        features = by_feature(
+            row for row in status.features
+            if not shown.vendor or row.vendor.casefold() == shown.vendor.casefold()
+        )
+        if status.wanted and not features:
+            yield _error_usage_line(status.wanted, 0)
+            yield ""
+        for name, pools in features.items():
+            if shown.in_use and not any(pool.in_use > 0 for pool in pools):
+                continue
+            yield _users_of_line(name, pools)
+            yield ""
+            if shown.users:
+                yield from self._pool_lines(name, pools)
+
+    def _pool_lines(self, name: str, pools: list[FeatureRow]) -> Iterator[str]:
+        """Yield a group for each pool: its line, then its users (L8 to L11).
+
+        Seats come pool by pool in the order of the pools, as the server's pages have them, and none
+        is kept here. (One that comes later than its pool gets a group of its own.)
+        """
+        busy = any(pool.in_use > 0 for pool in pools)
+        seats: Iterable[SeatRow] = self._seats(name) if busy else ()
+        waiting = self._waiting(name, pools)
+        known = {pool.pool: pool for pool in pools}
+        ahead = deque(pools)
+        for key, held in groupby(seats, key=attrgetter("pool")):
+            while ahead and ahead[0].pool != key and any(pool.pool == key for pool in ahead):
+                yield from self._group(ahead.popleft(), (), waiting)
+            if ahead and ahead[0].pool == key:
+                ahead.popleft()
+            yield from self._group(known.get(key, pools[0]), held, waiting, is_held=True)
+        for pool in ahead:
+            yield from self._group(pool, (), waiting)
+
+    def _waiting(self, name: str, pools: list[FeatureRow]) -> dict[str, list[QueueRow]]:
+        found: dict[str, list[QueueRow]] = {}
+        if any(pool.queued > 0 for pool in pools):
+            known = {pool.pool for pool in pools}
+            for row in self._queue(name):
+                found.setdefault(row.pool if row.pool in known else pools[0].pool, []).append(row)
+        return found
+
+    def _group(
+        self, pool: FeatureRow, held: Iterable[SeatRow], waiting: dict[str, list[QueueRow]],
+        *, is_held: bool = False,
+    ) -> Iterator[str]:  # fmt: skip
+        kept, queued = self._kept.pop(pool.pool, ()), waiting.pop(pool.pool, ())
+        if not (is_held or kept or queued or pool.in_use > 0):
+            return
+        yield from _group_lines(pool)
+        for reservation in kept:
+            yield reservation_line(reservation, self._first)
+        shown = self._shown
+        for seat in held:
+            yield seat_line(seat, self._first, self._utc_offset_s,
+                            seconds=shown.seconds, project=shown.projects)  # fmt: skip
+        for row in queued:
+            yield queue_line(row, self._first)
         yield ""
-    for name, pools in features.items():
-        yield _users_of_line(name, pools)
-        yield ""
-        yield from _pool_lines(name, pools, seats, first, utc_offset_s)
 
 
 def _users_of_line(name: str, pools: list[FeatureRow]) -> str:
@@ -188,33 +304,6 @@ def _users_of_line(name: str, pools: list[FeatureRow]) -> str:
 
 def _error_usage_line(name: str, count: int) -> str:
     return f"Users of {word_of(name)}:  (Error: {_licenses(count)}, unsupported by licensed server)"
-
-
-def _pool_lines(
-    name: str,
-    pools: list[FeatureRow],
-    seats: SeatSource,
-    first: ServerAddress,
-    utc_offset_s: float,
-) -> Iterator[str]:
-    """Yield a group for each pool that is in use: its line, then its users (L8, L9)."""
-    if not any(pool.in_use > 0 for pool in pools):
-        return
-    rows: Iterable[SeatRow] = seats(name)
-    if len(pools) == 1:  # the usual case, however many seats it has: nothing is kept
-        yield from _group_lines(pools[0])
-        yield from (seat_line(seat, first, utc_offset_s) for seat in rows)
-        yield ""
-        return
-    by_pool: dict[str, list[SeatRow]] = {pool.pool: [] for pool in pools}
-    for row in rows:
-        by_pool.setdefault(row.pool, []).append(row)
-    for pool in pools:
-        held = by_pool[pool.pool]
-        if held or pool.in_use > 0:
-            yield from _group_lines(pool)
-            yield from (seat_line(seat, first, utc_offset_s) for seat in held)
-            yield ""
 
 
 def _group_lines(pool: FeatureRow) -> Iterator[str]:
@@ -240,7 +329,10 @@ def _kind(pool: FeatureRow) -> str:
     return f'uncounted nodelocked license, locked to "{lock}"'
 
 
-def seat_line(seat: SeatRow, first: ServerAddress, utc_offset_s: float) -> str:
+def seat_line(
+    seat: SeatRow, first: ServerAddress, utc_offset_s: float, *, seconds: bool = False,
+    project: bool = False,
+) -> str:  # fmt: skip
     """Return the line of one checkout (L9); *first* is the address of the first SERVER line."""
     at = civil(seat.started, utc_offset_s)
     where = f"{_host(first)}/{first.port}"
@@ -249,13 +341,53 @@ def seat_line(seat: SeatRow, first: ServerAddress, utc_offset_s: float) -> str:
         f"(v{one_word(seat.version)}) ({where} {seat.handle}), "
         f"start {at.weekday} {at.month}/{at.day} {at.hour}:{at.minute:02d}"
     )
+    if seconds:
+        line += f":{at.second:02d}"
     if seat.count > 1:
         line += f", {_licenses(seat.count)}"
     if seat.linger_s is not None and seat.linger_left_s is not None:
         line += f"  (linger: {int(seat.linger_left_s)} / {int(seat.linger_s)})"
     elif seat.linger_left_s is not None:
         line += f"  (linger: {int(seat.linger_left_s)})"
+    if project and seat.project:
+        line += f", PROJECT: {one_word(seat.project)}"
     return line
+
+
+def reservation_line(row: ReservationRow, first: ServerAddress) -> str:
+    """Return the line of seats that are kept for somebody (L10)."""
+    plural = "" if row.count == 1 else "s"
+    return (
+        f"\t{row.count} RESERVATION{plural} for {one_word(row.kind)} {one_word(row.name)} "
+        f"({_host(first)}/{first.port})"
+    )
+
+
+def queue_line(row: QueueRow, first: ServerAddress) -> str:
+    """Return the line of a request that waits (L11)."""
+    version = one_word(row.version)
+    return (
+        f"    {one_word(row.user)} {one_word(row.host)} {one_word(row.display)} {version} "
+        f"(v{version}) ({_host(first)}/{first.port} {row.handle}) queued for {_licenses(row.count)}"
+    )
+
+
+def license_lines(rows: Iterable[FeatureRow]) -> Iterator[str]:
+    """Yield the table of ``-i``: what a licence file says, not what is in use (L12)."""
+    yield from LICENSE_NOTE
+    yield _in_columns("Feature", "Version", "#licenses", "Expires", "Vendor")
+    yield _in_columns("_______", "_________", "_________", "__________", "______")
+    for row in rows:
+        yield _in_columns(
+            one_word(row.feature), one_word(row.version), str(max(row.count, 0)),
+            one_word(row.expiry), one_word(row.vendor),
+        )  # fmt: skip
+
+
+def _in_columns(*words: str) -> str:
+    *front, last = words
+    padded = [f"{word:<{width - 1}} " for word, width in zip(front, LICENSE_COLUMNS, strict=True)]
+    return "".join(padded) + last
 
 
 def one_word(name: str) -> str:

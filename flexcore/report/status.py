@@ -14,7 +14,14 @@ import attrs
 
 from flexcore.codes import ErrorCode, describe, exit_status, minor_of
 from flexcore.errors import FlexcoreError
-from flexcore.wire.messages import FeatureRow, SeatRow, ServerAddress, ServerReport
+from flexcore.wire.messages import (
+    FeatureRow,
+    QueueRow,
+    ReservationRow,
+    SeatRow,
+    ServerAddress,
+    ServerReport,
+)
 
 SERVING = "serving"
 _UNSETTLED = frozenset({"waiting", "recovering", "forming", "stopping"})
@@ -24,6 +31,9 @@ CHECK_OK, CHECK_DEGRADED, CHECK_DOWN = 0, 1, 2
 SeatSource = Callable[[str], Iterable[SeatRow]]
 """Called with a feature's name, gives its seats in the order they are to be shown. May raise
 :class:`StatusLost` in the middle, when the server that was asked has gone."""
+
+QueueSource = Callable[[str], Iterable[QueueRow]]
+"""The same of requests that wait, in the order of the queue."""
 
 
 @attrs.frozen
@@ -112,6 +122,7 @@ class Status:
     features: tuple[FeatureRow, ...] = ()
     wanted: str = ""
     failure: Failure | None = None
+    reservations: tuple[ReservationRow, ...] = ()
     vendors: tuple[VendorStatus, ...] = ()
 
     @property
@@ -212,6 +223,11 @@ def seats_from(rows: Iterable[SeatRow]) -> SeatSource:
 
 def no_seats(feature: str) -> Iterable[SeatRow]:
     """A :data:`SeatSource` for whoever did not ask about seats."""
+    return ()
+
+
+def no_queue(feature: str) -> Iterable[QueueRow]:
+    """A :data:`QueueSource` where nobody waits."""
     return ()
 
 

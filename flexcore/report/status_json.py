@@ -20,9 +20,12 @@ are epoch seconds (a number) beside an ISO 8601 text in UTC; durations end in ``
 ``servers``        in the order of the SERVER lines, see below
 ``features``       one a pool, in the order of the licence file: ``feature pool version vendor
                    expiry expires_in_days`` (null: never) ``vendor_string count`` (null: uncounted)
-                   ``in_use lock error``
+                   ``in_use lock error queued``
 ``seats``          one a checkout: ``feature pool user host display version handle started
-                   started_text count pid linger_left_s linger_s borrowed``
+                   started_text count pid linger_left_s linger_s borrowed project``
+``reservations``   what RESERVE still keeps: ``pool feature count kind name``
+``queue``          one a request that waits: ``feature pool user host display version handle since
+                   since_text count pid``
 ``complete``       false where the server went away before the last seat
 ``error``          null, or ``{code, minor, errno, text}``: why ``exit_status`` is not 0
 =================  ==============================================================================
@@ -46,14 +49,25 @@ from flexcore.identity import Rank
 from flexcore.wire.messages import FeatureRow, SeatRow
 
 from .civil import civil
-from .status import Failure, SeatSource, ServerStatus, Status, StatusLost, by_feature, no_seats
+from .status import (
+    Failure,
+    QueueSource,
+    SeatSource,
+    ServerStatus,
+    Status,
+    StatusLost,
+    by_feature,
+    no_queue,
+    no_seats,
+)
 
 SCHEMA = 1
 
 
 def status_json(
-    status: Status, seats: SeatSource = no_seats, *, software: str = "flexcore"
-) -> Iterator[str]:
+    status: Status, seats: SeatSource = no_seats, queue: QueueSource = no_queue,
+    *, software: str = "flexcore",
+) -> Iterator[str]:  # fmt: skip
     """Yield the pieces of the JSON text; joined they are one object and a line end."""
     head = _head(status, software)
     yield "{\n"
@@ -62,7 +76,9 @@ def status_json(
     yield from _array("servers", (_server(status, n) for n in range(len(status.servers))))
     yield from _array("features", (_feature(row) for row in status.features))
     ending: list[Failure] = []
+    yield from _array("reservations", (row._asdict() for row in status.reservations))
     yield from _array("seats", _seats(status, seats, ending))
+    yield from _array("queue", _waiting(status, queue, ending))
     failure = ending[0] if ending else status.failing
     yield f' "complete": {_dumps(not ending)},\n'
     yield f' "error": {_dumps(_failure(failure))}\n'
@@ -108,6 +124,16 @@ def _seats(status: Status, seats: SeatSource, ending: list[Failure]) -> Iterator
             if any(pool.in_use > 0 for pool in pools):
                 for seat in seats(name):
                     yield _seat(seat)
+    except StatusLost as lost:
+        ending.append(lost.failure)
+
+
+def _waiting(status: Status, queue: QueueSource, ending: list[Failure]) -> Iterator[dict[str, Any]]:
+    try:
+        for name, pools in by_feature(status.features).items():
+            if any(pool.queued > 0 for pool in pools) and not ending:
+                for row in queue(name):
+                    yield row._asdict() | {"since_text": iso_text(row.since)}
     except StatusLost as lost:
         ending.append(lost.failure)
 

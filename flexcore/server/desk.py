@@ -413,7 +413,8 @@ class ClientDesk:
         wall: float,
     ) -> None:  # fmt: skip
         page = answer_question(message, self._checkout, self._state, self._leftovers, term=self.term,
-                               rank=int(self._config.rank), remote=conn.remote, day=self.day(wall), now=now)  # fmt: skip
+                               rank=int(self._config.rank), remote=conn.remote, day=self.day(wall),
+                               now=now)  # fmt: skip
         if page is None:
             raise ProtocolMistake("a status that does not exist")
         if self._state.lingering and page.seats:

@@ -62,7 +62,7 @@ def status_page(
     if request.what == FEATURES:
         features, more = _feature_rows(request.feature, machine, state, place, day)
         kept = _reservation_rows(features, machine, state, day)
-        return StatusPage(request.seq, term, rank, tuple(features), (), more, kept)
+        return StatusPage(request.seq, term, rank, tuple(features), (), more, reservations=kept)
     if request.what == SEATS:
         seats, more = _seat_rows(request.feature, machine, state, place, handle)
         return StatusPage(request.seq, term, rank, (), tuple(seats), more)

@@ -25,6 +25,8 @@ from flexcore.report.status import (
 from flexcore.wire.messages import (
     FeatureRow,
     NotServing,
+    QueueRow,
+    ReservationRow,
     SeatRow,
     ServerAddress,
     ServerHello,
@@ -111,6 +113,8 @@ class Survey:
         self.links: dict[int, Link] = {}
         self.failures: dict[int, Failure] = {}
         self.problem: Failure | None = None
+        self.reservations: tuple[ReservationRow, ...] = ()
+        """Of the features that were asked for last."""
         self.vendor = ""
         self._asked = addresses[0]
         self.vendors: dict[str, Link | Failure] = {}
@@ -152,7 +156,7 @@ class Survey:
         )
         return Status(
             wall=wall, servers=servers, vendor=self.vendor, features=features, wanted=wanted,
-            failure=self.problem, vendors=tuple(
+            failure=self.problem, reservations=self.reservations, vendors=tuple(
                 VendorStatus(name=name, report=each.report) if isinstance(each, Link)
                 else VendorStatus(name=name, failure=each)
                 for name, each in self.vendors.items()
@@ -201,8 +205,17 @@ class Survey:
                     if row.feature == feature:
                         yield row
 
+    def queue(self, feature: str) -> Iterator[QueueRow]:
+        """Yield who waits for *feature*, a page at a time. Raises as :meth:`features` does."""
+        for link in self._sources():
+            for page in self._pages(link, "queue", feature):
+                for row in page.queue:
+                    if row.feature == feature:
+                        yield row
+
     def _all_features(self, wanted: str) -> tuple[FeatureRow, ...]:
         rows: list[FeatureRow] = []
+        kept: list[ReservationRow] = []
         for link in self._sources():
             try:
                 pages = list(self._pages(link, "features", wanted))
@@ -214,6 +227,8 @@ class Survey:
             rows += [
                 row for page in pages for row in page.features if not wanted or row.feature == wanted
             ]
+            kept += [row for page in pages for row in page.reservations]
+        self.reservations = tuple(kept)
         return tuple(rows)
 
     # --- asking -----------------------------------------------------------------------------------

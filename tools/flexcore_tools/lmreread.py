@@ -12,10 +12,10 @@ from flexcore.report.status import SERVING, Failure
 from flexcore.wire.messages import AdminReply
 
 from ._ask import DEFAULT_TIMEOUT_S, Survey
+from ._common import print_anything
 from ._link import Link, LinkFailed
 from ._servers import chosen_server, not_reached
 from ._where import PATH_HELP, only_one
-from .lmstat import print_anything
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
