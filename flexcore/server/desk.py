@@ -53,6 +53,7 @@ from flexcore.wire.messages import (
     ResumeSession,
     ServerMessage,
     SessionReply,
+    StatusPage,
     StatusRequest,
     Withdraw,
     Withdrawn,
@@ -417,7 +418,7 @@ class ClientDesk:
                                now=now)  # fmt: skip
         if page is None:
             raise ProtocolMistake("a status that does not exist")
-        if self._state.lingering and page.seats:
+        if self._state.lingering and type(page) is StatusPage and page.seats:
             page = page._replace(seats=self._linger.mark(self._state, page.seats, now))
         self._hold(conn, page)
 
