@@ -48,8 +48,8 @@ class Liar:
         self._sessions: list[tuple[bytes, bytes]] = []
         self._handles: list[int] = []
         self._last: dict[int, wire.Message] = {}
-        self._foreign: set[int] = set()
-        """Numbers of questions that name a session of somebody else."""
+        self._foreign: dict[int, tuple[bytes, bytes]] = {}
+        """Sessions of somebody else that questions named, with the secret in them, by the question's number."""
         self._lies: tuple[Callable[[int], Any], ...] = (
             self._open, self._open_again, self._open_stolen, self._resume, self._resume, self._resume_stolen,
             self._checkout, self._checkout, self._checkout, self._checkin, self._withdraw, self._heartbeat,
@@ -115,7 +115,7 @@ class Liar:
         elif isinstance(message, wire.Granted):
             self._handles.append(message.handle)
         elif isinstance(message, wire.SessionReply):
-            if message.state == wire.SESSION_OPEN and message.seq in self._foreign:
+            if message.state == wire.SESSION_OPEN and self._is_foreign(*self._foreign.get(message.seq, (b"", b""))):
                 checks.fail("proof", f"{self.name} was let into a session that is not its own")
         elif isinstance(message, wire.AdminReply) and message.code != NOT_HERE:
             checks.fail("proof", f"{self.name} administers the triad from a machine that is none of the three")
@@ -158,6 +158,13 @@ class Liar:
         others = [] if master is None else [each for each in master.ledger.state.sessions if each not in own]
         return self.rng.choice(others) if others else None
 
+    def _is_foreign(self, session: bytes, secret: bytes) -> bool:
+        """Whether that is somebody else's session: not one that the liar itself opened by that name, saying its stolen
+        request again when its owner had left."""
+        master = self.triad.master()
+        held = None if master is None else master.ledger.state.sessions.get(session)
+        return held is not None and held.secret != secret
+
     def _open_as(self, seq: int, session: bytes, secret: bytes) -> wire.OpenSession:
         return wire.OpenSession(
             seq, session, secret, "liar", self.host, "", "", self.rng.choice((0, -5, 1 << 40)),
@@ -180,8 +187,9 @@ class Liar:
         if session is None:
             return None
         seq = self._fresh_seq()
-        self._foreign.add(seq)
-        return self._open_as(seq, session, self.rng.randbytes(32))
+        secret = self.rng.randbytes(32)
+        self._foreign[seq] = session, secret
+        return self._open_as(seq, session, secret)
 
     def _resume(self, conn: int) -> Any:
         own = self._own()
@@ -195,8 +203,8 @@ class Liar:
         if session is None:
             return None
         seq = self._fresh_seq()
-        self._foreign.add(seq)
         secret = self.rng.choice([self.rng.randbytes(32), *(secret for _, secret in self._sessions)])
+        self._foreign[seq] = session, secret
         return wire.ResumeSession(seq, session, session_proof(secret, self._nonces[conn], session), self._term())
 
     def _checkout(self, conn: int) -> Any:
