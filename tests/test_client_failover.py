@@ -269,6 +269,41 @@ def test_an_answer_about_a_forgotten_session_opens_no_other(world):
     assert triad.ledger.seats[seat.handle][0] != triad.ledger.seats[old.handle][0]
 
 
+def test_a_session_that_is_being_resumed_is_not_given_up(world):
+    """Found by simulation (seed 2043): the moment in which a session grows too old to be resumed fell between a resume
+    and its answer; the seat, given back while nobody served, stayed taken for another lease."""
+    seat = world.hold()
+    triad = world.triads[0]
+    for server in triad.servers:
+        server.up = False
+    world.break_connections(triad.servers[0])
+    world.node.checkin(seat.handle, now=world.now)
+    site = world.node._sites[0]
+    session = site.session
+    too_old_at = session.lease_until + session.lease_s
+    world.run(too_old_at - 2.0 - world.now)
+    pat = triad.servers[0]
+    pat.up = True
+    answer = pat.answer
+
+    def a_little_later(conn, message):
+        if isinstance(message, wire.ResumeSession) and world.now < too_old_at:
+            pat.held_back.append((conn, message))
+            return []
+        return answer(conn, message)
+
+    pat.answer = a_little_later
+    while not pat.held_back:
+        world.run(0.01)
+    assert world.now < too_old_at
+    world.run(too_old_at + 0.01 - world.now)
+    world.node.handle_timeout(now=world.now, wall=world.wall)  # something else happens just now
+    assert site.session is session
+    world.thaw(pat)
+    world.run(2.0)
+    assert seat.handle not in triad.ledger.seats
+
+
 def test_garbage_from_a_server_is_no_end_of_anything(world):
     seat = world.hold()
     triad = world.triads[0]

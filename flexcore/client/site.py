@@ -303,17 +303,19 @@ class Site(Pursuit):
 
     def _forget_lease(self, session: Session, now: float) -> None:
         """With no belief at stake the terms seen mean nothing: the triad may have been formed anew (rule 9). And a
-        session whose lease has been over for another lease is over at any server: nothing is left to give back."""
+        session whose lease has been over for another lease is given up: it is over at any server, or soon will be."""
         if session.seats or now < session.lease_until:
             return
         if not self.ready:
             self.term_seen = 0
             if self.home is None:
                 self.digest = b"" if session.asked else self.digest
+        home = self.home
+        if home is not None and not self.suspects(now):
+            return  # it serves, or is about to say what has become of the session
         if now >= session.lease_until + session.lease_s and not self.ready and session.asked:
             checkouts, checkins = session.unfinished()
             if not checkouts and session.lease_s:
-                home = self.home
                 if home is not None:  # its answer is about this session, and must not open the next one
                     self._end(home, "it does not answer", now, silent=True)
                 self._checkins_done(checkins)

@@ -210,7 +210,8 @@ class CheckoutQueued:
 
 @attrs.frozen(kw_only=True)
 class CheckedIn:
-    """A server has taken the seat back, or said that it was free already."""
+    """A server has taken the seat back, or said that it was free already; or none could be asked for so long that the
+    session was given up, and the seat becomes free with its lease."""
 
     request: int
     handle: int

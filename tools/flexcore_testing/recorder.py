@@ -92,8 +92,10 @@ class Recorder:
         self._write(run, "checkin", op=request, handle=handle, until=self._of(run).until)
 
     def returned(self, run: ClientRun, action: CheckedIn) -> None:
-        """A server has the seat back."""
-        self._write(run, "returned", op=action.request)
+        """A server has the seat back; or the client has given up the session, and a server will find out."""
+        session = run.node._sites[0].session
+        if session is not None and session.ident == self._of(run).session:
+            self._write(run, "returned", op=action.request)
 
     def lost(self, run: ClientRun, action: SeatLost) -> None:
         """The client holds this seat no longer."""
