@@ -116,7 +116,7 @@ class Survey:
         self.reservations: tuple[ReservationRow, ...] = ()
         """Of the features that were asked for last."""
         self.vendor = ""
-        self._asked = addresses[0]
+        self.asked = addresses[0]
         self.vendors: dict[str, Link | Failure] = {}
         """Where a single server has several: each, in the order of the VENDOR lines; else empty."""
         self._ask()
@@ -319,7 +319,7 @@ class Survey:
         names = list(dict.fromkeys([first.hello.vendor, *first.hello.vendors]))[:VENDORS_MAX]
         others = [name for name in names if name != first.hello.vendor]
         answers = ask_each(
-            [partial(open_link, self._asked, self.timeout_s, vendor=name) for name in others],
+            [partial(open_link, self.asked, self.timeout_s, vendor=name) for name in others],
             self.timeout_s,
         )
         found = dict(zip(others, answers, strict=True))

@@ -21,6 +21,7 @@ from ._ask import DEFAULT_TIMEOUT_S, Survey
 from ._common import print_anything
 from ._link import Link, LinkFailed, is_listening
 from ._servers import chosen_server, failure_of, not_reached, place
+from ._vendors_admin import stop_vendors, vendor_named
 from ._where import PATH_HELP, only_one
 
 TYPE_CHECKING = False
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 HELP = """\
 Stop the licence servers: all of a triad with one command, or with --server one
 of them, whose licences another then serves. Works on a server's own machine.
-Returns when the ports are closed. Asks first on a terminal.
+Returns when the ports are closed. Asks first on a terminal. Where a single
+server has several vendors, -vendor stops one of them; without it all end.
 
 exit status: 0; 241 if a server was not reached; 137 (-119) from another machine."""
 
@@ -52,6 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", metavar="PATH", dest="path", help=PATH_HELP)
     parser.add_argument("-q", action="store_true", dest="quiet", help="do not ask")
     parser.add_argument(
+        "-vendor", "--vendor", metavar="NAME",
+        help="stop only this vendor, where a single server has several; lmreread starts it again",
+    )  # fmt: skip
+    parser.add_argument(
         "--server", metavar="NAME",
         help="stop only this one: its host, or primary, secondary or tertiary",
     )  # fmt: skip
@@ -64,6 +70,12 @@ def run(args: argparse.Namespace) -> int:
     with Survey(where, DEFAULT_TIMEOUT_S) as survey:
         if not survey.links:
             return not_reached(survey, list(range(len(survey.servers))))
+        vendors = list(survey.vendors)
+        if args.vendor:
+            chosen_vendor = vendor_named(survey, args.vendor, "stopped")
+            if chosen_vendor is None:
+                return exit_status(ErrorCode.VENDOR_DOWN)
+            vendors = [chosen_vendor] if vendors else []
         if args.server is not None:
             chosen = chosen_server(survey, args.server)
             if chosen not in survey.links:
@@ -74,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
         if not args.quiet and not _agreed(survey, targets):
             print("nothing was stopped")
             return 1
+        if vendors:
+            return stop_vendors(survey, vendors)
         return _stop(survey, targets, one=args.server is not None)
 
 

@@ -15,6 +15,7 @@ from ._ask import DEFAULT_TIMEOUT_S, Survey
 from ._common import print_anything
 from ._link import Link, LinkFailed
 from ._servers import chosen_server, not_reached
+from ._vendors_admin import until_up, vendor_named
 from ._where import PATH_HELP, only_one
 
 TYPE_CHECKING = False
@@ -31,6 +32,9 @@ changed is said; a file that differs from the others', does not verify or names
 other hostids is named, and its server keeps what it has. Holders keep what they
 hold, also above a count that became smaller.
 
+Where a single server has several vendors each reads its own lines, with -vendor
+only that one; vendors that are down are started.
+
 exit status: 0 if all servers have the same lines; 1 if they do not; 241 (-15)
 if a server was not reached; 137 (-119) from another machine; else 256 + the
 error code of the first server that does not take its file."""
@@ -43,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare lmreread's flags."""
     parser.add_argument("-c", metavar="PATH", dest="path", help=PATH_HELP)
     parser.add_argument(
-        "-vendor", "--vendor", metavar="NAME", help="only if this is the vendor that is served"
+        "-vendor", "--vendor", metavar="NAME",
+        help="only this one of several vendors, and only if it is served here",
     )
     parser.add_argument("-all", "--all", action="store_true", help="all servers, as without it")
     parser.add_argument(
@@ -59,15 +64,40 @@ def run(args: argparse.Namespace) -> int:
     with Survey(where, DEFAULT_TIMEOUT_S) as survey:
         if not survey.links:
             return not_reached(survey, list(range(len(survey.servers))))
-        if args.vendor and args.vendor.casefold() != survey.vendor.casefold():
-            print(f"{survey.vendor} is served, not {args.vendor}: nothing was read anew")
-            return exit_status(ErrorCode.VENDOR_DOWN)
+        chosen_vendor = ""
+        if args.vendor:
+            chosen_vendor = vendor_named(survey, args.vendor, "read anew") or ""
+            if not chosen_vendor:
+                return exit_status(ErrorCode.VENDOR_DOWN)
+        if survey.vendors:
+            return _reread_vendors(survey, [chosen_vendor] if chosen_vendor else list(survey.vendors))
         if args.server is None:
             return _ask_one_of(survey, _in_order(survey), "all")
         chosen = chosen_server(survey, args.server)
         if chosen not in survey.links:
             return not_reached(survey, [chosen])
         return _ask_one_of(survey, [chosen], "one")
+
+
+def _reread_vendors(survey: Survey, names: list[str]) -> int:
+    """Have each of several vendors read its lines anew; those that are down are started by it."""
+    up = survey.vendor_links
+    status = 0
+    for name in [name for name in names if name in up] or list(up)[:1]:
+        print(f"{name}:")
+        answer = _ask(up[name], "all")
+        if isinstance(answer, AdminReply) and answer.code != ErrorCode.NOT_ON_SERVER_MACHINE:
+            status = status or _print_answer(answer)
+            continue
+        failure = _refusal(answer) if isinstance(answer, AdminReply) else answer
+        print(failure.printed)
+        status = status or exit_status(failure.code)
+    if status == exit_status(ErrorCode.NOT_ON_SERVER_MACHINE):
+        return status
+    for name in names:
+        if name not in up:
+            status = until_up(survey, name) or status
+    return status
 
 
 def _in_order(survey: Survey) -> list[int]:

@@ -10,6 +10,7 @@ to say.
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 from collections.abc import Callable, Sequence
 
@@ -64,7 +65,8 @@ async def serve_vendors(
 ) -> Outcome:  # fmt: skip
     """Serve every vendor on ``listeners`` until all have ended; the listeners are closed here.
 
-    A vendor that ends in order (lmdown) stays down, one that fails is started again. When none is
+    A vendor that ends in order (lmdown) stays down until the licence file is read anew (lmreread); one
+    that fails is started again by and by, or then. When none is
     left that runs, it is over: with exit status 0, or that of the last one if it failed.
     ``task_status`` yields the house, whose ``stop`` stops all in order.
     """
@@ -98,7 +100,7 @@ class VendorHouse:
         self._loops: dict[str, ServerLoop] = {}
         self._alive = {service.vendor for service in services}  # asked for membership only
         self._stopping: str | None = None
-        self._stop = trio.Event()
+        self._wanted = trio.Event()
         self._over = trio.Event()
         self._outcome = Outcome(0, "")
         self._limits = Limits()
@@ -128,7 +130,7 @@ class VendorHouse:
     def stop(self, scope: str, requested_by: str) -> None:
         """Stop all vendors in order."""
         self._stopping = requested_by
-        self._stop.set()
+        self.wake()
         for loop in list(self._loops.values()):
             loop.stop(scope, requested_by)
 
@@ -141,30 +143,30 @@ class VendorHouse:
             begun_at = trio.current_time()
             outcome = await self._once(service)
             self._front.vendor_down(vendor, outcome.reason or "it was stopped")
-            if not outcome.exit_code or self._stopping is not None:
-                self._leave(vendor, Outcome(0, ""))
-                return
+            in_order = not outcome.exit_code or self._stopping is not None
             self._alive.discard(vendor)
             if not self._alive:
-                self._leave(vendor, outcome)
+                self._outcome = Outcome(0, "") if in_order else outcome
+                self._over.set()
+            if self._over.is_set() or self._stopping is not None:
                 return
-            if outcome.reason != said:
+            if not in_order and outcome.reason != said:
                 said = outcome.reason
                 self._say_exited(vendor, outcome)
             if trio.current_time() - begun_at > RESTART_MAX_S:
                 pause_s = RESTART_MIN_S
-            with trio.move_on_after(pause_s):
-                await self._stop.wait()
+            with trio.move_on_after(math.inf if in_order else pause_s):
+                await self._wanted.wait()
+            if self._stopping is not None:
                 return
             pause_s = min(2 * pause_s, RESTART_MAX_S)
             self._alive.add(vendor)
+            self._front.vendor_down(vendor, "it is starting")
 
-    def _leave(self, vendor: str, outcome: Outcome) -> None:
-        """*vendor* is down and stays so; the last one ends everything."""
-        self._alive.discard(vendor)
-        if not self._alive and not self._over.is_set():
-            self._outcome = outcome
-            self._over.set()
+    def wake(self) -> None:
+        """Start now whatever vendor is down: an administrator has had the licence file read anew."""
+        self._wanted.set()
+        self._wanted = trio.Event()
 
     def _say_exited(self, vendor: str, outcome: Outcome) -> None:
         exited = logline.vendor_exited_line(vendor, outcome.exit_code, outcome.reason)
@@ -191,7 +193,7 @@ class VendorHouse:
             ended.append(
                 await serve(
                     start.config, store=start.store, listeners=(), log=self._log,
-                    read_license=start.read_license, read_options=start.read_options,
+                    read_license=self._waking(start.read_license), read_options=start.read_options,
                     shares=len(self._services), task_status=task_status,
                 )
             )  # fmt: skip
@@ -205,6 +207,18 @@ class VendorHouse:
             loop.stop("one", self._stopping)
         await over.wait()
         return ended[0]
+
+    def _waking(self, read: Callable[[], LicenseFile] | None) -> Callable[[], LicenseFile] | None:
+        """*read* is called in a thread when lmreread wants it: that is when vendors that are down are
+        tried again."""
+
+        def read_and_wake() -> LicenseFile:
+            assert read is not None
+            license = read()
+            trio.from_thread.run_sync(self.wake)
+            return license
+
+        return None if read is None else read_and_wake
 
     # --- connections ------------------------------------------------------------------------------
 
