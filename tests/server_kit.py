@@ -311,6 +311,7 @@ class Client:
         *,
         request: int | None = None,
         answered: int | None = None,
+        queue: bool = False,
     ) -> Any:
         if request is None:
             self.request += 1
@@ -318,7 +319,9 @@ class Client:
         if answered is None:
             answered = self.answered
         return self.ask(
-            Checkout(self.next(), request, answered, feature, version, count, self.term_seen)
+            Checkout(
+                self.next(), request, answered, feature, version, count, self.term_seen, queue
+            )
         )
 
     def checkin(self, handle: int, *, request: int | None = None) -> Any:

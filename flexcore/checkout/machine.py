@@ -17,7 +17,7 @@ The rules that live here, each with its test:
 
 What a line asks beside its count stands in :mod:`flexcore.checkout.terms`; the options file is asked
 (:mod:`flexcore.checkout.regulations`) about a pool that would do otherwise. What comes later has its
-room: queueing is a further verdict.
+room. Who waits, and who may pass them, stands in :mod:`flexcore.checkout.claims`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from flexcore.ledger.state import RESULTS_MAX
 from flexcore.licensefile.version import Version
 from flexcore.wire.messages import Checkin, Checkout, Withdraw
 
+from .claims import Claims
 from .durations import NO_DURATIONS, Durations
 from .holders import HolderLists
 from .regulations import Regulations
@@ -46,6 +47,7 @@ from .rights import Offer, Rights, offers_on, proof_of, version_key
 from .terms import Terms
 
 if TYPE_CHECKING:
+    from flexcore.ledger.sessions import Queued
     from flexcore.ledger.state import LedgerState, Seat, Session
     from flexcore.options.policy import Refusal
 
@@ -74,10 +76,12 @@ class Return(NamedTuple):
 
 
 class Withdrawal(NamedTuple):
-    """Append *command*; *seat* is what the withdrawn request had been granted, if it was."""
+    """Append *command*; *seat* is what the withdrawn request had been granted, if it was; *queued*
+    where it waited."""
 
     command: RequestWithdrawn
     seat: Seat | None
+    queued: Queued | None = None
 
 
 class Repeat(NamedTuple):
@@ -149,14 +153,16 @@ class CheckoutMachine:
         return self._offers
 
     def decide(
-        self, state: LedgerState, session: Session, request: Request, *, day: int, now: float
-    ) -> Verdict:
-        """Return the verdict on one request of *session*; the caller appends before the next."""
+        self, state: LedgerState, session: Session, request: Request, *, day: int, now: float,
+        claims: Claims | None = None,
+    ) -> Verdict:  # fmt: skip
+        """Return the verdict on one request of *session*; the caller appends before the next. *claims*
+        are those of requests that wait and came earlier."""
         kind = type(request)
         if kind is Checkout:
             if state.lingering:
-                return self._checkout_again(state, session, request, day, now)  # type: ignore[arg-type]
-            return self._checkout(state, session, request, day, now)  # type: ignore[arg-type]
+                return self._checkout_again(state, session, request, day, now, claims)  # type: ignore[arg-type]
+            return self._checkout(state, session, request, day, now, claims)  # type: ignore[arg-type]
         if kind is Checkin:
             return self._checkin(state, session, request)  # type: ignore[arg-type]
         return self._withdraw(state, session, request)  # type: ignore[arg-type]
@@ -196,7 +202,7 @@ class CheckoutMachine:
             command = result.command
             proof = ""
             if type(command) is SeatGranted:
-                proof = self._proof_of(command.feature, command.pool, command.count)
+                proof = self.proof_of(command.feature, command.pool, command.count)
             return Repeat(result.index, result.stamp, command, proof)
         if number <= session.answered:
             return Denial(ErrorCode.INVALID_PARAMETER, f"request {number} was answered before")
@@ -208,7 +214,8 @@ class CheckoutMachine:
             )
         return None
 
-    def _proof_of(self, feature: str, pool: str, count: int) -> str:
+    def proof_of(self, feature: str, pool: str, count: int) -> str:
+        """Return the signed lines of *count* seats of *pool*, '' where the lines are gone."""
         for offer in self._offers.get(feature, ()):
             if offer.pool == pool:
                 return offer.proof(count)
@@ -220,11 +227,12 @@ class CheckoutMachine:
     # --- checkout -------------------------------------------------------------------------------
 
     def _checkout(
-        self, state: LedgerState, session: Session, request: Checkout, day: int, now: float
-    ) -> Verdict:
+        self, state: LedgerState, session: Session, request: Checkout, day: int, now: float,
+        claims: Claims | None,
+    ) -> Verdict:  # fmt: skip
         if session.results or session.withdrawn or request.request <= session.answered:
             seen = self._seen_before(session, request.request)
-            if seen is not None:
+            if seen is not None and request.request not in session.queued:
                 return seen
         offers = (self._offers if day == self._day else self.offers(day)).get(request.feature)
         if offers is None:
@@ -242,6 +250,7 @@ class CheckoutMachine:
             return Denial(ErrorCode.USERS_REACHED,
                           f"this session holds {SEATS_PER_SESSION_MAX} checkouts")  # fmt: skip
         refused: Refusal | None = None
+        overtakes = False
         for offer in offers:
             if offer.refusal or (key is not None and key > offer.version_key):
                 continue
@@ -259,28 +268,84 @@ class CheckoutMachine:
                 if no is not None:
                     refused = refused or no
                     continue
+            if claims is not None and not claims.lets_pass(state, session, offer, count, shares):
+                overtakes = True
+                continue
             command = SeatGranted(
                 session.session, request.request, request.answered, state.next_handle,
                 request.feature, pool, wanted or offer.version, count, shares,
             )  # fmt: skip
             return Grant(command, offer.proof(count))
+        if overtakes:
+            ahead = state.queue.length(request.feature)
+            return Denial(ErrorCode.USERS_QUEUED, f"{ahead} wait for {request.feature}")
         return self._why_not(state, session, offers, key, request, now, refused)
 
     def _checkout_again(
-        self, state: LedgerState, session: Session, request: Checkout, day: int, now: float
-    ) -> Verdict:
+        self, state: LedgerState, session: Session, request: Checkout, day: int, now: float,
+        claims: Claims | None,
+    ) -> Verdict:  # fmt: skip
         """A checkout while something lingers: whoever has it lingering takes it over, and is asked
         as if it were free for him (``tests/test_linger_server.py``)."""
         mine = enough_of(state.lingering.of(owner_of(request.feature, session)), request.count)
         if mine:
+            # Who waits could not have these: to take them over is no overtaking.
+            enough = sum(seat.seats for seat in mine) >= request.count
             with without(state, mine):
-                verdict = self._checkout(state, session, request, day, now)
+                verdict = self._checkout(
+                    state, session, request, day, now, None if enough else claims
+                )
             if type(verdict) is Grant and type(verdict.command) is SeatGranted:
                 ended = tuple(seat.handle for seat in mine)
                 return Grant(LingerResumed(*verdict.command, ended), verdict.proof)
             if type(verdict) is not Denial:
                 return verdict
-        return self._checkout(state, session, request, day, now)
+        return self._checkout(state, session, request, day, now, claims)
+
+    def may_ever(
+        self, session: Session, feature: str, version: str, count: int, day: int
+    ) -> tuple[Offer, ...]:
+        """Return the offers out of which *session* could have *count* seats if nobody held any."""
+        key = version_key(version) if version else None
+        return tuple(
+            [
+                offer for offer in self.offers(day).get(feature, ())
+                if not offer.refusal and (key is None or key <= offer.version_key)
+                and (offer.uncounted or count <= offer.seats)
+                and (offer.terms is None or offer.terms.may_have(count))
+                and self._refusal(session, offer) is None
+                and (self._regulations is None
+                     or self._regulations.never(session, offer, count) is None)
+            ]
+        )  # fmt: skip
+
+    def claim(
+        self, claims: Claims, state: LedgerState, session: Session, queued: Queued, day: int
+    ) -> bool:
+        """Add to *claims* what *queued* waits for; returns whether there is anything it may get."""
+        offers = self.may_ever(session, queued.feature, queued.version, queued.count, day)
+        for offer in offers:
+            shares = () if offer.terms is None else offer.terms.shares(offer.pool, session)
+            claims.add(state, session, offer, queued.count, shares)
+        return bool(offers)
+
+    def make_claims(self) -> Claims:
+        """Return claims of nobody."""
+        return Claims(self._regulations)
+
+    def is_plain(self, feature: str, day: int) -> bool:
+        """Whether nobody can pass whoever waits for all pools of *feature*: no groups, no RESERVE or MAX."""
+        rules = self._regulations
+        return all(
+            (offer.terms is None or not (offer.terms.group or offer.terms.suite))
+            and (rules is None or not rules.policy.counts(offer.pool))
+            for offer in self.offers(day).get(feature, ())
+        )
+
+    def in_use_text(self, state: LedgerState, feature: str, day: int, now: float) -> str:
+        """Return how many of *feature* are in use, and by whom."""
+        offers = [offer for offer in self.offers(day).get(feature, ()) if not offer.refusal]
+        return self._in_use(state, offers, now) if offers else ""
 
     def _is_named(self, pool: str) -> bool:
         """Whether the options file names who may use *pool*."""
@@ -371,7 +436,12 @@ class CheckoutMachine:
             return seen
         if not 0 < request.target < request.request:
             return Denial(ErrorCode.INVALID_PARAMETER, "only an earlier request can be withdrawn")
-        if request.target <= session.answered:
+        queued = session.queued.get(request.target)
+        if (
+            request.target <= session.answered
+            and queued is None
+            and session.seat_of(request.target) is None
+        ):
             return Denial(
                 ErrorCode.INVALID_PARAMETER, f"request {request.target} was answered before"
             )
@@ -379,7 +449,9 @@ class CheckoutMachine:
         result = session.results.get(request.target)
         if result is not None and type(result.command) is SeatGranted:
             seat = session.seats.get(result.command.handle)
+        elif queued is None:
+            seat = session.seat_of(request.target)  # it had waited for it
         return Withdrawal(
             RequestWithdrawn(session.session, request.request, request.answered, request.target),
-            seat,
-        )
+            seat, queued,
+        )  # fmt: skip

@@ -61,6 +61,31 @@ class Regulations:
             used=state.in_use[pool] + state.freed_uncommitted(pool), tally=self._tally(state),
         )  # fmt: skip
 
+    def never(self, session: Session, offer: Offer, count: int) -> Refusal | None:
+        """Return why *session* may not have *count* seats of *offer* even when nobody holds any."""
+        policy = self.policy
+        if not policy.decides(offer.pool):
+            return None
+        total = None if offer.uncounted else offer.seats
+        return policy.never(offer.pool, requester_of(session), count, total=total)
+
+    def limits_on(self, session: Session, pool: str) -> tuple[CountRule, ...]:
+        """Return the MAX lines that count what *session* holds of *pool*."""
+        return self.policy.limits_on(pool, requester_of(session))
+
+    def kept_for(self, session: Session, pool: str) -> frozenset[int]:
+        """Return the RESERVE lines, by number, whose seats of *pool* *session* may have."""
+        return self.policy.kept_for(pool, requester_of(session))
+
+    def is_kept_for(
+        self, state: LedgerState, session: Session, offer: Offer, count: int, *, besides: set[int]
+    ) -> bool:
+        """Say whether *count* seats are all kept for *session*, by RESERVE lines not in *besides*."""
+        return self.policy.is_kept_for(
+            offer.pool, requester_of(session), count, total=offer.seats,
+            tally=self._tally(state), besides=besides,
+        )  # fmt: skip
+
     def shut_out(self, session: Session, offers: Sequence[Offer]) -> Refusal | None:
         """Return the refusal if EXCLUDE and INCLUDE let *session* have none of *offers* at all."""
         who = requester_of(session)

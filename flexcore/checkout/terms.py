@@ -70,6 +70,10 @@ class Terms(NamedTuple):
         """Say whether the suite has what *count* seats take of it."""
         return self.suite_uncounted or _fits(state, share, self.suite_seats, count)
 
+    def may_have(self, count: int) -> bool:
+        """Say whether the suite has *count* licences at all."""
+        return not self.suite or self.suite_uncounted or count <= self.suite_seats
+
     def suite_text(self, state: LedgerState) -> str:
         """Return, for a denial, how many of the suite are in use; '' without one."""
         if not self.suite or self.suite_uncounted:

@@ -18,6 +18,7 @@ among the holders.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeAlias
 
 from flexcore.codes import ErrorCode
@@ -261,6 +262,33 @@ class Policy:
         if rules is None:
             return ()
         return tuple(rule for rule, _ in (*self._all.includes, *rules.includes))
+
+    # --- who waits (flexcore.checkout.claims) ----------------------------------------------------
+
+    def never(self, pool: str, who: Requester, count: int, *, total: int | None) -> Refusal | None:
+        """Return why *who* may not have *count* seats of *pool* even if nobody held any, or None."""
+        return self.refusal(pool, who, count, total=total, tally=self.tally())
+
+    def limits_on(self, pool: str, who: Requester) -> tuple[CountRule, ...]:
+        """Return the MAX lines that count what *who* holds of *pool*."""
+        counted = self._counted.get(pool)
+        return () if counted is None else tuple(each.rule for each in counted.classes_of(who)[0])
+
+    def kept_for(self, pool: str, who: Requester) -> frozenset[int]:
+        """Return the RESERVE lines, by number, whose seats of *pool* *who* may have."""
+        counted = self._counted.get(pool)
+        return frozenset() if counted is None else frozenset(counted.classes_of(who)[1])
+
+    def is_kept_for(
+        self, pool: str, who: Requester, count: int, *, total: int, tally: Tally,
+        besides: AbstractSet[int],
+    ) -> bool:  # fmt: skip
+        """Say whether all of *count* seats are kept for *who* by RESERVE lines of which none is in
+        *besides*."""
+        kind = self.kept_for(pool, who)
+        if not kind or not besides.isdisjoint(kind):
+            return False
+        return tally.reserved(pool).filling(total).room_for(tuple(sorted(kind)), count) == count
 
     # --- the steps ------------------------------------------------------------------------------
 

@@ -73,6 +73,24 @@ def linger_line(feature: str, user: str, host: str, count: int, seconds: float) 
     return f"LINGER: {_feature(feature)} {_who(user, host)}{_many(count)}({seconds:g} seconds)"
 
 
+def queued_line(feature: str, user: str, host: str, count: int) -> str:
+    """Return the line of a request that waits (D4).
+
+    >>> queued_line("mill", "ann", "elm", 1)
+    'QUEUED: "mill" ann@elm  '
+    """
+    return f"QUEUED: {_feature(feature)} {_who(user, host)}" + _many(count)
+
+
+def dequeued_line(feature: str, user: str, host: str, count: int) -> str:
+    """Return the line of a request that waits no more: granted (OUT follows), given up or refused.
+
+    >>> dequeued_line("mill", "ann", "elm", 3)
+    'DEQUEUED: "mill" ann@elm  (3 licenses) '
+    """
+    return f"DEQUEUED: {_feature(feature)} {_who(user, host)}" + _many(count)
+
+
 def denied_line(
     feature: str, user: str, host: str, count: int, text: str, code: int, minor: int
 ) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from flexcore.checkout.nodelock import kept_hostids
 from flexcore.codes import minor_of, text_of
-from flexcore.ledger.commands import SeatGranted, SeatReturned, SessionOpened
+from flexcore.ledger.commands import LingerResumed, SeatGranted, SeatReturned, SessionOpened
+from flexcore.report.logline import dequeued_line
 from flexcore.report.plain import word_of
 from flexcore.wire.messages import (
     CheckedIn,
@@ -22,6 +23,7 @@ from flexcore.wire.messages import (
 
 if TYPE_CHECKING:
     from flexcore.checkout.machine import Denial, Repeat
+    from flexcore.ledger.sessions import Queued, Session
 
     from .config import ServerConfig
 
@@ -56,21 +58,46 @@ def denied_answer(message: Checkout | Checkin | Withdraw, denial: Denial, term: 
                   denial.detail)  # fmt: skip
 
 
+def granted_answer(
+    seq: int, term: int, renews: bool, command: SeatGranted | LingerResumed, started: float,
+    proof: str, hostids: tuple[str, ...],
+) -> Granted:  # fmt: skip
+    """Return the answer to the request that *command* grants."""
+    return Granted(seq, command.request, term, renews, command.handle, command.feature,
+                   command.version, command.count, started, proof, hostids)  # fmt: skip
+
+
 def repeated_answer(
     message: Checkout | Checkin | Withdraw, verdict: Repeat, term: int, hostids: tuple[str, ...]
 ) -> ServerMessage | None:
     """Return the answer that a request had the first time, None if it was another request then."""
     command = verdict.command
     if type(command) is SeatGranted and type(message) is Checkout:
-        return Granted(
-            message.seq, command.request, term, False, command.handle, command.feature,
-            command.version, command.count, verdict.stamp, verdict.proof, hostids,
-        )  # fmt: skip
+        return granted_answer(
+            message.seq, term, False, command, verdict.stamp, verdict.proof, hostids
+        )
     if type(command) is SeatReturned and type(message) is Checkin:
         return CheckedIn(message.seq, command.request, term, False, command.handle)
     if type(message) is Withdraw:
         return Withdrawn(message.seq, message.request, term, False, message.target)
     return None
+
+
+def freed_answer(message: Checkin | Withdraw, term: int) -> ServerMessage:
+    """Return the answer to a request that gave something back."""
+    if type(message) is Checkin:
+        return CheckedIn(message.seq, message.request, term, True, message.handle)
+    assert type(message) is Withdraw
+    return Withdrawn(message.seq, message.request, term, True, message.target)
+
+
+def dequeued_lines(session: Session, *given_up: Queued | None) -> tuple[str, ...]:
+    """Return the lines of requests that wait no more; without *given_up*, of all of *session*."""
+    return tuple(
+        dequeued_line(each.feature, session.user, session.host, each.count)
+        for each in (given_up or session.queued.values())
+        if each is not None
+    )
 
 
 def _name(text: str) -> str:

@@ -11,10 +11,8 @@ The rules that live here, with the test of each:
 * Rule 16: goodbye frees at once; what an end of stream may do stands in
   :meth:`ClientDesk.connection_ended` (``test_reset_waits_for_the_lease``,
   ``test_no_grace_for_a_session_that_lives_on_another_connection``).
-* Rule 17: a session is opened by an entry and never implicitly; a connection carries one session,
-  which proved itself on it; that a session is unknown or ended is told only after a round
-  (``test_unknown_session_is_told_after_a_round``): a master that was replaced without knowing it
-  must not tell a client that its seats are gone.
+* Rule 17, how sessions begin, stands in :mod:`flexcore.server.admission`; the queue in
+  :mod:`flexcore.server.queueing`.
 """
 
 from __future__ import annotations
@@ -35,44 +33,42 @@ from flexcore.codes import minor_of, text_of
 from flexcore.ledger.commands import Command, SessionEnded
 from flexcore.report.logline import denied_line, out_line
 from flexcore.wire.messages import (
-    SESSION_ENDED,
-    SESSION_OPEN,
-    SESSION_REFUSED,
-    SESSION_UNKNOWN,
     CanCheckOut,
-    CheckedIn,
     Checkin,
     Checkout,
     Goodbye,
     GoodbyeReply,
-    Granted,
     Heartbeat,
     HeartbeatReply,
-    HeldSeat,
     OpenSession,
     ResumeSession,
-    ServerMessage,
-    SessionReply,
     StatusPage,
     StatusRequest,
     Withdraw,
-    Withdrawn,
 )
-from flexcore.wire.proof import proofs_equal, session_proof
 
-from .answers import NAME_MAX, denied_answer, is_well_formed, opening_entry, repeated_answer
+from .admission import ProtocolMistake as ProtocolMistake
+from .admission import SessionDesk
+from .answers import (
+    NAME_MAX,
+    denied_answer,
+    dequeued_lines,
+    freed_answer,
+    granted_answer,
+    repeated_answer,
+)
 from .config import LEASES_ENDED_PER_TURN_MAX, ServerConfig
 from .connections import ServerConnection
 from .details import answer_question
-from .leases import SessionLeases
 from .leftovers import Leftovers
 from .lingering import LingerClock, leaving_line, lingers_s, resumed_lines
 from .memory import RequestMemory
 from .outbox import Outbox
-from .replies import HeldReplies
+from .queueing import Queueing
 
 if TYPE_CHECKING:
-    from flexcore.ledger.state import LedgerState, Seat, Session
+    from flexcore.checkout.claims import Claims
+    from flexcore.ledger.state import Seat, Session
     from flexcore.quorum import QuorumMachine
 
 EPOCH_ORDINAL = 719_163
@@ -86,31 +82,20 @@ DeskMessage: TypeAlias = (
 )
 
 
-class ProtocolMistake(Exception):
-    """The client sent what no correct one sends at this place."""
-
-
-class ClientDesk:
+class ClientDesk(SessionDesk):
     """Sessions, requests and leases while this server serves; knows nothing between reigns."""
 
     def __init__(
         self, config: ServerConfig, quorum: QuorumMachine, checkout: CheckoutMachine,
         outbox: Outbox, connections: dict[int, ServerConnection],
     ) -> None:  # fmt: skip
-        self._config = config
-        self._quorum = quorum
+        super().__init__(config, quorum, outbox, connections)
         self._checkout = checkout
-        self._outbox = outbox
-        self._connections = connections
         self._vendor = config.served_vendor
-        self._lease_s = config.client_lease_s
-        self.term = 0
-        self.leases = SessionLeases()
-        self.held = HeldReplies()
         self._leftovers = Leftovers()
         self._linger = LingerClock()
-        self._speaks_on: dict[bytes, int] = {}
         self._memory = RequestMemory()
+        self.queueing = Queueing(self)
         self._handlers: dict[type, Callable[..., None]] = {
             Checkout: self._request,
             Checkin: self._request,
@@ -132,6 +117,7 @@ class ClientDesk:
         self.held.clear()
         self._speaks_on.clear()
         self._memory.clear()
+        self.queueing.stop()
         timeout = max(self._config.timeout_s, state.longest_timeout_s)
         self._leftovers.look(state, self._checkout)
         self._linger.start(state, now)
@@ -143,6 +129,7 @@ class ClientDesk:
         self.leases.stop()
         self._speaks_on.clear()
         self._memory.clear()
+        self.queueing.stop()
 
     @property
     def checkout(self) -> CheckoutMachine:
@@ -153,10 +140,7 @@ class ClientDesk:
         """Decide by another machine from here on: other lines are in force (rule 19)."""
         self._checkout = checkout
         self._leftovers.look(self._state, checkout)
-
-    @property
-    def _state(self) -> LedgerState:
-        return self._quorum.ledger.state
+        self.queueing.forget()
 
     def day(self, wall: float) -> int:
         """Return the calendar day of *wall* where this server stands."""
@@ -173,34 +157,6 @@ class ClientDesk:
         """
         self._handlers[type(message)](conn, message, at, now, wall)
 
-    def _hold(
-        self, conn: ServerConnection, message: ServerMessage, log: tuple[str, ...] = (),
-        *, index: int | None = None,
-    ) -> None:  # fmt: skip
-        conn.held += 1
-        if index is None:
-            index = self._quorum.ledger.last.index
-        self.held.until_commit(index, conn.conn, message, log)
-
-    def _hold_for_round(self, conn: ServerConnection, message: ServerMessage, now: float) -> None:
-        conn.held += 1
-        round_ = self._quorum.request_round(now)
-        self.held.until_round(round_, self._quorum.ledger.last.index, conn.conn, message)
-
-    def _session_of(
-        self, conn: ServerConnection, seq: int, at: float, now: float
-    ) -> Session | None:
-        """Return the living session of *conn*, or answer that it is over and return None."""
-        assert conn.session is not None
-        session = self._state.sessions.get(conn.session)
-        if session is None:
-            said = SessionReply(seq, self.term, False, SESSION_ENDED, self._lease_s, (),
-                                "this session is over")  # fmt: skip
-            self._hold_for_round(conn, said, now)
-            return None
-        self.leases.hear(conn.session, at)
-        return session
-
     def _heartbeat(
         self, conn: ServerConnection, message: Heartbeat, at: float, now: float, wall: float
     ) -> None:
@@ -209,83 +165,7 @@ class ClientDesk:
             self._memory.note_answered(session, message.answered)
             self._hold_for_round(conn, HeartbeatReply(message.seq, self.term, True), now)
 
-    # --- sessions (rule 17) -----------------------------------------------------------------------
-
-    def _bind(self, conn: ServerConnection, session: bytes) -> None:
-        """*conn* speaks for *session* from now on; an older connection that did is cut."""
-        older = self._speaks_on.get(session)
-        if older is not None and older != conn.conn:
-            other = self._connections.pop(older, None)
-            if other is not None:
-                self._outbox.close(older, abort=True)
-        conn.session = session
-        self._speaks_on[session] = conn.conn
-
-    def _check_binding(self, conn: ServerConnection, session: bytes) -> None:
-        """A connection carries one session; another may follow on it only when that is over."""
-        bound = conn.session
-        if bound is not None and bound != session and bound in self._state.sessions:
-            raise ProtocolMistake("a connection carries one session")
-
-    def _open(
-        self, conn: ServerConnection, message: OpenSession, at: float, now: float, wall: float
-    ) -> None:
-        self._check_binding(conn, message.session)
-        state, name = self._state, message.session
-        if not is_well_formed(message):
-            raise ProtocolMistake("a session has an id of 16 bytes and a secret of 16 to 64")
-        session = state.sessions.get(name)
-        if session is not None:
-            if not proofs_equal(session.secret, message.secret):
-                self._refuse_session(conn, message.seq, "this session belongs to somebody else")
-            else:
-                self._welcome_back(conn, session, message.seq, at, now)
-            return
-        if state.was_ended(name):
-            said = SessionReply(message.seq, self.term, False, SESSION_ENDED, self._lease_s, (),
-                                "this session is over; a session is never opened again")  # fmt: skip
-            self._hold_for_round(conn, said, now)
-            return
-        if len(state.sessions) >= self._config.limits.sessions:
-            self._refuse_session(conn, message.seq, "too many sessions")
-            return
-        command = opening_entry(message, self._config, conn.remote)
-        index = self._quorum.propose(command, now=now, wall=wall)
-        self._bind(conn, name)
-        self.leases.add(state.sessions[name], at)
-        self._hold(conn, SessionReply(message.seq, self.term, True, SESSION_OPEN, self._lease_s, ()),
-                   index=index)  # fmt: skip
-
-    def _resume(
-        self, conn: ServerConnection, message: ResumeSession, at: float, now: float, wall: float
-    ) -> None:
-        self._check_binding(conn, message.session)
-        session = self._state.sessions.get(message.session)
-        if session is None:
-            said = SessionReply(message.seq, self.term, False, SESSION_UNKNOWN, self._lease_s, (),
-                                "no such session: it is over, or was never opened here")  # fmt: skip
-            self._hold_for_round(conn, said, now)
-            return
-        proof = session_proof(session.secret, conn.nonce, message.session)
-        if not proofs_equal(proof, message.proof):
-            self._refuse_session(conn, message.seq, "the proof of the session is wrong")
-            return
-        self._welcome_back(conn, session, message.seq, at, now)
-
-    def _welcome_back(
-        self, conn: ServerConnection, session: Session, seq: int, at: float, now: float
-    ) -> None:
-        self._bind(conn, session.session)
-        self.leases.hear(session.session, at)
-        held = tuple(
-            HeldSeat(seat.handle, seat.feature, seat.version, seat.seats, seat.started)
-            for seat in self._state.seats_of(session.session)
-        )
-        said = SessionReply(seq, self.term, True, SESSION_OPEN, session.lease_s, held)
-        self._hold_for_round(conn, said, now)
-
-    def _refuse_session(self, conn: ServerConnection, seq: int, why: str) -> None:
-        self._hold(conn, SessionReply(seq, self.term, False, SESSION_REFUSED, self._lease_s, (), why))
+    # --- sessions (rule 17; how they begin is the SessionDesk's) -----------------------------------
 
     def _goodbye(
         self, conn: ServerConnection, message: Goodbye, at: float, now: float, wall: float
@@ -312,7 +192,7 @@ class ClientDesk:
         self.leases.forget(name)
         self._memory.forget(name)
         self._speaks_on.pop(name, None)
-        return index, tuple(log)
+        return index, (*log, *dequeued_lines(session))
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -327,22 +207,42 @@ class ClientDesk:
         if not message.answered < number <= REQUEST_MAX or message.answered < 0:
             raise ProtocolMistake("a request number that no client gives")
         self._memory.note_answered(session, message.answered)
+        if type(message) is Checkout and message.queue:
+            if self.queueing.answer_again(conn, message, session, now, wall):
+                return
         recalled = self._memory.recall(session.session, number)
         if recalled is not None:
             self._hold(conn, denied_answer(message, recalled, self.term))
             return
-        verdict: Verdict = self._checkout.decide(
-            self._state, session, message, day=self.day(wall), now=now
+        self._decide(conn, message, session, at, now, wall)
+
+    def _verdict(
+        self, session: Session, message: Checkout | Checkin | Withdraw, day: int, now: float,
+        claims: Claims | None,
+    ) -> Verdict:  # fmt: skip
+        verdict = self._checkout.decide(
+            self._state, session, message, day=day, now=now, claims=claims
         )
         if self._leftovers and type(verdict) is Grant:
-            too_much = self._leftovers.refusal(
-                self._state, self._checkout, verdict.command, self.day(wall)
-            )
+            too_much = self._leftovers.refusal(self._state, self._checkout, verdict.command, day)
             verdict = too_much or verdict
+        return verdict
+
+    def _decide(
+        self, conn: ServerConnection, message: Checkout | Checkin | Withdraw, session: Session,
+        at: float, now: float, wall: float, *, times: int = 0,
+    ) -> None:  # fmt: skip
+        claims = None
+        if self._state.queue and type(message) is Checkout:
+            claims = self.queueing.claims_on(message.feature, wall)
+        verdict = self._verdict(session, message, self.day(wall), now, claims)
         if type(verdict) is Grant:
             self._grant(conn, message, session, verdict, now, wall)
         elif type(verdict) is Denial:
-            self._deny(conn, message, session, verdict)
+            if type(message) is not Checkout or not self.queueing.may_wait(
+                conn, message, session, verdict, at=at, now=now, wall=wall, times=times
+            ):
+                self._deny(conn, message, session, verdict)
         elif type(verdict) is Repeat:
             self._repeat(conn, message, verdict)
         else:
@@ -356,11 +256,9 @@ class ClientDesk:
         log = (*resumed_lines(self._state, command),
                out_line(command.feature, session.user, session.host, command.count))  # fmt: skip
         index = self._quorum.propose(command, now=now, wall=wall)
-        handle, feature, count = command.handle, command.feature, command.count
-        said = Granted(
-            message.seq, command.request, self.term, True, handle, feature, command.version, count,
-            self._state.seats[handle].started, proof, self._checkout.rights.hostids,
-        )  # fmt: skip
+        started = self._state.seats[command.handle].started
+        said = granted_answer(message.seq, self.term, True, command, started, proof,
+                              self._checkout.rights.hostids)  # fmt: skip
         conn.held += 1
         self.held.until_commit(index, conn.conn, said, log)
 
@@ -391,7 +289,7 @@ class ClientDesk:
     ) -> None:  # fmt: skip
         seat: Seat | None = verdict.seat
         command: Command = verdict.command
-        log: tuple[str, ...] = ()
+        log = dequeued_lines(session, getattr(verdict, "queued", None))
         if seat is not None:
             total_s = lingers_s(self._checkout.durations, seat) if type(verdict) is Return else 0
             log = (leaving_line(session, seat, total_s),)
@@ -399,13 +297,7 @@ class ClientDesk:
                 numbers = message.request, message.answered
                 command = self._linger.entry(self._state, seat, total_s, now, numbers)
         index = self._quorum.propose(command, now=now, wall=wall)
-        said: ServerMessage
-        if type(message) is Checkin:
-            said = CheckedIn(message.seq, message.request, self.term, True, message.handle)
-        else:
-            assert type(message) is Withdraw
-            said = Withdrawn(message.seq, message.request, self.term, True, message.target)
-        self._hold(conn, said, log, index=index)
+        self._hold(conn, freed_answer(message, self.term), log, index=index)
 
     # --- status -----------------------------------------------------------------------------------
 
@@ -450,7 +342,9 @@ class ClientDesk:
             self.held.until_commit(index, 0, None, log)
 
     def next_timeout(self) -> float | None:
-        """Return when the next lease, grace or lingering is over."""
+        """Return when the next lease, grace or lingering is over, or 0 if there is more to do at once."""
+        if self.queueing.is_due:
+            return 0.0
         due = self.leases.next_due(self._state.sessions)
         linger = self._linger.next_due(self._state)
         return linger if due is None or (linger is not None and linger < due) else due
@@ -480,6 +374,7 @@ class ClientDesk:
         twin._leftovers, twin._linger = self._leftovers.copy(), self._linger.copy()
         twin.leases, twin.held = self.leases.copy(), self.held.copy()
         twin._speaks_on, twin._memory = dict(self._speaks_on), self._memory.copy()
+        twin.queueing = self.queueing.copy(twin)
         return twin
 
     def fingerprint(self, now: float) -> Hashable:
@@ -491,4 +386,5 @@ class ClientDesk:
             tuple(sorted(self._speaks_on.items())),
             self._memory.fingerprint(),
             self._linger.fingerprint(self._state, now),
+            self.queueing.fingerprint(now),
         )

@@ -80,17 +80,15 @@ class ServerNode:
         quorum: QuorumMachine | None = None,
     ) -> None:
         """*rights* and *quorum* replace what would be made of the licence file."""
-        if rights is None:
-            rights = make_server_rights(config)
+        rights = rights or make_server_rights(config)
         quorum = quorum or make_quorum(
             config, rights, stored=stored, boot_id=boot_id, triad_id=triad_id, now=now, wall=wall
         )
         self._config, self._quorum = config, quorum
         self._closed = self._serving = False
         self._now, self._wall, self._started_at = now, wall, now
-        self._outbox = Outbox()
         self._connections: dict[int, ServerConnection] = {}
-        self._silence = SilenceWatch(config.limits)
+        self._outbox, self._silence = Outbox(), SilenceWatch(config.limits)
         self._checkout: CheckoutMachine = make_checkout(rights, config.options)
         self._desk = ClientDesk(config, self._quorum, self._checkout, self._outbox, self._connections)
         self._waiting = WaitingRoom(config, quorum, self._outbox, self._connections)
@@ -406,6 +404,8 @@ class ServerNode:
         self._enter(now, wall)
         if not self._waiting.is_empty:
             self._settle_kept()
+        if self._may_decide():
+            self._desk.queueing.serve(now, wall)
         self._rereads.settle(self._connections, now=now, wall=wall)
         self._quorum.end_turn(now=now, wall=wall)
         self._pump()
