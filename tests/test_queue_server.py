@@ -8,7 +8,15 @@ import pytest
 
 from flexcore.options import parse_options
 from flexcore.server.queueing import QUEUED_PER_SESSION_MAX
-from flexcore.wire.messages import CheckedIn, Denied, Granted, Queued, Withdrawn
+from flexcore.wire.messages import (
+    CheckedIn,
+    Denied,
+    Granted,
+    Queued,
+    QueueRow,
+    StatusRequest,
+    Withdrawn,
+)
 from tests.server_kit import Client, Kit, line
 
 
@@ -203,6 +211,25 @@ def test_a_withdrawal_after_the_grant_gives_the_seat_back() -> None:
     kit.out.clear()  # it is on its way to bob, who gives up
     assert isinstance(bob.withdraw(1), Withdrawn)
     assert kit.state.seats == {}
+
+
+def test_status_says_who_waits() -> None:
+    kit = Kit(line(seats=1), line(seats=1, version="2.0"))
+    ann = kit.client("ann")
+    ann.checkout(version="2.0")
+    ann.checkout(version="1.0")
+    for _ in range(3):
+        assert isinstance(ann.checkout(version="2.0", queue=True), Queued)
+    assert isinstance(ann.checkout(version="", count=1, queue=True), Queued)
+    page = ann.ask(StatusRequest(99, "queue", "f1", ""))
+    first = next(kit.state.queue.of("f1"))
+    assert page.queue[0] == QueueRow("f1 2.0", "f1", "ann", "elm", ":0", "2.0", first.place,
+                                     first.since, 1, 7)  # fmt: skip
+    assert [(row.pool, row.version) for row in page.queue[2:]] == [("f1 2.0", "2.0"), ("f1 1.0", "1.0")]
+    rest = ann.ask(StatusRequest(99, "queue", "", f"0.{first.place}"))
+    assert rest.queue == page.queue[1:]
+    features = ann.ask(StatusRequest(99, "features", "", "")).features
+    assert {row.pool: row.queued for row in features} == {"f1 1.0": 1, "f1 2.0": 3}
 
 
 def test_a_new_master_serves_the_queue_in_order() -> None:

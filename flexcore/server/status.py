@@ -23,11 +23,12 @@ from flexcore.wire.messages import (
 )
 
 from .config import STATUS_BYTES_MAX, STATUS_ROWS_MAX, ServerConfig
+from .status_queue import queue_rows, with_queued
 
 if TYPE_CHECKING:
     from flexcore.ledger.state import LedgerState, Seat
 
-FEATURES, SEATS, REPORT = "features", "seats", "report"
+FEATURES, SEATS, QUEUE, REPORT = "features", "seats", "queue", "report"
 """What may be asked for (StatusRequest.what)."""
 
 NOT_IN_FILE = "not in the license file"
@@ -62,10 +63,14 @@ def status_page(
     if request.what == FEATURES:
         features, more = _feature_rows(request.feature, machine, state, place, day)
         kept = _reservation_rows(features, machine, state, day)
-        return StatusPage(request.seq, term, rank, tuple(features), (), more, reservations=kept)
+        rows = with_queued(features, machine, state, day)
+        return StatusPage(request.seq, term, rank, rows, (), more, reservations=kept)
     if request.what == SEATS:
         seats, more = _seat_rows(request.feature, machine, state, place, handle)
         return StatusPage(request.seq, term, rank, (), tuple(seats), more)
+    if request.what == QUEUE:
+        waiting, more = queue_rows(request.feature, machine, state, handle, day, STATUS_ROWS_MAX)
+        return StatusPage(request.seq, term, rank, (), (), more, waiting)
     return None
 
 
