@@ -102,6 +102,37 @@ def test_exits_with_the_commands_status(triad, command, status):
     until(lambda: triad.ledger.free == 10 and not triad.ledger.sessions)
 
 
+def test_queue_says_for_whom_it_waits_and_runs_then(triad):
+    with triad.lock:
+        triad.ledger.free = 0
+    with Running(triad, WAIT, "--queue") as running:
+        said = running.line("stderr")
+        assert said == "flexcore run: waiting in the queue for f1, next in turn; all in use by bob@elm"
+        with triad.lock:
+            triad.ledger.free = 1
+            for server in triad.sockets:
+                for conn, message in server.fake.take_pushes():
+                    server.say(conn, message)
+        assert running.line("stderr") == "flexcore run: it is our turn: there is a licence"
+        assert running.line() == "up"
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
+    until(lambda: triad.ledger.free == 1)
+
+
+def test_queue_is_left_after_its_time_and_by_a_signal(triad):
+    with triad.lock:
+        triad.ledger.free = 0
+    done = run(triad, "--queue", "--queue-wait", "0.2", "--", "true")
+    assert done.returncode == 221
+    assert "In the queue for this feature. (-35,437) all in use by bob@elm" in done.stderr
+    with Running(triad, WAIT, "--queue") as running:
+        assert "next in turn" in running.line("stderr")
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
+    until(lambda: not triad.ledger.waiting and not triad.ledger.sessions)
+
+
 def test_the_command_has_the_licence_and_the_streams(triad):
     done = run(triad, "--count", "3", "--", "sh", "-c", "echo out; echo err >&2")
     assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 0)

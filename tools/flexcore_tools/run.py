@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 HELP = """\
 Run COMMAND while holding a licence, and exit with its status (128 + N if signal N ended it).
 
-A denial is told at once, with exit status 256 + code (-4 gives 252). Without a server, or without
+A denial is told at once, with exit status 256 + code (-4 gives 252). With --queue it waits in the
+server's queue instead while too few licences are free, and says for whom it waits; the place is kept
+when a server fails. What can never be granted is denied at once all the same. After --queue-wait
+seconds it gives up with exit status 221 (-35); SIGINT and SIGTERM leave the queue at once. Without a server, or without
 a quorum of servers, it tries for --wait seconds and exits with 241 or 159. While COMMAND runs,
 failovers and lost quorums are ridden out for as long as the lease runs; when the licence is lost
 all the same, COMMAND is terminated (SIGTERM, after ten seconds SIGKILL), or paused until there is
@@ -54,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (  # argparse shows three dots for a command line that follows
         "flexcore run [-h] [-c PATH] -f FEATURE [--version V] [--count N]\n"
         "                    [--vendor-key VENDOR.pub] [--wait SECONDS]\n"
+        "                    [--queue] [--queue-wait SECONDS]\n"
         "                    [--on-loss {terminate,pause,warn}] -- COMMAND..."
     )
     parser.add_argument(
@@ -73,6 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--wait", metavar="SECONDS", type=float, default=10.0,
         help="how long to look for a server that serves (10)",
     )  # fmt: skip
+    parser.add_argument("--queue", action="store_true",
+                        help="wait in the server's queue while too few licences are free")  # fmt: skip
+    parser.add_argument("--queue-wait", metavar="SECONDS", type=float,
+                        help="... for so long at most (default: as long as it takes)")  # fmt: skip
     parser.add_argument("--on-loss", choices=("terminate", "pause", "warn"), default="terminate",
                         help="what happens to COMMAND when the licence is lost (terminate)")  # fmt: skip
     parser.add_argument("command", metavar="-- COMMAND...", nargs=argparse.REMAINDER)
@@ -86,6 +94,9 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if args.count < 1 or not 0 <= args.wait < 1e9:
         print("flexcore run: --count is 1 or more, --wait is 0 or more", file=sys.stderr)
+        return 2
+    if args.queue_wait is not None and not (args.queue and 0 <= args.queue_wait < 1e9):
+        print("flexcore run: --queue-wait is 0 or more, and goes with --queue", file=sys.stderr)
         return 2
     if not hasattr(os, "fork"):
         print("flexcore run: this system is not supported yet", file=sys.stderr)
@@ -169,8 +180,9 @@ class Runner:
         teller.start()
         try:
             return client.checkout(
-                args.feature, args.version, count=args.count, wait_s=max(args.wait, WAIT_MIN_S)
-            )
+                args.feature, args.version, count=args.count, wait_s=max(args.wait, WAIT_MIN_S),
+                queue=args.queue, queue_s=args.queue_wait, on_queue=_tell_queue,
+            )  # fmt: skip
         finally:
             got.set()
             teller.join()
@@ -260,7 +272,9 @@ class Runner:
         denied = ""
         while not self._over.is_set():
             try:
-                seat = client.checkout(args.feature, args.version, count=args.count, wait_s=30.0)
+                seat = client.checkout(
+                    args.feature, args.version, count=args.count, wait_s=30.0, queue=args.queue
+                )
             except CheckoutDenied as error:
                 if str(error) != denied:
                     denied = str(error)
@@ -332,6 +346,17 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _tell_queue(waiting: flexcore_sync.Waiting) -> None:
+    """Say how it stands in the queue; called by the client's thread when that has changed."""
+    ahead = waiting.ahead
+    if ahead is not None:
+        place = f"{ahead} before us" if ahead else "next in turn"
+        words = f"; {waiting.text}" if waiting.text else ""
+        say(f"waiting in the queue for {waiting.feature}, {place}{words}")
+    elif waiting.seat is not None and waiting.was_queued:
+        say("it is our turn: there is a licence")
 
 
 def _tell_trouble(client: flexcore_sync.Client, got: threading.Event) -> None:

@@ -59,6 +59,11 @@ class WaitingBase(Generic[SeatT]):
         return self._queued is not None and not self.is_over
 
     @property
+    def was_queued(self) -> bool:
+        """Whether it was ever in a queue: False where a licence was free at once."""
+        return self._queued is not None
+
+    @property
     def ahead(self) -> int | None:
         """How many requests were before it when a server told last; None while it is in no queue."""
         queued = self._queued

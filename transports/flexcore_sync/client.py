@@ -115,7 +115,7 @@ class Client:
 
     def checkout(
         self, feature: str, version: str = "", *, count: int = 1, wait_s: float | None = None,
-        queue: bool = False, queue_s: float | None = None,
+        queue: bool = False, queue_s: float | None = None, on_queue: OnChange | None = None,
     ) -> Seat:  # fmt: skip
         """Check out *count* licences of *feature* and return the seat.
 
@@ -123,7 +123,8 @@ class Client:
         serves, and to wait for its answer; what is given up is withdrawn at the server.
 
         With *queue* this waits in the server's queue if too few are free, for *queue_s* seconds at most (default: as
-        long as it takes); an exception from outside, such as KeyboardInterrupt, ends the wait and leaves the queue.
+        long as it takes); an exception from outside, such as KeyboardInterrupt, ends the wait and leaves the queue. *on_queue* is the *on_change*
+        of :meth:`queue`.
 
         Raises:
             CheckoutDenied: the answer is no, with the manual's code; -35: still in the queue after *queue_s*.
@@ -132,7 +133,7 @@ class Client:
             LocalProtocolError: closed, or in a forked child. ValueError: an impossible argument.
         """
         if queue:
-            waiting = self.queue(feature, version, count=count)
+            waiting = self.queue(feature, version, count=count, on_change=on_queue)
             return waiting._wait_for_place(self._timeout_s if wait_s is None else wait_s, queue_s)
         desk, engine = self._desk, self._engine
         desk.check_usable()

@@ -122,7 +122,7 @@ class Client:
 
     def checkout(
         self, feature: str, version: str = "", *, count: int = 1, wait_s: float | None = None,
-        queue: bool = False, queue_s: float | None = None,
+        queue: bool = False, queue_s: float | None = None, on_queue: OnChange | None = None,
     ) -> Checkout:  # fmt: skip
         """Check out *count* licences of *feature*: ``async with client.checkout("f1") as seat:``, or
         ``seat = await client.checkout("f1")``.
@@ -131,7 +131,7 @@ class Client:
         serves, and to wait for its answer. What is given up, by that or by cancellation, is withdrawn at the server.
 
         With *queue* this waits in the server's queue if too few are free, for *queue_s* seconds at most (default: as
-        long as it takes). Cancellation leaves the queue.
+        long as it takes). Cancellation leaves the queue. *on_queue* is as *on_change* of :meth:`queue`.
 
         Raises:
             CheckoutDenied: the answer is no, with the manual's code; -35: still in the queue after *queue_s*.
@@ -140,14 +140,14 @@ class Client:
             LocalProtocolError: closed, or in a forked child. ValueError: an impossible argument.
         """
         if queue:
-            return Checkout(self._queue_for(feature, version, count, wait_s, queue_s))
+            return Checkout(self._queue_for(feature, version, count, wait_s, queue_s, on_queue))
         return Checkout(self._check_out(feature, version, count, wait_s))
 
     async def _queue_for(
         self, feature: str, version: str, count: int, wait_s: float | None,
-        queue_s: float | None,
+        queue_s: float | None, on_queue: OnChange | None,
     ) -> Seat:  # fmt: skip
-        waiting = self.queue(feature, version, count=count)
+        waiting = self.queue(feature, version, count=count, on_change=on_queue)
         patience_s = self._timeout_s if wait_s is None else wait_s
         return await waiting._wait_for_place(patience_s, queue_s)
 
