@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 from flexcore_testing.client_run import ClientRun
@@ -20,6 +21,7 @@ class Application:
         self.triad = triad
         self.name = name
         self.rng = triad.client_rng
+        self.queue_rng = random.Random(f"queue {triad.profile.seed} {name}")
         self.pace_s = triad.profile.traffic_s
         error = triad.profile.rate_error
         self.rate = self.rng.choice((1.0, 1.0 - error, 1.0 + error))
@@ -55,7 +57,8 @@ class Application:
                 run.withdraw(rng.choice(sorted(run.pending)))
         elif len(run.seats) < SEATS_MAX and (not run.seats or choice < 0.35):
             self.triad.coverage["asked"] += 1
-            run.checkout("f1", min(rng.choice((1, 1, 1, 2)), self.triad.profile.licensed))
+            count = min(rng.choice((1, 1, 1, 2)), self.triad.profile.licensed)
+            run.checkout("f1", count, queue=self.queue_rng.random() < self.triad.profile.queueing)
         elif run.seats and choice < 0.75:
             run.checkin(rng.choice(sorted(run.seats)))
         elif choice < 0.8:

@@ -11,6 +11,7 @@ from flexcore.client import (
     CheckedIn,
     CheckoutDeniedAction,
     CheckoutGranted,
+    CheckoutQueued,
     ClientConfig,
     ClientNode,
     Close,
@@ -65,6 +66,8 @@ class ClientRun:
         self.granted: dict[int, Seat] = {}
         """By request."""
         self.denied: dict[int, CheckoutDeniedAction] = {}
+        self.queued: dict[int, CheckoutQueued] = {}
+        """How those that wait in a queue, or did, stood last."""
         self.told: list[str] = []
         self.closed = False
         self._inbox: deque[NodeEvent] = deque()
@@ -91,9 +94,9 @@ class ClientRun:
 
     # --- what the application does -------------------------------------------------------------------------------
 
-    def checkout(self, feature: str, count: int = 1, version: str = "") -> int:
-        """Ask for seats."""
-        request = self.node.checkout(feature, version, count, now=self.now(), wall=self.wall())
+    def checkout(self, feature: str, count: int = 1, version: str = "", *, queue: bool = False) -> int:
+        """Ask for seats; with *queue* wait for them at the server if need be."""
+        request = self.node.checkout(feature, version, count, now=self.now(), wall=self.wall(), queue=queue)
         self.pending[request] = feature
         self.triad.recorder.asked(self, request, feature, count)
         self._wake(self.world.now)
@@ -226,6 +229,11 @@ class ClientRun:
             self.denied[action.request] = action
             self.triad.client_denied(self, action)
             self._say(f"is denied: {action.text} ({action.code},{action.minor})")
+        elif isinstance(action, CheckoutQueued):
+            first = action.request not in self.queued
+            self.queued[action.request] = action
+            self.triad.coverage["queued" if first else "queued, told again"] += 1
+            self._say(f"waits for {self.pending.get(action.request, 'nothing')}, {action.ahead} ahead")
         elif isinstance(action, SeatLost):
             if self.seats.pop(action.handle, None) is not None:
                 self.triad.client_lost(self, action)

@@ -96,6 +96,9 @@ class Profile:
     pull_bytes: int = 0
     """Smaller bounds than the real ones, so that snapshots and partial messages happen; 0: the real ones."""
     licensed: int = 4
+    queueing: float = 0.0
+    """How many of the checkouts may wait in the queue, 0 to 1. By focus only: no seed draws it, so that each stays what
+    it was."""
     traffic_s: float = 1.0
     """Mean pause between two things that one client (or the traffic of a bare quorum) does."""
 

@@ -27,6 +27,7 @@ from flexcore_testing.liars import Liar
 from flexcore_testing.licences import HOSTS, PORT, licence_for, test_key
 from flexcore_testing.process import ServerHost, ServerRun
 from flexcore_testing.profile import Profile
+from flexcore_testing.queue_checks import QueueChecks
 from flexcore_testing.recorder import Recorder
 from flexcore_testing.server_run import NodeRun
 from flexcore_testing.triad import NAMES, SimulatedTriad
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from flexcore_testing.plan import Fault
 
 TOO_MANY_ASKED = -26
-SEATS_UNAVAILABLE = frozenset({-4})
+SEATS_UNAVAILABLE = frozenset({-4, -24})
 """Denials that a healthy triad gives to these clients: all seats are in use."""
 
 
@@ -56,9 +57,14 @@ class ServiceTriad(SimulatedTriad):
         self.liars: list[Liar] = []
         self.client_checks = ClientChecks(self)
         self.recorder = Recorder(self)
-        self.checks.on_commit = self.recorder.committed
+        self.queue_checks = QueueChecks(self.checks.fail)
+        self.checks.on_commit = self._committed
         self.calm = False
         """In peace: a denial for any other reason than that the seats are in use is a fault (I8)."""
+
+    def _committed(self, command: object) -> None:
+        self.recorder.committed(command)
+        self.queue_checks.committed(command)
 
     # --- servers -------------------------------------------------------------------------------------------------
 

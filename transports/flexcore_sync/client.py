@@ -123,8 +123,8 @@ class Client:
         serves, and to wait for its answer; what is given up is withdrawn at the server.
 
         With *queue* this waits in the server's queue if too few are free, for *queue_s* seconds at most (default: as
-        long as it takes); an exception from outside, such as KeyboardInterrupt, ends the wait and leaves the queue. *on_queue* is the *on_change*
-        of :meth:`queue`.
+        long as it takes); an exception from outside, such as KeyboardInterrupt, ends the wait and leaves the queue.
+        *on_queue* is the *on_change* of :meth:`queue`.
 
         Raises:
             CheckoutDenied: the answer is no, with the manual's code; -35: still in the queue after *queue_s*.
