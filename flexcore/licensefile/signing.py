@@ -84,21 +84,23 @@ def _signed(
         return line.text
     printed = print_line(line, sign=sign_value(line, hostids, key))
     if wrap:
-        printed = _wrapped(printed, eol)
+        printed = wrapped(printed, eol)
     ending = line.text[len(line.text.rstrip("\r\n")) :]
     mark = "\ufeff" if line.text.startswith("\ufeff") else ""
-    return mark + "".join(f"{comment}{eol}" for comment in _comments(line.text)) + printed + ending
+    return mark + "".join(f"{comment}{eol}" for comment in comments_of(line.text)) + printed + ending
 
 
-def _comments(text: str) -> tuple[str, ...]:
+def comments_of(text: str) -> tuple[str, ...]:
+    """Return the comments inside a statement."""
     body = text.removeprefix("\ufeff")
     return read_statement(body, split_physical(body), 0, keyword_of(body.split("\n")[0])).comments
 
 
-def _wrapped(printed: str, eol: str) -> str:
+def wrapped(printed: str, eol: str, width: int = WRAP_COLUMN) -> str:
+    """Return a line broken at *width* where it has a blank; a word longer than that stays whole."""
     lines = [""]
     for word in printed.split(" "):
-        too_long = len(lines[-1]) + 1 + len(word) > WRAP_COLUMN
+        too_long = len(lines[-1]) + 1 + len(word) > width
         if lines[-1] and too_long and word.upper() not in LINE_KEYWORDS:
             lines.append(f"\t{word}")
         else:

@@ -76,6 +76,9 @@ class ServerConfig:
     limits: Limits = attrs.field(factory=Limits)
     vendors: tuple[str, ...] = ()
     """All vendors behind this server's port, where there are several (a single server's)."""
+    notes: tuple[str, ...] = ()
+    """What whoever starts it has found, to be shown with its status: files on a network, names that
+    others cannot reach."""
     options: OptionsFile | None = None
     """What the administrator's options file says; None: there is none."""
 

@@ -32,7 +32,7 @@ class Journal:
         self._outbox = outbox
         self._vendor = config.served_vendor
         self._stamp_at = 0.0
-        self.notes: tuple[str, ...] = ()
+        self.notes = config.notes
         """What ServerReport.notes says beyond the quorum's own notes."""
 
     def _lmgrd(self, text: str) -> None:
@@ -59,7 +59,7 @@ class Journal:
             if number < REJECTED_LOGGED_MAX:
                 self._daemon(f'Feature "{bad.feature}" v{bad.version} is not served: {bad.why}')
         if errors:
-            self.notes = (f"{errors} lines of the license file are not served: the log says why",)
+            self.notes += (f"{errors} lines of the license file are not served: the log says why",)
         if not self._rights.pools:
             self._daemon("No valid feature lines: nothing can be checked out. Check the license file "
                          "and the publisher's key (flexcore verify)")  # fmt: skip
@@ -92,7 +92,7 @@ class Journal:
         for text in details:
             self._daemon(f"REREAD: {text}")
         if taken:
-            self.notes = ()
+            self.notes = self._config.notes
         self._lmgrd(logline.reread_finished_line())
 
     def serving(self, rights_in_force: bytes, day: int, own_file: bytes) -> None:

@@ -133,6 +133,13 @@ class Survey:
         for link in [*self.links.values(), *self.vendor_links.values()]:
             link.close()
 
+    def reopen(self) -> None:
+        """Ask everybody anew, over new connections: one of them was ended by a question."""
+        self.close()
+        self.links, self.failures = {}, {}
+        self._ask()
+        self._ask_vendors()
+
     @property
     def vendor_links(self) -> dict[str, Link]:
         """Of several vendors those that answered, each with a link of its own (one has the server's)."""

@@ -24,7 +24,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
             print("\n".join(version_lines(parser.prog.split()[-1])))
             raise SystemExit(0)
 
-    parser.add_argument("-v", nargs=0, action=Version, help="print the version")
+    parser.add_argument("-v", nargs=0, action=Version, dest=SUPPRESS, help="print the version")
     parser.add_argument("-verbose", action="store_true", dest="verbose", help=SUPPRESS)
     parser.add_argument("-help", action="help", help=SUPPRESS)
 

@@ -22,11 +22,14 @@ from flexcore.wire.messages import (
     PROTOCOL_VERSION,
     AdminReply,
     AdminRequest,
+    CanCheckOut,
+    CheckoutAnswers,
     ClientHello,
     Message,
     NotServing,
     Refusal,
     ServerAddress,
+    ServerDetails,
     ServerHello,
     StatusPage,
     StatusReport,
@@ -37,7 +40,7 @@ READ_BYTES = 1 << 16
 SKIPPED_MAX = 1000
 """Messages that are no answer to the question: so many, and the server is taken for a babbler."""
 
-Answer = StatusPage | StatusReport | AdminReply | NotServing
+Answer = StatusPage | StatusReport | ServerDetails | CheckoutAnswers | AdminReply | NotServing
 
 
 class LinkFailed(FlexcoreError):
@@ -73,6 +76,11 @@ class Link:
         """Ask a StatusRequest and return its answer. Raises :class:`LinkFailed`."""
         seq = next(self._seq)
         return self._ask(StatusRequest(seq, what, feature, cursor), seq, timeout_s)
+
+    def can_check_out(self, question: CanCheckOut, timeout_s: float) -> Answer:
+        """Ask what could be checked out; its *seq* is given here. Raises :class:`LinkFailed`."""
+        seq = next(self._seq)
+        return self._ask(question._replace(seq=seq), seq, timeout_s)
 
     def refresh(self, timeout_s: float) -> None:
         """Ask the server again what it is, into ``report``. Raises :class:`LinkFailed`."""

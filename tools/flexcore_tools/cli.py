@@ -27,17 +27,26 @@ COMMANDS: dict[str, str] = {
     "sign": "sign every feature line of a licence file",
     "verify": "check every feature line against a vendor's public key",
     "lint": "say everything that is wrong with a licence file",
+    "format": "write a licence file in another form (lminstall)",
+    "lmutil": "any lm* utility, as existing scripts spell it",
     "lmhostid": "print the hostids of this machine",
     "lmgrd": "run a licence server in the foreground",
     "lmstat": "show servers, features and who holds what",
     "lmdown": "stop licence servers",
     "lmreread": "have the licence files read anew, while everything runs",
+    "lmdiag": "say what could be checked out from here, and if not, why",
+    "lmver": "print the version of flexcore, or of a file",
+    "lmpath": "show where licences are looked for",
+    "lmcksum": "print a checksum of each feature line",
     "simulate": "say which HEARTBEAT_INTERVAL suits a network",
     "run": "run a command while holding a licence",
     "demo": "show the main job on this machine, in under 30 seconds",
 }
 
-_TO_STDOUT = frozenset({"lmstat", "lmdown", "lmreread", "lmhostid"})
+_LMUTIL = "lmutil"
+_SPELLINGS = {"lminstall": "format"}
+"""Utilities of the field that have another name here."""
+_NOT_UTILITIES = frozenset({"lmgrd", _LMUTIL})
 _INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 _USAGE = 2
@@ -47,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return its exit status (the entry point of ``flexcore``)."""
     _prepare_streams()
     words = list(sys.argv[1:] if argv is None else argv)
+    words = _as_spelled(_called_as() if argv is None else "", words)
     name = words[0] if words and words[0] in COMMANDS else ""
     try:
         status = _run(name, words[1:]) if name else _about(words)
@@ -58,6 +68,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _status(stop.code)
     except BaseException as error:  # noqa: BLE001 - the outermost place: no tracebacks
         return _explain(name, error, _errors_of(name))
+
+
+def _called_as() -> str:
+    """The name of the link that was run: ``lmutil``, ``lmstat`` ..., or anything else."""
+    name = sys.argv[0].replace("\\", "/").rpartition("/")[2].lower()
+    return name.removesuffix(".exe")
+
+
+def _as_spelled(called: str, words: list[str]) -> list[str]:
+    """Return the words as ``flexcore COMMAND ...`` has them: a link named as a utility is that
+    utility, and ``lmutil lmstat -a`` is ``lmstat -a``."""
+    if called == _LMUTIL:
+        words = [_LMUTIL, *words]
+    elif _is_utility(_SPELLINGS.get(called, called)) or called == "lmgrd":
+        words = [_SPELLINGS.get(called, called), *words]
+    if len(words) > 1 and words[0] == _LMUTIL:
+        chosen = _SPELLINGS.get(words[1], words[1])
+        if _is_utility(chosen):
+            return [chosen, *words[2:]]
+    return words
+
+
+def _is_utility(name: str) -> bool:
+    """Whether it is one of lmutil's: it writes everything to stdout, and takes -v and -help."""
+    return name in COMMANDS and (
+        name in _SPELLINGS.values() or (name.startswith("lm") and name not in _NOT_UTILITIES)
+    )
+
+
+def utilities() -> list[str]:
+    """Return the names that ``lmutil`` takes."""
+    return sorted([name for name in COMMANDS if _is_utility(name) and name.startswith("lm")] + [*_SPELLINGS])
 
 
 def _prepare_streams() -> None:
@@ -73,7 +115,7 @@ def _prepare_streams() -> None:
 
 
 def _errors_of(name: str) -> TextIO:
-    return sys.stdout if name in _TO_STDOUT else sys.stderr
+    return sys.stdout if _is_utility(name) or name == _LMUTIL else sys.stderr
 
 
 def _about(words: list[str]) -> int:
@@ -115,7 +157,7 @@ def make_parser(name: str, module: ModuleType | None = None) -> argparse.Argumen
     class Parser(argparse.ArgumentParser):
         @override
         def _print_message(self, message: str, file: Any = None) -> None:
-            to_stderr = file is sys.stderr and name not in _TO_STDOUT
+            to_stderr = file is sys.stderr and not (_is_utility(name) or name == _LMUTIL)
             (sys.stderr if to_stderr else sys.stdout).write(message)
 
         @override
@@ -131,6 +173,10 @@ def make_parser(name: str, module: ModuleType | None = None) -> argparse.Argumen
         allow_abbrev=False,
     )
     chosen.add_arguments(parser)
+    if _is_utility(name):
+        from ._common import add_common_arguments
+
+        add_common_arguments(parser)
     return parser
 
 

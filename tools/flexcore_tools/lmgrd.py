@@ -142,6 +142,7 @@ def _serve_on(
         addresses=setup.addresses,
         utc_offset_s=clock.utc_offset_s(clock.wall()),
         options=options,
+        notes=tuple(_setup.place_warnings(setup, log_file.path)),
     )
     outcome = run_server(
         config, store=store, listeners=listeners, log=log, on_hangup=log_file.reopen,

@@ -15,7 +15,7 @@ from flexcore.report.status import Failure, StatusLost, no_seats
 from flexcore.wire.messages import SeatRow
 
 from ._ask import DEFAULT_TIMEOUT_S, Survey
-from ._common import add_common_arguments, license_rows, print_anything
+from ._common import license_rows, print_anything
 from ._where import PATH_HELP, Where, find
 
 TYPE_CHECKING = False
@@ -70,7 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="exit with 0 (all well), 1 (degraded) or 2 (down)"
     )
-    add_common_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
