@@ -57,7 +57,7 @@ def to_decimal(text: str) -> str:
     """Return a licence file's lines in digits; comments and empty lines are left out.
 
     >>> print(to_decimal("USE_SERVER"), end="")
-    DECIMAL 1.1 21843-17759-21317-21078-17746-16696
+    DECIMAL 1.1 21843-17759-21317-21078-17746-32582
     """
     rows: list[str] = []
     number = 0

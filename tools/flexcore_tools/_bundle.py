@@ -45,7 +45,7 @@ def write_bundle(
         "diagnosis.txt": "\n".join(lines),
         "versions.txt": _versions(),
         "environment.txt": _environment(),
-        "servers.json": json.dumps({rank: said._asdict() for rank, said in details.items()}, indent=1),
+        "servers.json": _servers(details),
         "status.json": _status(survey),
     }
     for name, file in _files(survey, details):
@@ -74,6 +74,14 @@ def without_secrets(text: str) -> str:
     text = _KEY.sub(STRUCK, text)
     text = _SIGN.sub(rf"\1={STRUCK}", text)
     return _LONG_HEX.sub(STRUCK, _HEX_GROUPS.sub(STRUCK, text))
+
+
+def _servers(details: Mapping[int, ServerDetails]) -> str:
+    told = {
+        rank: said._asdict() | {"links": [link._asdict() for link in said.links]}
+        for rank, said in details.items()
+    }
+    return json.dumps(told, indent=1)
 
 
 def _versions() -> str:
