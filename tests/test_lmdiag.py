@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import errno
 import tarfile
+from functools import partial
 from typing import Any
 
 import pytest
 
+from flexcore.quorum import QuorumMachine
 from flexcore.report.diagnosis import FAIL, NOTE, OK, Finding, Measured, findings
 from flexcore.report.status import Failure, Status
+from flexcore.server import LicenseServer
 from flexcore.server.details import ANSWERS_MAX
-from flexcore.wire.messages import CanCheckOut, LinkDetails, ServerDetails
+from flexcore.wire.messages import CanCheckOut, LinkDetails, Message, ServerDetails, StatusRequest
 from flexcore_testing import LoopbackTriad
 from flexcore_tools._bundle import without_secrets
 from flexcore_tools.cli import main
-from tests.fake_servers import fake_servers, path_of
+from tests.fake_servers import FakeServer, fake_servers, path_of
 from tests.server_kit import DAY, Kit, line
 from tests.test_report_lmstat import REFUSED, TIMED_OUT, report, triad
 
@@ -75,7 +78,8 @@ def test_a_cursor_that_nobody_gave_ends_the_connection():
 
 
 def details(rank: int, **changes: Any) -> ServerDetails:
-    links = tuple(LinkDetails(other, True, 0.5, 0.001, 0.0, 1, "0.1.0", "aa", "") for other in range(3) if other != rank)
+    others = [other for other in range(3) if other != rank]
+    links = tuple(LinkDetails(other, True, 0.5, 0.001, 0.0, 1, "0.1.0", "aa", "") for other in others)
     plain = ServerDetails(
         seq=1, rank=rank, state="follower", term=7, voted_for=0, promised_to=0, promise_s=60.0, boot=1, member=True,
         has_state=True, triad="t", membership="m", rights="aa", rights_in_force="aa", options="", options_path="",
@@ -113,7 +117,7 @@ def test_a_triad_that_is_well_gives_no_other_word_than_ok():
         ({"term": 6}, NOTE, "they have different terms (primary 7, secondary 6, tertiary 7)"),
         ({"disk_s": 4.0}, NOTE, "its disk has been writing for 4.0 s"),
         ({"commit": 5000}, NOTE, "its disk is 4991 entries behind"),
-        ({"links": (LinkDetails(2, False, None, None, None, 0, "", "", ""),)}, FAIL, "secondary to tertiary: not connected"),
+        ({"links": (LinkDetails(2, False, None, None, None, 0, "", "", ""),)}, FAIL, "to tertiary: not connected"),
         ({"links": (LinkDetails(2, True, 0.1, 9.0, None, 0, "", "", ""),)}, NOTE, "slow for this HEARTBEAT_INTERVAL"),
         ({"links": (LinkDetails(2, True, 0.1, 0.1, None, 0, "", "", "it runs twice"),)}, FAIL, "it runs twice"),
     ],
@@ -154,11 +158,15 @@ def test_what_a_recovering_server_waits_for():
 # --- the command ----------------------------------------------------------------------------------
 
 
+def older(server: FakeServer, message: StatusRequest) -> Message | None:
+    """A server that ends the connection when it is asked what it does not know."""
+    return None if message.what == "details" else server.plain_status(message)
+
+
 def test_servers_of_an_older_version(capsys):
     with fake_servers("serving", "follower", "follower") as servers:
         for server in servers:
-            plain = server.plain_status
-            server.status = lambda message, plain=plain: None if message.what == "details" else plain(message)
+            server.status = partial(older, server)
         status = main(["lmdiag", "-c", path_of(servers)])
     out, err = capsys.readouterr()
     assert err == ""
@@ -167,11 +175,23 @@ def test_servers_of_an_older_version(capsys):
     assert status == 240
 
 
+def content(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(entry)
+    assert file is not None
+    return file.read()
+
+
+def machines(servers: LoopbackTriad) -> list[QuorumMachine]:
+    loops = [thread._loop for thread in servers._threads.values()]
+    found = [loop._machine for loop in loops if loop is not None]
+    return [machine.node.quorum for machine in found if isinstance(machine, LicenseServer)]
+
+
 def test_a_real_triad_and_an_archive_without_secrets(capsys, tmp_path):
     bundle = tmp_path / "support.tgz"
     log = tmp_path / "debug.log"
     with LoopbackTriad(features={"f1": 1, "f2": 3}) as servers, servers.connect() as client, client.checkout("f1"):
-        states = [each._loop._server.node.quorum for each in servers._threads.values()]
+        states = machines(servers)
         sessions = [s for q in states for s in q.ledger.state.sessions.values()]
         secrets = {s.session for s in sessions} | {s.secret for s in sessions} | {q.hard.triad_id for q in states}
         secrets |= {q.boot_id for q in states}
@@ -186,7 +206,7 @@ def test_a_real_triad_and_an_archive_without_secrets(capsys, tmp_path):
         assert main(["lmdiag", "-n", "f2:1.0", "-c", servers.path]) in (0, 1)  # 1: names are loopback ones
         assert "  This license can be checked out\n  expiry: " in capsys.readouterr().out
     with tarfile.open(bundle) as archive:
-        texts = {entry.name: archive.extractfile(entry).read() for entry in archive.getmembers()}
+        texts = {entry.name: content(archive, entry) for entry in archive.getmembers()}
     assert bundle.stat().st_mode & 0o077 == 0
     everything = b"\n".join(texts.values())
     for secret in secrets:
