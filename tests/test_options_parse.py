@@ -152,7 +152,8 @@ def test_settings_and_groups() -> None:
     assert not options.rereads_by_itself
     assert options.unlogged == {"IN", "OUT"}
     assert options.setting("DEBUGLOG") == "b"
-    assert OptionsFile().rereads_by_itself
+    assert not OptionsFile().rereads_by_itself
+    assert parse_options("AUTOMATIC_REREAD").rereads_by_itself
 
 
 def test_the_log_repeats_what_it_read() -> None:

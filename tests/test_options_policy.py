@@ -7,7 +7,7 @@ from itertools import product
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexcore import ErrorCode, parse_license
@@ -16,6 +16,7 @@ from flexcore.options.lint import pools_of
 from flexcore.options.patterns import glob_matches, parse_address_pattern, same_host
 from flexcore.options.policy import PoolFacts, pool_facts
 from flexcore.options.reservations import Filling, clipped
+from tests.budget import examples
 
 ANN = Requester("ann", "elm", ":0", "10.0.0.7", "apollo")
 BOB = Requester("bob", "oak.example.org", "", "2001:db8::7")
@@ -341,6 +342,7 @@ def test_filling_is_undisturbed_by_copies_and_adds_up(
         assert all(filling.unfilled_of(number) >= 0 for number in range(len(sizes)))
 
 
+@settings(max_examples=examples(40))
 @given(
     st.lists(st.integers(0, 2), min_size=1, max_size=4),
     st.lists(st.tuples(st.frozensets(st.integers(0, 3)), st.integers(-2, 3)), max_size=12),

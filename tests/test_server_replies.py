@@ -29,7 +29,7 @@ def test_nothing_leaves_before_its_commit() -> None:
     assert kit.logs == []
     kit.quorum.commit()
     assert [type(message) for message in kit.said(ann.conn)] == [Granted, Denied, StatusPage]
-    assert [text[:4] for text in kit.logs] == ["OUT:", "DENI"]
+    assert [text[:4] for text in kit.logs] == ["OUT:", "UNSU"]
 
 
 def test_a_repeated_checkout_is_denied_again() -> None:

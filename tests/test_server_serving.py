@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flexcore.codes import ErrorCode
 from flexcore.identity import Boot, Endpoint, Rank
 from flexcore.wire.messages import (
     Beat,
@@ -94,7 +95,10 @@ def test_denials(feature: str, version: str, count: int, code: int) -> None:
     assert denied.text
     assert not denied.renews
     (logged,) = kit.logs
-    assert logged.startswith(f'DENIED: "{feature}" ann@elm  (')
+    if code == ErrorCode.NO_SUCH_FEATURE:
+        assert logged.startswith(f'UNSUPPORTED: "{feature}" () ann@elm  (')
+    else:
+        assert logged.startswith(f'DENIED: "{feature}" ann@elm  (')
     assert f"({code}," in logged
     if code == -4:
         assert denied.detail == "2 of 2 in use: bob@elm (2)"

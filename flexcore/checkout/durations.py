@@ -7,10 +7,10 @@ seats stay for longer. TIMEOUT beats TIMEOUTALL; both have a least value
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from flexcore.options.policy import PoolFacts, means
+from flexcore.options.policy import means
 from flexcore.options.rules import FeatureNumber
 
 from .regulations import facts_of
@@ -40,18 +40,16 @@ def durations_of(options: OptionsFile | None, rights: Rights) -> Durations:
     timeout: dict[str, int] = {}
     for pool in rights.pools:
         linger[pool.key] = min(max(line.linger_s for line in pool.lines), LINGER_S_MAX)
+    rules = [] if options is None else [
+        rule for rule in options.rules
+        if isinstance(rule, FeatureNumber) and rule.keyword in ("LINGER", "TIMEOUT")
+    ]  # fmt: skip
     for facts in () if options is None else facts_of(options, rights):
         assert options is not None
-        told = dict(_numbers(options, facts))
+        told = {rule.keyword: rule.number for rule in rules if means(rule.feature, facts)}
         linger[facts.pool] = min(max(linger[facts.pool], told.get("LINGER", 0)), LINGER_S_MAX)
         timeout[facts.pool] = told.get("TIMEOUT", int(options.setting("TIMEOUTALL") or 0))
     return Durations(_some(linger), _some(timeout))
-
-
-def _numbers(options: OptionsFile, facts: PoolFacts) -> Iterator[tuple[str, int]]:
-    """Return the lines about a pool, in the order of the file: the last one wins."""
-    return ((rule.keyword, rule.number) for rule in options.rules
-            if isinstance(rule, FeatureNumber) and means(rule.feature, facts))  # fmt: skip
 
 
 def _some(seconds: dict[str, int]) -> dict[str, int]:

@@ -148,7 +148,8 @@ class CheckoutMachine:
     def offers(self, day: int) -> dict[str, tuple[Offer, ...]]:
         """Return what is on offer on *day*, by feature."""
         if day != self._day:
-            self._offers = offers_on(self._rights, day)
+            rules = self._regulations
+            self._offers = offers_on(self._rights, day, {} if rules is None else rules.overdrafts)
             self._day = day
         return self._offers
 
@@ -403,8 +404,11 @@ class CheckoutMachine:
         most = max(offer.seats for offer in mine)
         if request.count > most:
             return Denial(ErrorCode.TOO_MANY_ASKED,
-                          f"asked for {request.count} of {most} issued")  # fmt: skip
-        return Denial(ErrorCode.USERS_REACHED, self._in_use(state, mine, now))
+                          f"asked for {request.count} of {most} issued{self._kept_back(mine)}")  # fmt: skip
+        return Denial(ErrorCode.USERS_REACHED, self._in_use(state, mine, now) + self._kept_back(mine))
+
+    def _kept_back(self, offers: list[Offer]) -> str:
+        return "" if self._regulations is None else self._regulations.kept_back(offers)
 
     def _in_use(self, state: LedgerState, offers: list[Offer], now: float) -> str:
         held = sum(offer.seats - state.available(offer.pool, offer.seats) for offer in offers)

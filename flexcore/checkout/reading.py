@@ -91,6 +91,7 @@ def _line(each: Entitlement) -> Line:
         platforms=tuple((line.value("PLATFORMS") or "").lower().split()),
         named_users=_named(line, "USER_BASED"), named_hosts=_named(line, "HOST_BASED"),
         linger_s=_number(line.value("LINGER")),
+        overdraft=each.overdraft,
     )  # fmt: skip
 
 

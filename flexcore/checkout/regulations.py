@@ -7,7 +7,7 @@ options file has none of this (``regulations_of`` gives None), and pays one comp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from flexcore.licensefile import parse_license
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .rights import Line, Offer, Pool, Rights
 
+_NO_MAXIMA: Mapping[str, int] = {}
 _KNOWN_KEYS = frozenset({"VERSION", "EXPDATE", "VENDOR_STRING", "HOSTID"})
 """Keys of a specification that need no look into the signed lines."""
 
@@ -30,13 +31,15 @@ _KNOWN_KEYS = frozenset({"VERSION", "EXPDATE", "VENDOR_STRING", "HOSTID"})
 class Regulations:
     """A policy for the pools of one :class:`~flexcore.checkout.rights.Rights`."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, overdrafts: Mapping[str, int] = _NO_MAXIMA) -> None:
         self.policy = policy
+        self.overdrafts = dict(overdrafts)
+        """What MAX_OVERDRAFT leaves of OVERDRAFT, by pool, where that is fewer."""
         self._watcher: SeatTally | None = None
 
     def copy(self) -> Regulations:
         """Return a twin; what it has counted is not shared: the two may see other ledgers."""
-        return Regulations(self.policy)
+        return Regulations(self.policy, self.overdrafts)
 
     def refusal(
         self, state: LedgerState, session: Session, offer: Offer, count: int,
@@ -92,6 +95,14 @@ class Regulations:
         refusals = [self.policy.shut_out(offer.pool, who) for offer in offers]
         return None if not refusals or None in refusals else refusals[0]
 
+    def kept_back(self, offers: Sequence[Offer]) -> str:
+        """Return, for a denial, which MAX_OVERDRAFT makes the count smaller; '' for none."""
+        rules = [
+            rule for offer in offers if offer.pool in self.overdrafts
+            and (rule := self.policy.number_rule("MAX_OVERDRAFT", offer.pool)) is not None
+        ]  # fmt: skip
+        return f"; the licence allows more, {self.policy.options.where(rules[0])} does not" if rules else ""
+
     def reservations(self, state: LedgerState, offer: Offer) -> list[tuple[CountRule, int]]:
         """Return each RESERVE about *offer* with the seats that it keeps now."""
         if offer.uncounted or not self.policy.counts(offer.pool):
@@ -121,7 +132,14 @@ def regulations_of(options: OptionsFile | None, rights: Rights) -> Regulations |
     if options is None or not options.rules:
         return None
     policy = Policy(options, facts_of(options, rights))
-    return Regulations(policy) if any(policy.decides(p.key) for p in rights.pools) else None
+    overdrafts = {
+        pool.key: most for pool in rights.pools
+        if (most := policy.number("MAX_OVERDRAFT", pool.key)) is not None
+        and most < sum(line.overdraft for line in pool.lines)
+    }  # fmt: skip
+    if overdrafts or any(policy.decides(pool.key) for pool in rights.pools):
+        return Regulations(policy, overdrafts)
+    return None
 
 
 def _facts(pool: Pool, *, look_inside: bool) -> PoolFacts:

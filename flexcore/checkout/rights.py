@@ -76,6 +76,8 @@ class Line(NamedTuple):
     named_users: int = 0
     named_hosts: int = 0
     linger_s: int = 0
+    overdraft: int = 0
+    """How many of *seats* OVERDRAFT= adds: MAX_OVERDRAFT of the options file may allow fewer."""
 
     def is_good_on(self, day: int) -> bool:
         """Whether the line counts on *day*."""
@@ -215,14 +217,19 @@ def make_rights(
                   hostids=hostids)  # fmt: skip
 
 
-def offer_on(pool: Pool, day: int, suites: Mapping[str, Offer] = _NO_SUITES) -> Offer:
+def offer_on(
+    pool: Pool, day: int, suites: Mapping[str, Offer] = _NO_SUITES, overdraft_max: int | None = None
+) -> Offer:
     """Return what *pool* offers on *day*; the line that goes out is the one that lasts longest.
-    *suites*: the offers of that day's other pools, by pool."""
+    *suites*: the offers of that day's other pools, by pool. *overdraft_max*: so many of the seats of
+    OVERDRAFT at most, None for all."""
     good = [line for line in pool.lines if line.is_good_on(day)]
     if good:
         line = max(good, key=Line.lasts_until)
         uncounted = any(entry.seats == 0 for entry in good)
         count = sum(entry.seats for entry in good)
+        if overdraft_max is not None:
+            count -= max(0, sum(entry.overdraft for entry in good) - overdraft_max)
         refusal = ErrorCode.PACKAGE_CHECKOUT if line.package else 0
     else:
         line = max(pool.lines, key=Line.lasts_until)
@@ -244,11 +251,20 @@ def _terms(line: Line, suite: Offer | None) -> Terms | None:
     return terms if any(terms) else None
 
 
-def offers_on(rights: Rights, day: int) -> dict[str, tuple[Offer, ...]]:
-    """Return the offers of *day* by feature, each tuple in the order to try."""
-    enabling = {pool.key: offer_on(pool, day) for pool in rights.pools if pool.first.package}
+_NO_MAXIMA: Mapping[str, int] = {}
+
+
+def offers_on(
+    rights: Rights, day: int, overdrafts: Mapping[str, int] = _NO_MAXIMA
+) -> dict[str, tuple[Offer, ...]]:
+    """Return the offers of *day* by feature, each tuple in the order to try. *overdrafts*: what
+    MAX_OVERDRAFT says, by pool."""
+    enabling = {
+        pool.key: offer_on(pool, day, overdraft_max=overdrafts.get(pool.key))
+        for pool in rights.pools if pool.first.package
+    }  # fmt: skip
     found: dict[str, list[Offer]] = {}
     for pool in rights.pools:
-        offer = enabling.get(pool.key) or offer_on(pool, day, enabling)
+        offer = enabling.get(pool.key) or offer_on(pool, day, enabling, overdrafts.get(pool.key))
         found.setdefault(pool.feature, []).append(offer)
     return {feature: tuple(offers) for feature, offers in found.items()}

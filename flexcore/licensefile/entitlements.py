@@ -60,6 +60,11 @@ class Entitlement:
         return line.count and min(line.count + _overdraft(line) * self.factor, COUNT_MAX)
 
     @property
+    def overdraft(self) -> int:
+        """How many of these OVERDRAFT= adds."""
+        return self.seats - self.line.count
+
+    @property
     def pool_key(self) -> str:
         """Name the pool; components of a suite are apart from the same feature by itself."""
         if self.suite is None:

@@ -31,3 +31,4 @@ from .rules import Subject as Subject
 from .rules import SubjectType as SubjectType
 from .rules import format_options as format_options
 from .rules import format_rule as format_rule
+from .rules import options_digest as options_digest

@@ -143,6 +143,7 @@ class Policy:
 
     def __init__(self, options: OptionsFile, pools: Iterable[PoolFacts]) -> None:
         self.options = options
+        self._timeout_all_s = int(options.setting("TIMEOUTALL") or 0)
         facts = tuple(pools)
         self._pools = {each.pool: _PoolRules() for each in facts}
         self._all = _PoolRules()
@@ -368,7 +369,7 @@ class Policy:
     def timeout_s(self, pool: str) -> int:
         """Seconds of inactivity after which a seat comes back; 0: never. TIMEOUT beats TIMEOUTALL."""
         number = self.number("TIMEOUT", pool)
-        return int(self.options.setting("TIMEOUTALL") or 0) if number is None else number
+        return self._timeout_all_s if number is None else number
 
     def linger_s(self, pool: str, signed_s: int = 0) -> int:
         """Seconds that a seat stays with who gave it back; the publisher's minimum applies."""

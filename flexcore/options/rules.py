@@ -7,6 +7,7 @@ again, whatever comments and blank lines were lost on the way.
 from __future__ import annotations
 
 import enum
+import hashlib
 import re
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
@@ -158,6 +159,11 @@ class OptionsFile:
     """In the order of the file; lines that cannot be read are problems instead."""
     problems: tuple[Problem, ...] = attrs.field(default=(), eq=False)
     """In the order of lines."""
+    _last: dict[str, Setting] = attrs.field(init=False, eq=False, repr=False)
+
+    @_last.default
+    def _last_settings(self) -> dict[str, Setting]:
+        return {rule.keyword: rule for rule in self.rules if isinstance(rule, Setting)}
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -180,10 +186,8 @@ class OptionsFile:
 
     def setting(self, keyword: str) -> str:
         """Return the value of the last line with *keyword*, "" without one: the last line wins."""
-        value = ""
-        for rule in self.settings(keyword):
-            value = rule.value
-        return value
+        rule = self._last.get(keyword)
+        return "" if rule is None else rule.value
 
     @property
     def groups_ignore_case(self) -> bool:
@@ -197,8 +201,25 @@ class OptionsFile:
 
     @property
     def rereads_by_itself(self) -> bool:
-        """AUTOMATIC_REREAD: on unless OFF."""
-        return self.setting("AUTOMATIC_REREAD") != "OFF"
+        """AUTOMATIC_REREAD ON: the files are read anew at each midnight. Without the line they are
+        not: a change on three servers is made when its administrator says so (lmreread)."""
+        return self.setting("AUTOMATIC_REREAD") == "ON"
+
+    @property
+    def debug_log(self) -> str:
+        """DEBUGLOG: where the vendor daemon's lines go, with a + in front if they are to be appended;
+        "" to the log of lmgrd."""
+        return self.setting("DEBUGLOG")
+
+    @property
+    def report_log(self) -> str:
+        """REPORTLOG: the report log's path, with a + in front if it is to be appended; "" for none."""
+        return self.setting("REPORTLOG")
+
+    @property
+    def connections_max(self) -> Setting | None:
+        """The last MAX_CONNECTIONS line, None without one."""
+        return self._last.get("MAX_CONNECTIONS")
 
     @property
     def unlogged(self) -> frozenset[str]:
@@ -208,6 +229,20 @@ class OptionsFile:
     def where(self, rule: Rule) -> str:
         """Return ``demo.opt:7: EXCLUDE f1 USER ann``: what refusals and logs call a rule."""
         return f"{self.name or 'options'}:{rule.line}: {format_rule(rule)}"
+
+
+PER_MACHINE = frozenset(
+    {"DEBUGLOG", "REPORTLOG", "NOLOG", "AUTO_ROLLOVER", "AUTOMATIC_REREAD", "DAEMON_SELECT_TIMEOUT"}
+)
+"""Lines about a server itself, which may differ in a triad: paths, what is logged."""
+
+
+def options_digest(options: OptionsFile | None) -> bytes:
+    """Return 32 bytes that are the same for two files which decide the same about licences; no file
+    is as an empty one. Servers of a triad compare them."""
+    rules = () if options is None else options.rules
+    text = "\n".join(format_rule(rule) for rule in rules if rule.keyword not in PER_MACHINE)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def format_options(options: OptionsFile) -> str:

@@ -52,6 +52,9 @@ class Base:
         self.rank = config.rank
         self.rights_digest = config.rights_digest
         """The signed lines of this server's own file, as it was read last (rule 19)."""
+        self.options_digest = config.options_digest
+        """The options file of this server, as it was read last: no option is a condition of anything
+        here, it is only told where they differ."""
         self.known_rights: tuple[bytes, ...] = (config.rights_digest,)
         """All signed lines that this process could serve by: those, and what it read before."""
         self.boot_id = boot_id

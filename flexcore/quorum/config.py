@@ -45,6 +45,8 @@ class QuorumConfig:
     """Where the file says that each server listens, ``HOST:PORT`` by rank; empty where nobody needs
     to know (the single server, a simulation)."""
     rights_digest: bytes = b""
+    options_digest: bytes = b""
+    """Names the options file's rules about licences; b"": nobody looked."""
     software: str = ""
     borrow_allowed: bool = False
     """The licence file allows borrowing: forming without the third server needs the administrator's

@@ -35,7 +35,7 @@ from flexcore import timing
 from flexcore.identity import Boot, Endpoint, Last, Rank
 from flexcore.quorum.base import Base, Role
 from flexcore.quorum.events import CloseLink, DialPeer
-from flexcore.wire.messages import Beat, Hello, PeerBody, PeerFrame, Seen
+from flexcore.wire.messages import PROTOCOL_VERSION, Beat, Hello, PeerBody, PeerFrame, Seen
 
 BEAT_MASK = 0x7FFFFFFF
 """A Beat carries its sender's milliseconds, cut to this, so that the answer measures the round
@@ -241,9 +241,8 @@ class Links(Base):
             if was_up:
                 self._notice("lost", "the connection ended", link.peer)
         if not self._links_of(link.peer) and not peer.dialling:
-            # Only now can an attempt be the evidence of rule 6. The first one often comes a moment
-            # too early, between the ends of the two connections; waiting a redial for the next
-            # would double the time of a failover.
+            # Only now can an attempt be the evidence of rule 6. The first one often comes too early,
+            # between the two ends; waiting a redial for the next would double a failover's time.
             peer.redial_at = now
         if (
             len({each.boot.boot_id for each in self._links_of(link.peer) if each.boot is not None})
@@ -275,7 +274,7 @@ class Links(Base):
             only_formed=self.blank,
             committed_triad=self.hard.triad_id if self.hard.member else b"",
             uptime_s=self.now - self.boot_at,
-            protocol=1,
+            protocol=PROTOCOL_VERSION,
             software=self.config.software,
             vendor=self.config.vendor,
             membership_digest=self.config.membership_digest,
@@ -289,6 +288,7 @@ class Links(Base):
             serving=self.role is Role.MASTER,
             forming_at_s=self._forming_in(),
             first_start=self.first_start and self.blank,
+            options_digest=self.options_digest,
         )
 
     def _forming_in(self) -> float | None:

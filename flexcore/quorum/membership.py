@@ -24,7 +24,7 @@ from flexcore.ledger import Ledger
 from flexcore.override import override
 from flexcore.quorum.handover import Handover
 from flexcore.quorum.links import Peer
-from flexcore.wire.messages import Hello, Seen
+from flexcore.wire.messages import PROTOCOL_VERSION, Hello, Seen
 
 SAID_MAX = 256
 """Differences that are told once each; beyond it they are not told."""
@@ -103,7 +103,11 @@ class Membership(Handover):
         """Is it a peer, does it remember more of us than we have, does it belong to another
         triad?"""
         self.longest_heard_s = max(self.longest_heard_s, hello.timeout_s, hello.longest_timeout_s)
-        foreign = self._other_membership(peer, hello) or self._other_triad(peer, hello, now)
+        foreign = (
+            self._other_protocol(peer, hello)
+            or self._other_membership(peer, hello)
+            or self._other_triad(peer, hello, now)
+        )
         if foreign and peer.out is not None:
             self._notice("lost", "it is not of this triad", peer.rank)
             peer.out = None
@@ -117,6 +121,7 @@ class Membership(Handover):
                 f"{peer.rank.word}'s licence file has other signed lines than this server's",
                 peer.rank,
             )
+        self._compare_options(peer)
         self._member_seen = self._member_seen or hello.member
         if self.first_start and hello.member:
             self.first_start = False
@@ -148,6 +153,37 @@ class Membership(Handover):
         self.hard.member = False
         self._touch_hard()
         self.recover_at = now
+
+    def _has_other_options(self, hello: Hello) -> bool:
+        """Whether a peer's options file differs; False where one of the two does not say."""
+        mine, its = self.options_digest, hello.options_digest
+        return bool(mine and its) and mine != its
+
+    def _compare_options(self, peer: Peer) -> None:
+        """Tell of another options file: after a failover that one decides (rule 19 leaves options to
+        each server; a value of b"" is a server that does not say)."""
+        if peer.hello is not None and not peer.foreign and self._has_other_options(peer.hello):
+            self._say_once(
+                f"options {peer.hello.options_digest.hex()} {self.options_digest.hex()}",
+                "options",
+                f"{peer.rank.word}'s options file differs from this server's: after a failover that one"
+                " decides; put the same file on all servers and read it anew (lmreread)",
+                peer.rank,
+            )
+
+    def _other_protocol(self, peer: Peer, hello: Hello) -> bool:
+        """Section 2: two servers speak one protocol. Both compare, so both logs say it."""
+        if hello.protocol == PROTOCOL_VERSION:
+            return False
+        self._say_once(
+            f"protocol {peer.rank} {hello.protocol}",
+            "membership",
+            f"{peer.rank.word} speaks version {hello.protocol} of the protocol (software"
+            f" {hello.software[:32]}), this server version {PROTOCOL_VERSION}: not a peer until both run"
+            " the same version",
+            peer.rank,
+        )
+        return True
 
     def _other_membership(self, peer: Peer, hello: Hello) -> bool:
         mine = self.config.hostids

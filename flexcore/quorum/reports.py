@@ -109,6 +109,11 @@ class Reports(Forming):
             and not peer.foreign
             and peer.hello.rights_digest != self.rights_digest
         ]
+        notes += [
+            f"{peer.rank.word} has other options"
+            for peer in self.peers.values()
+            if peer.hello is not None and not peer.foreign and self._has_other_options(peer.hello)
+        ]
         return tuple(notes)
 
     def fingerprint(self, now: float) -> tuple[object, ...]:

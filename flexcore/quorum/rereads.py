@@ -62,6 +62,15 @@ class Rereads(Reports):
         self._move_rights(now)
         return self.ledger.state.rights_index if self.role is Role.MASTER else 0
 
+    def take_options(self, digest: bytes, *, now: float, wall: float) -> None:
+        """This server's options file was read anew: the others hear of it, and nothing else happens."""
+        self._tick(now, wall)
+        if self.halted is None and digest != self.options_digest:
+            self.options_digest = digest
+            self._greet_again(now)
+            for peer in self.peers.values():
+                self._compare_options(peer)
+
     def _move_rights(self, now: float) -> None:
         """Append the rights of the own file where a master may put them into force."""
         if not self.accepting or self.rights_digest == self.ledger.state.rights:

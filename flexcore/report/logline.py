@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from flexcore.codes import ErrorCode
+
 from .civil import civil, date_text
 from .plain import line_of, word_of
 
@@ -114,6 +116,15 @@ def unsupported_line(
     words = "".join(f"{word_of(word)} " for word in keywords)
     why = f"({_sentence(text)} ({int(code)},{minor}))"
     return f"UNSUPPORTED: {_feature(feature)} ({words}) {_who(user, host)}" + why
+
+
+def refusal_line(
+    feature: str, user: str, host: str, count: int, text: str, code: int, minor: int
+) -> str:
+    """Return DENIED, or UNSUPPORTED where no licence line has the feature."""
+    if code == ErrorCode.NO_SUCH_FEATURE:
+        return unsupported_line(feature, (), user, host, text, code, minor)
+    return denied_line(feature, user, host, count, text, code, minor)
 
 
 def _many(count: int) -> str:

@@ -12,6 +12,7 @@ from .actions import Halt as Halt
 from .actions import Persist as Persist
 from .actions import ReadLicense as ReadLicense
 from .actions import ServerAction as ServerAction
+from .actions import UseDebugLog as UseDebugLog
 from .actions import WriteLog as WriteLog
 from .config import Limits as Limits
 from .config import ServerConfig as ServerConfig

@@ -54,6 +54,16 @@ class WriteLog(NamedTuple):
 
 
 @attrs.frozen(kw_only=True)
+class UseDebugLog:
+    """DEBUGLOG of the options file: the vendor daemon's lines go to *path* from here on, which begins
+    anew unless *append*; '' for where lmgrd's go. A relative path counts from the licence file's folder."""
+
+    daemon: str
+    path: str
+    append: bool
+
+
+@attrs.frozen(kw_only=True)
 class Halt:
     """The orderly (0) or disorderly end of this server: close the listener, flush, exit."""
 
@@ -61,4 +71,6 @@ class Halt:
     reason: str
 
 
-ServerAction: TypeAlias = DialPeer | CloseConnection | Persist | ReadLicense | WriteLog | Halt
+ServerAction: TypeAlias = (
+    DialPeer | CloseConnection | Persist | ReadLicense | WriteLog | UseDebugLog | Halt
+)

@@ -31,7 +31,7 @@ from flexcore.checkout.machine import (
 )
 from flexcore.codes import minor_of, text_of
 from flexcore.ledger.commands import Command, SessionEnded
-from flexcore.report.logline import denied_line, out_line
+from flexcore.report.logline import out_line, refusal_line
 from flexcore.wire.messages import (
     CanCheckOut,
     Checkin,
@@ -270,8 +270,8 @@ class ClientDesk(SessionDesk):
         log: tuple[str, ...] = ()
         if type(message) is Checkout:
             self._memory.keep(session.session, message.request, denial)
-            log = (denied_line(message.feature[:NAME_MAX], session.user, session.host,
-                               message.count, text_of(code), code, minor_of(code)),)  # fmt: skip
+            log = (refusal_line(message.feature[:NAME_MAX], session.user, session.host,
+                                message.count, text_of(code), code, minor_of(code)),)  # fmt: skip
         self._hold(conn, denied_answer(message, denial, self.term), log)
 
     def _repeat(

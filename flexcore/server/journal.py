@@ -16,6 +16,7 @@ from flexcore.quorum.events import Notice
 from flexcore.report import logline
 from flexcore.report.logline import LMGRD
 
+from .actions import UseDebugLog
 from .config import TIMESTAMP_EVERY_S, ServerConfig
 from .outbox import Outbox
 
@@ -32,6 +33,7 @@ class Journal:
         self._outbox = outbox
         self._vendor = config.served_vendor
         self._stamp_at = 0.0
+        self._debug_log = ""
         self.notes = config.notes
         """What ServerReport.notes says beyond the quorum's own notes."""
 
@@ -70,7 +72,14 @@ class Journal:
         self._daemon(f"The license lines in force are others now (digest {rights.digest.hex()[:16]})")
 
     def options_read(self, options: OptionsFile, *, again: bool) -> None:
-        """An options file was read: repeat its rules, and say what is wrong with it (D6)."""
+        """An options file was read: repeat its rules, and say what is wrong with it (D6); what it says
+        about the log itself has its effect."""
+        self._outbox.unlogged = tuple(f"{kind}: " for kind in sorted(options.unlogged))
+        if options.debug_log != self._debug_log:
+            self._debug_log = options.debug_log
+            path = options.debug_log.removeprefix("+")
+            self._outbox.actions.append(UseDebugLog(
+                daemon=self._vendor, path=path, append=path != options.debug_log))  # fmt: skip
         if options.name:
             self._daemon(f'REREAD: options file "{options.name}" reread completed' if again
                          else f'Using options file: "{options.name}"')  # fmt: skip
@@ -164,5 +173,5 @@ class Journal:
     def copy(self, outbox: Outbox) -> Journal:
         """Return a twin that writes into *outbox*."""
         twin = Journal(self._config, self._rights, outbox)
-        twin._stamp_at, twin.notes = self._stamp_at, self.notes
+        twin._stamp_at, twin.notes, twin._debug_log = self._stamp_at, self.notes, self._debug_log
         return twin

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from flexcore.checkout.reading import read_rights
+from flexcore.checkout.regulations import Regulations, regulations_of
 from flexcore.checkout.rights import Pool, Rights
 from flexcore.codes import ErrorCode
 from flexcore.identity import Rank
@@ -42,6 +43,16 @@ class LicenseRead:
     rights: Rights
     remarks: tuple[str, ...] = ()
     options: OptionsFile | None = None
+    regulations: Regulations | None = attrs.field(default=None, eq=False, repr=False)
+    """What *options* say about *rights*, made ready off the loop: 100,000 rules take a second."""
+
+    def is_of(self, rights: Rights, options: OptionsFile | None) -> bool:
+        """Whether *regulations* are those of *rights* and *options*."""
+        return (
+            self.options is not None and options is not None
+            and (self.options is options or self.options.rules == options.rules)
+            and self.options.name == options.name and self.rights.digest == rights.digest
+        )  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
@@ -83,7 +94,7 @@ def judge_license(
                               details=_some(rejected))  # fmt: skip
     rights = read_rights(license, config.keys, vendor=vendor)
     return LicenseRead(rights=rights, remarks=_at_next_start(config.license, license),
-                       options=options)  # fmt: skip
+                       options=options, regulations=regulations_of(options, rights))  # fmt: skip
 
 
 def _other_servers(config: ServerConfig, license: LicenseFile) -> str:

@@ -228,7 +228,7 @@ class ServerNode:
             self.refuse(conn, ErrorCode.BAD_DATA_FROM_SERVER, "say hello first")
 
     def _client_hello(self, connection: ServerConnection, message: ClientHello) -> None:
-        refusal = hello_refusal(self._config, message, len(self._connections))
+        refusal = hello_refusal(self._config, self._rereads.options, message, self._connections)
         if refusal is not None:
             self._turn_away(connection.conn, *refusal)
             return
@@ -340,9 +340,9 @@ class ServerNode:
         """What ReadLicense *ticket* asked for was read and judged (protocol.md rule 19)."""
         self._enter(now, wall)
         self._rereads.read(ticket, outcome, now=now, wall=wall)
+        self._pump()  # other lines may be in force now
         if self._rereads.options_to_use():
             self._decide_by(self._checkout.rights)
-        self._pump()
 
     def _use_rights_in_force(self) -> None:
         """Decide by the signed lines that the ledger names from here on, as far as they are known."""
@@ -352,7 +352,7 @@ class ServerNode:
             self._journal.use(in_force)
 
     def _decide_by(self, rights: Rights) -> None:
-        self._checkout = make_checkout(rights, self._rereads.options)
+        self._checkout = make_checkout(rights, self._rereads.options, self._rereads.newest)
         self._desk.use(self._checkout)
 
     # --- disk, time, turn -------------------------------------------------------------------------

@@ -15,6 +15,8 @@ class Outbox:
     def __init__(self) -> None:
         self.messages: list[tuple[int, Message]] = []
         self.actions: deque[ServerAction] = deque()
+        self.unlogged: tuple[str, ...] = ()
+        """How lines begin that NOLOG leaves out: ``OUT: `` ..."""
 
     def send(self, conn: int, message: Message) -> None:
         """*message* goes out on *conn*."""
@@ -26,7 +28,8 @@ class Outbox:
 
     def log(self, daemon: str, text: str) -> None:
         """A line for the debug log."""
-        self.actions.append(WriteLog(daemon, text))
+        if not self.unlogged or not text.startswith(self.unlogged):
+            self.actions.append(WriteLog(daemon, text))
 
     def take_messages(self) -> list[tuple[int, Message]]:
         """Take the messages, in order."""
@@ -41,4 +44,5 @@ class Outbox:
         """Return a twin."""
         twin = Outbox()
         twin.messages, twin.actions = list(self.messages), self.actions.copy()
+        twin.unlogged = self.unlogged
         return twin

@@ -25,6 +25,7 @@ import attrs
 from flexcore.checkout.rights import Rights
 from flexcore.codes import ErrorCode, text_of
 from flexcore.identity import Rank
+from flexcore.options import options_digest
 from flexcore.quorum import QuorumMachine
 from flexcore.quorum.events import RereadWanted
 from flexcore.report.plain import line_of
@@ -35,6 +36,7 @@ from .config import ServerConfig
 from .connections import ServerConnection
 from .journal import Journal
 from .judgement import LicenseRead, LicenseRefused, changes_between
+from .midnights import Midnights
 from .outbox import Outbox
 
 if TYPE_CHECKING:
@@ -110,6 +112,10 @@ class Rereads:
         self.options = config.options
         """What was read last; the node decides by it."""
         self._options_are_new = False
+        self.newest: LicenseRead | None = None
+        """What was read last, with its rules made ready."""
+        self._midnights = Midnights(config.utc_offset_s)
+        self._midnights.use(self.options)
         self._known: dict[bytes, Rights] = {rights.digest: rights}
         self._ticket = 0
         self._number = 0
@@ -221,7 +227,10 @@ class Rereads:
         changes, summary = changes_between(self._file, rights, quorum.ledger.state.in_use)
         self._file = rights
         self._keep(rights)
+        self.newest = outcome
         remarks = (*outcome.remarks, *self._take_options(outcome.options))
+        if self.options is not None:
+            quorum.take_options(options_digest(self.options), now=now, wall=wall)
         changes, remarks = bounded(changes), bounded(remarks)
         index = quorum.take_rights(rights.digest, tuple(self._known), now=now, wall=wall)
         self._journal.reread_done(
@@ -235,6 +244,7 @@ class Rereads:
         self._journal.options_read(options, again=True)
         changed = options.rules != (() if self.options is None else self.options.rules)
         self.options = options
+        self._midnights.use(options)
         self._options_are_new = self._options_are_new or changed
         return (f"{len(options.rules)} rules of options are in effect now",) if changed else ()
 
@@ -253,6 +263,8 @@ class Rereads:
         self, connections: Mapping[int, ServerConnection], *, now: float, wall: float
     ) -> None:
         """Once a turn: let go of the answers that may."""
+        if self._midnights.is_over(now, wall):
+            self.want(f"AUTOMATIC_REREAD@{self._config.host}")
         if self._ready:
             commit = self._quorum.ledger.commit
             ready, self._ready = self._ready, []
@@ -342,9 +354,11 @@ class Rereads:
 
     def next_timeout(self) -> float | None:
         """Return when somebody has waited long enough."""
-        if not (self._ready or self._asks):
+        midnight_at = self._midnights.next_at
+        if not (self._ready or self._asks or midnight_at):
             return None
         dues = [each.deadline for each in self._ready] + [ask.deadline for ask in self._asks.values()]
+        dues += [] if midnight_at is None else [midnight_at]
         return min(dues, default=None)
 
     def copy(self, quorum: QuorumMachine, outbox: Outbox, journal: Journal) -> Rereads:
@@ -355,6 +369,7 @@ class Rereads:
         twin._known = dict(self._known)
         twin._now_waiting, twin._next_waiting = list(self._now_waiting), list(self._next_waiting)
         twin._ready = list(self._ready)
+        twin._midnights = self._midnights.copy()
         twin._asks = {number: ask.copy() for number, ask in self._asks.items()}
         return twin
 

@@ -10,6 +10,7 @@ from flexcore.checkout.reading import read_rights
 from flexcore.checkout.regulations import regulations_of
 from flexcore.checkout.rights import Rights
 from flexcore.licensefile import membership_digest
+from flexcore.options import options_digest
 from flexcore.quorum import QuorumConfig, QuorumMachine, StoredState
 
 from .config import ServerConfig
@@ -17,19 +18,28 @@ from .config import ServerConfig
 if TYPE_CHECKING:
     from flexcore.options import OptionsFile
 
+    from .judgement import LicenseRead
+
 
 def make_server_rights(config: ServerConfig) -> Rights:
     """Return what the licence file lets clients have, by the publisher's key."""
     return read_rights(config.license, config.keys, vendor=config.served_vendor)
 
 
-def make_checkout(rights: Rights, options: OptionsFile | None) -> CheckoutMachine:
+def make_checkout(
+    rights: Rights, options: OptionsFile | None, newest: LicenseRead | None = None
+) -> CheckoutMachine:
     """Return the machine that decides by *rights*: at start, and whenever others come into force.
 
     It remembers nothing that the ledger does not, so a new one may replace it at any time. An options
-    file that was read with the licence file becomes a part of it here.
+    file that was read with the licence file becomes a part of it here. *newest* is what was read last:
+    if it is of these rights and options, its rules were made ready where it was read.
     """
-    return CheckoutMachine(rights, regulations_of(options, rights), durations_of(options, rights))
+    if newest is not None and newest.is_of(rights, options):
+        made = None if newest.regulations is None else newest.regulations.copy()
+    else:
+        made = regulations_of(options, rights)
+    return CheckoutMachine(rights, made, durations_of(options, rights))
 
 
 def make_quorum(
@@ -51,6 +61,7 @@ def make_quorum(
                 f"{server.host.casefold()}:{server.port}" for server in license_file.servers
             ),
             rights_digest=rights.digest,
+            options_digest=options_digest(config.options),
             software=config.software,
             borrow_allowed=any(
                 line.value("BORROW") is not None for line in license_file.features

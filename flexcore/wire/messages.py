@@ -79,6 +79,8 @@ class Hello(NamedTuple):
     """Seconds until this blank server may form a triad; None: it is not waiting to."""
     first_start: bool = False
     """The administrator said at this server that nothing is held (rule 9)."""
+    options_digest: bytes = b""
+    """Names the rules of its options file; b"": it does not say."""
 
 
 class PreVote(NamedTuple):

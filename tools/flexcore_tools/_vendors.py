@@ -15,11 +15,13 @@ from flexcore.quorum import PersistBatch, StoredState
 from flexcore.server import ServerConfig
 from flexcore_host import clock
 from flexcore_host.folder import StateFolder, open_state_folder
-from flexcore_trio import LogSink, MemoryStore, SqliteStore, Store, VendorService, VendorStart
+from flexcore_trio import MemoryStore, SqliteStore, Store, VendorService, VendorStart
 
 from . import _options, _setup
 
 if TYPE_CHECKING:
+    from flexcore_host.debuglogs import DebugLogs
+
     from ._setup import Setup, VendorSetup
 
 __all__ = ["vendor_services"]
@@ -57,23 +59,25 @@ class OwnedStore:
 
 
 def vendor_services(
-    setup: Setup, log: LogSink, *, first_start: bool
+    setup: Setup, logs: DebugLogs, *, first_start: bool
 ) -> Sequence[VendorService]:
     """Return how each vendor of *setup* is served."""
     return [
         VendorService(
             vendor=vendor.name,
-            prepare=partial(_prepare, setup, vendor, log, first_start=first_start),
+            prepare=partial(_prepare, setup, vendor, logs, first_start=first_start),
         )
         for vendor in setup.vendors
     ]
 
 
-def _prepare(setup: Setup, vendor: VendorSetup, log: LogSink, *, first_start: bool) -> VendorStart:
+def _prepare(
+    setup: Setup, vendor: VendorSetup, logs: DebugLogs, *, first_start: bool
+) -> VendorStart:
     license = _setup.read_license(setup.path)
     _setup.check_signatures(license, setup.keys, vendor.name)
     options, warning = _options.options_or_warning(license, setup.path, vendor.name)
-    log([("lmgrd", text) for text in warning])
+    logs.write([("lmgrd", text) for text in warning])
     store: Store = MemoryStore()
     if vendor.state_dir is not None:
         word = setup.rank.word
@@ -90,4 +94,5 @@ def _prepare(setup: Setup, vendor: VendorSetup, log: LogSink, *, first_start: bo
     return VendorStart(
         config=config, store=store, read_license=partial(_setup.read_license, setup.path),
         read_options=lambda read: _options.load_options(read, setup.path, vendor.name),
+        use_debug_log=lambda to: logs.use(to.daemon, to.path, append=to.append),
     )  # fmt: skip

@@ -6,9 +6,11 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from flexcore_host.debuglogs import DebugLogs
     from flexcore_host.logfile import LogFile
     from flexcore_trio import LogSink, Outcome, Store
 
@@ -69,6 +71,7 @@ def _serve(args: argparse.Namespace) -> int:
     from flexcore.errors import FlexcoreError
     from flexcore.report import log_line
     from flexcore_host import clock
+    from flexcore_host.debuglogs import DebugLogs
     from flexcore_host.folder import open_state_folder
     from flexcore_host.logfile import LogFile
     from flexcore_trio import MemoryStore, SqliteStore
@@ -78,16 +81,18 @@ def _serve(args: argparse.Namespace) -> int:
     setup = _setup.load(args)
     log_file = LogFile(args.log or "")
 
-    def log(lines: Sequence[tuple[str, str]]) -> None:
+    def printed(lines: Sequence[tuple[str, str]]) -> list[str]:
         wall = clock.wall()
         offset_s = clock.utc_offset_s(wall)
-        log_file.write([log_line(wall, offset_s, daemon, text) for daemon, text in lines])
+        return [log_line(wall, offset_s, daemon, text) for daemon, text in lines]
 
+    logs = DebugLogs(log_file, printed, Path(setup.path).absolute().parent)
+    log = logs.write
     with contextlib.ExitStack() as stack:
-        stack.callback(log_file.close)
+        stack.callback(logs.close)
         try:
             if len(setup.vendors) > 1:
-                return _serve_vendors(setup, log_file, log, first_start=args.first_start)
+                return _serve_vendors(setup, log_file, logs, first_start=args.first_start)
             store: Store = MemoryStore()
             if setup.state_dir is not None:
                 state = open_state_folder(
@@ -98,7 +103,7 @@ def _serve(args: argparse.Namespace) -> int:
                 store = SqliteStore(
                     state.state_file, owner=f"{setup.vendor} {setup.rank.word}"
                 )
-            return _serve_on(setup, store, log_file, log, first_start=args.first_start)
+            return _serve_on(setup, store, log_file, logs, first_start=args.first_start)
         except Exception as error:
             # The log says why as well: standard error may go nowhere.
             said = _first_cause(error)
@@ -114,7 +119,7 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def _serve_on(
-    setup: Setup, store: Store, log_file: LogFile, log: LogSink, *, first_start: bool
+    setup: Setup, store: Store, log_file: LogFile, logs: DebugLogs, *, first_start: bool
 ) -> int:
     from flexcore import __version__
     from flexcore.server import ServerConfig
@@ -123,6 +128,7 @@ def _serve_on(
 
     from . import _options, _setup
 
+    log = logs.write
     _raise_file_limit()
     try:
         listeners = open_listeners(setup.listen, setup.port)
@@ -145,14 +151,15 @@ def _serve_on(
         notes=tuple(_setup.place_warnings(setup, log_file.path)),
     )
     outcome = run_server(
-        config, store=store, listeners=listeners, log=log, on_hangup=log_file.reopen,
+        config, store=store, listeners=listeners, log=log, on_hangup=logs.reopen,
         read_license=lambda: _setup.read_license(setup.path),
         read_options=lambda license: _options.load_options(license, setup.path, setup.vendor),
+        use_debug_log=lambda to: logs.use(to.daemon, to.path, append=to.append),
     )  # fmt: skip
     return _end(outcome, log)
 
 
-def _serve_vendors(setup: Setup, log_file: LogFile, log: LogSink, *, first_start: bool) -> int:
+def _serve_vendors(setup: Setup, log_file: LogFile, logs: DebugLogs, *, first_start: bool) -> int:
     """A single server with several VENDOR lines: all of them behind the one port."""
     from flexcore_trio import open_listeners, run_vendors
 
@@ -161,9 +168,10 @@ def _serve_vendors(setup: Setup, log_file: LogFile, log: LogSink, *, first_start
     _raise_file_limit()
     listeners = open_listeners(setup.listen, setup.port)
     log_file.begin()
+    log = logs.write
     log([("lmgrd", text) for text in _opening_lines(setup, log_file.path)])
-    services = vendor_services(setup, log, first_start=first_start)
-    outcome = run_vendors(services, listeners=listeners, log=log, on_hangup=log_file.reopen)
+    services = vendor_services(setup, logs, first_start=first_start)
+    outcome = run_vendors(services, listeners=listeners, log=log, on_hangup=logs.reopen)
     return _end(outcome, log)
 
 

@@ -31,6 +31,7 @@ from flexcore.server import (
     Persist,
     ReadLicense,
     ServerAction,
+    UseDebugLog,
     WriteLog,
 )
 from flexcore_host import clock, entropy, resolver
@@ -112,8 +113,10 @@ class ServerLoop:
         timeout_s: float, links_max: int = LINKS_MAX, now: Callable[[], float] = clock.now,
         wall: Callable[[], float] = clock.wall, draw: Callable[[int], bytes] = entropy.draw,
         read_license: LicenseReader | None = None,
+        use_debug_log: Callable[[UseDebugLog], None] | None = None,
     ) -> None:  # fmt: skip
         self._machine = machine
+        self._use_debug_log = use_debug_log
         self._read_license = read_license
         self._store = store
         self._listeners = list(listeners)
@@ -237,6 +240,10 @@ class ServerLoop:
                 self._start(self._dial, peer, host, port)
             case ReadLicense(ticket=ticket):
                 self._start(self._reread, ticket)
+            case UseDebugLog():
+                self._write_log()  # what was said before goes where it went before
+                if self._use_debug_log is not None:
+                    self._use_debug_log(action)
             case Halt(exit_code=exit_code, reason=reason):
                 if self._outcome is None:
                     self._outcome = Outcome(exit_code, reason)

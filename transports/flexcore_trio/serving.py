@@ -21,6 +21,7 @@ from flexcore.server import (
     LicenseRefused,
     LicenseServer,
     ServerConfig,
+    UseDebugLog,
     judge_license,
 )
 from flexcore_host import clock, entropy
@@ -45,6 +46,7 @@ async def serve(
     now: Callable[[], float] = clock.now, wall: Callable[[], float] = clock.wall,
     draw: Callable[[int], bytes] = entropy.draw, read_license: Callable[[], LicenseFile] | None = None,
     read_options: ReadOptions | None = None, shares: int = 1,
+    use_debug_log: Callable[[UseDebugLog], None] | None = None,
     task_status: trio.TaskStatus[ServerLoop] = trio.TASK_STATUS_IGNORED,
 ) -> Outcome:  # fmt: skip
     """Serve on ``listeners`` (bound, listening, non-blocking) until the server halts.
@@ -53,7 +55,8 @@ async def serve(
     here. ``read_license`` reads the licence file anew, in a thread, when an administrator wants that;
     what it raises is why the server keeps what it has. ``read_options`` then reads the options file for
     it in the same thread; what it raises is a remark, and the options stay. ``shares``: how many servers of this
-    process share its file descriptors, in equal parts. ``task_status`` yields the loop, whose
+    process share its file descriptors, in equal parts. ``use_debug_log`` sends the vendor daemon's lines
+    elsewhere (DEBUGLOG). ``task_status`` yields the loop, whose
     ``stop`` stops in order. Raises StateError when the stored state cannot be used, with its place
     and what to do.
     """
@@ -82,6 +85,7 @@ async def serve(
         links_max=links_max, now=now, wall=wall, draw=draw,
         read_license=None if read_license is None
         else partial(_read_and_judge, config, read_license, read_options),
+        use_debug_log=use_debug_log,
     )  # fmt: skip
     try:
         task_status.started(loop)
@@ -112,17 +116,18 @@ def run_server(
     config: ServerConfig, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
     on_hangup: Callable[[], None] | None = None,
     read_license: Callable[[], LicenseFile] | None = None, read_options: ReadOptions | None = None,
+    use_debug_log: Callable[[UseDebugLog], None] | None = None,
 ) -> Outcome:  # fmt: skip
     """Serve until halted: SIGTERM and SIGINT stop in order, a second one at once.
 
     ``on_hangup`` is called for SIGHUP, where the system has it (log rotation). ``read_license`` and
-    ``read_options``: see :func:`serve`.
+    ``read_options``, ``use_debug_log``: see :func:`serve`.
     """
 
     async def start(task_status: trio.TaskStatus[ServerLoop]) -> Outcome:
         return await serve(
             config, store=store, listeners=listeners, log=log, read_license=read_license,
-            read_options=read_options, task_status=task_status,
+            read_options=read_options, use_debug_log=use_debug_log, task_status=task_status,
         )  # fmt: skip
 
     return trio.run(run_until_signalled, start, listeners, on_hangup)

@@ -20,7 +20,7 @@ import trio
 from flexcore.errors import FlexcoreError
 from flexcore.licensefile import LicenseFile
 from flexcore.report import logline
-from flexcore.server import ServerConfig
+from flexcore.server import ServerConfig, UseDebugLog
 from flexcore.server.config import Limits
 from flexcore.server.front import Front, Guest, Passed
 
@@ -48,6 +48,7 @@ class VendorStart:
     store: Store
     read_license: Callable[[], LicenseFile] | None = None
     read_options: ReadOptions | None = None
+    use_debug_log: Callable[[UseDebugLog], None] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -194,7 +195,8 @@ class VendorHouse:
                 await serve(
                     start.config, store=start.store, listeners=(), log=self._log,
                     read_license=self._waking(start.read_license), read_options=start.read_options,
-                    shares=len(self._services), task_status=task_status,
+                    shares=len(self._services), use_debug_log=start.use_debug_log,
+                    task_status=task_status,
                 )
             )  # fmt: skip
             over.set()
