@@ -119,6 +119,8 @@ class FakeServer:
                     self.triad.lease_s, 0.0, self.triad.digest_of(self.rank),
                 )
             ]  # fmt: skip
+        if isinstance(message, wire.StatusRequest) and message.what == "features":
+            return self.page(message)
         if isinstance(message, wire.StatusRequest):
             return [wire.StatusReport(message.seq, self.report())]
         seq = getattr(message, "seq", 0)
@@ -126,6 +128,15 @@ class FakeServer:
             master = self.triad.addresses[self.triad.master] if self.triad.master is not None else None
             return [wire.NotServing(seq, self.triad.term, self.triad.reason, self.triad.until_s, master)]
         return self.serve(conn, message)
+
+    def page(self, message: wire.StatusRequest) -> list[wire.Message]:
+        ledger = self.triad.ledger
+        used = sum(seat.count for _, seat in ledger.seats.values())
+        row = wire.FeatureRow(
+            message.feature, "p", "1.0", "demo", "permanent", None, "", ledger.free + used, used, ""
+        )
+        rows = (row,) if message.feature in self.triad.features else ()
+        return [wire.StatusPage(message.seq, self.triad.term, self.rank, rows, (), "")]
 
     def serve(self, conn: int, message: Any) -> list[wire.Message]:
         ledger, term = self.triad.ledger, self.triad.term

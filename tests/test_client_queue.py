@@ -115,23 +115,6 @@ def test_a_session_that_is_over_queues_anew() -> None:
     assert world.all_told(CheckoutGranted)[0].request == waits
 
 
-def test_several_alternatives_are_asked_before_it_waits_at_the_first_that_has_too_few() -> None:
-    no_such, full, free = (FakeTriad(host, count=0) for host in "abc")
-    no_such.features = set()
-    world = World(no_such, full, free)
-    waits = world.checkout(queue=True)
-    world.run(1.0)
-    assert [one.site for one in world.all_told(CheckoutQueued)] == [1]
-    assert not free.ledger.waiting
-    world.break_connections(full.servers[0])
-    full.servers[0].up = False
-    world.run(8.0)  # its server is away: it keeps its place, and goes nowhere else
-    full.servers[0].up = True
-    world.run(8.0)
-    served(world, full, 1)
-    assert [told.request for told in world.all_told(CheckoutGranted)] == [waits]
-
-
 def test_a_free_alternative_is_taken_instead_of_waiting() -> None:
     full, free = FakeTriad("a", count=0), FakeTriad("b", count=1)
     world = World(full, free)

@@ -1,15 +1,19 @@
 """What a client is, whether it is driven by messages or by bytes.
 
-It walks the alternatives of the search path in order. A request goes to the first that serves; one
-that cannot be reached, or does not serve, for ``ALTERNATIVE_WAIT_S`` is passed over, and one that
-denies passes the request on to the next. The answer is no when nobody is left to ask.
+It walks the alternatives of the search path in the order of :mod:`flexcore.client.route`. A request goes
+to the first that serves; one that cannot be reached, or does not serve, for ``ALTERNATIVE_WAIT_S`` is
+passed over, and one that denies passes the request on to the next. The answer is no when nobody is left.
 
-A checkout that may wait (*queue*) is first asked for everywhere; when nobody has it, it waits at the first
-alternative that had only too few. There it stays, through failovers, until it is granted, refused or withdrawn.
+A checkout that may wait (*queue*) is first asked for everywhere; when nobody has it, it waits at every
+alternative that had only too few, and at those that come up meanwhile. There it stays, through failovers,
+until one grants it: it is withdrawn from the others, and what they granted in the same moment is given
+back before the application hears of it, so that no client ever believes in two.
 """
 
 from __future__ import annotations
 
+from flexcore.client.request import Request
+from flexcore.client.route import Router
 from flexcore.client.session import Order
 from flexcore.client.site import Site
 from flexcore.client.state import State
@@ -44,60 +48,6 @@ ENTROPY_BYTES = 32
 NAME_MAX = 128
 """Characters of a feature's name, and of a version."""
 
-_NOT_OFFERED = frozenset(
-    {
-        ErrorCode.NO_SUCH_FEATURE,
-        ErrorCode.NOT_SERVED,
-        ErrorCode.VERSION_NOT_SERVED,
-        ErrorCode.VERSION_NOT_IN_FILE,
-        ErrorCode.INVALID_HOST,
-    }
-)
-
-
-_TOO_FEW = frozenset(
-    {
-        ErrorCode.USERS_REACHED,
-        ErrorCode.USERS_QUEUED,
-        ErrorCode.EXCEEDS_MAX,
-        ErrorCode.ALL_RESERVED,
-        ErrorCode.SERVER_BUSY,
-    }
-)
-"""Denials of somebody who may grant it another time: there it is worth waiting."""
-
-
-class Request(State):
-    """A checkout that the application waits for."""
-
-    __slots__ = (
-        "count", "denials", "feature", "may_wait", "queued", "request", "site", "version", "waits",
-    )  # fmt: skip
-
-    def __init__(
-        self, request: int, feature: str, version: str, count: int, may_wait: bool = False
-    ) -> None:
-        self.request = request
-        self.feature = feature
-        self.version = version
-        self.count = count
-        self.site: int | None = None  # where it was put
-        self.denials: dict[int, CheckoutDeniedAction] = {}  # who said no
-        self.may_wait = may_wait
-        self.waits = False  # it is put with the wish to wait, where it is put from now on
-        self.queued: CheckoutQueued | None = None  # how it stands, as it was told last
-
-    def where_to_wait(self) -> int | None:
-        """The first site that had only too few; None if it may not wait, or does."""
-        if not self.may_wait or self.waits:
-            return None
-        return next((at for at, no in sorted(self.denials.items()) if no.code in _TOO_FEW), None)
-
-    def denial(self) -> CheckoutDeniedAction:
-        """The most telling no: somebody who has the feature and cannot give it, rather than who has it not."""
-        told = list(self.denials.values())
-        return next((d for d in told if d.code not in _NOT_OFFERED), told[0])
-
 
 class ClientMachine(State):
     """A client: sessions at the alternatives of its path, and what the application asks of them.
@@ -116,6 +66,7 @@ class ClientMachine(State):
         "_now",
         "_offset",
         "_requests",
+        "_router",
         "_sites",
         "_verifier",
     )
@@ -130,6 +81,7 @@ class ClientMachine(State):
         self._config = config
         self._verifier = Verifier(config.keys, config.vendor)
         self._sites = [Site(index, config, entropy) for index in range(len(config.path))]
+        self._router = Router(config.prefer)
         self._requests: dict[int, Request] = {}
         self._next_request = 1
         self._actions: list[NodeAction] = []
@@ -197,10 +149,8 @@ class ClientMachine(State):
         """
         self._see_clock(now, wall)
         waiting = self._requests.pop(request, None)
-        if waiting is not None and waiting.site is not None:
-            session = self._sites[waiting.site].session
-            if session is not None:
-                session.withdraw(request)
+        if waiting is not None:
+            self._withdraw_everywhere(waiting)
         self._turn()
 
     def close(self, *, now: float, wall: float | None = None) -> None:
@@ -278,6 +228,9 @@ class ClientMachine(State):
                 if site.unready_since_at is not None
             )
             times += [at for at in passed if at > self._now]
+            known_at = self._router.next_at(self._requests.values())
+            if known_at is not None:
+                times.append(known_at)
         return min(times, default=None)
 
     def handle_timeout(self, *, now: float, wall: float | None = None) -> None:
@@ -344,6 +297,9 @@ class ClientMachine(State):
         problem = self._verifier.problem_with(action.seat)
         if not problem:
             del self._requests[action.request]
+            if len(self._sites) > 1:
+                self._router.note_grant(request.feature, site.index)
+                self._withdraw_everywhere(request, but=site.index)
             self._actions.append(action)
             return
         if site.session is not None:
@@ -362,12 +318,19 @@ class ClientMachine(State):
         if request is not None:
             request.denials[site.index] = action
             request.site = None
+            request.places.pop(site.index, None)
+            if site.index in request.at:
+                request.at.remove(site.index)
 
     def _queued(self, action: CheckoutQueued) -> None:
         request = self._requests.get(action.request)
-        if request is not None and request.queued != action:
-            request.queued = action
-            self._actions.append(action)
+        if request is None:
+            return
+        request.places[action.site] = action
+        best = min(request.places.values(), key=lambda each: (each.ahead, each.site))
+        if request.queued != best:
+            request.queued = best
+            self._actions.append(best)
 
     def _place_all(self) -> None:
         """Put every waiting checkout where it can be answered, and wish for those who might."""
@@ -377,9 +340,11 @@ class ClientMachine(State):
             self._place(request)
 
     def _place(self, request: Request) -> None:
-        start = request.site or 0
-        order = [*self._sites[start:], *self._sites[:start]]
-        for site in order:
+        if request.waits and len(self._sites) > 1:
+            self._wait_everywhere(request)
+            return
+        order = self._router.order(request, self._sites, self._now, ALTERNATIVE_WAIT_S)
+        for site in order or ():
             if site.index in request.denials:
                 continue
             if site.broken:
@@ -394,15 +359,42 @@ class ClientMachine(State):
                 return
             if request.queued is not None and request.site == site.index:
                 return  # it has its place there, and keeps it as long as the session lives
-        place = request.where_to_wait()
-        if place is not None:
-            request.waits = True
-            del request.denials[place]
+        if order is None:
+            return
+        if request.begin_to_wait():
             self._place(request)
         elif request.denials:
             self._move(request, None)
-            del self._requests[request.request]
-            self._actions.append(request.denial())
+            self._deny(request)
+
+    def _deny(self, request: Request) -> None:
+        del self._requests[request.request]
+        self._actions.append(request.denial())
+
+    def _wait_everywhere(self, request: Request) -> None:
+        """Have it wait wherever it may be granted one day, also where nobody serves yet."""
+        hope = bool(request.at)
+        for site in self._sites:
+            index = site.index
+            if index in request.denials or index in request.at:
+                continue
+            if site.broken:
+                request.denials[index] = _not_one_triad(request, site)
+            elif site.ready:
+                request.at.append(index)
+                site.submit(_order(request))
+                hope = True
+            else:
+                site.wanted = True
+                hope = hope or not site.gave_up(self._now, ALTERNATIVE_WAIT_S)
+        if not hope and request.denials:
+            self._deny(request)
+
+    def _withdraw_everywhere(self, request: Request, but: int | None = None) -> None:
+        for index in dict.fromkeys([*request.at, *(() if request.site is None else (request.site,))]):
+            session = self._sites[index].session
+            if session is not None and index != but:
+                session.withdraw(request.request)
 
     def _move(self, request: Request, site: Site | None) -> None:
         if request.site is not None:
@@ -413,12 +405,14 @@ class ClientMachine(State):
                 old.session.withdraw(request.request)
         request.site = None if site is None else site.index
         if site is not None:
-            site.submit(
-                Order(
-                    "checkout", request.request, request.feature, request.version, request.count,
-                    queue=request.waits,
-                )
-            )  # fmt: skip
+            site.submit(_order(request))
+
+
+def _order(request: Request) -> Order:
+    return Order(
+        "checkout", request.request, request.feature, request.version, request.count,
+        queue=request.waits,
+    )  # fmt: skip
 
 
 def _not_one_triad(request: Request, site: Site) -> CheckoutDeniedAction:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from flexcore import timing
 from flexcore.client.link import Link, Stage
+from flexcore.client.loads import Loads
 from flexcore.client.pursuit import Pursuit
 from flexcore.client.session import NEVER, QUEUE_ASK_S, Order, Result, Session
 from flexcore.client.values import (
@@ -46,12 +47,13 @@ Answer: TypeAlias = (
 class Site(Pursuit):
     """Where one alternative's session is, and everything that is asked of it."""
 
-    __slots__ = ("close_until", "goodbye_until", "resend_before_at", "wanted")
+    __slots__ = ("close_until", "goodbye_until", "loads", "resend_before_at", "wanted")
 
     def __init__(self, index: int, config: ClientConfig, entropy: bytes) -> None:
         super().__init__(index, config, entropy)
         self.close_until: float | None = None
         self.goodbye_until = NEVER  # until then nobody else is looked for to say goodbye to
+        self.loads = Loads()
         self.wanted = False  # a request waits for this site to be ready
         self.resend_before_at = NEVER  # orders sent before this instant have waited for a whole heartbeat
 
@@ -92,6 +94,8 @@ class Site(Pursuit):
             self._hello(link, message, now)
         elif link.hello is None:
             self._end(link, "the server did not say hello", now)
+        elif isinstance(message, wire.StatusPage):
+            self.loads.take(message, now)
         elif isinstance(message, wire.StatusReport):
             self._status(link, message, now)
         elif isinstance(message, wire.NotServing):
@@ -109,6 +113,13 @@ class Site(Pursuit):
                     self._drop(link)
         else:
             self._end(link, f"the server sent {type(message).__name__}", now)
+
+    def ask_load(self, feature: str) -> None:
+        """Ask how much of *feature* is in use, unless that is asked already."""
+        home = self.home
+        question = None if home is None else self.loads.question(feature, home.conn)
+        if home is not None and question is not None:
+            self._send(home, question)
 
     # --- the session's answers ---
 

@@ -23,6 +23,10 @@ ALTERNATIVES_MAX = 64
 """Alternatives of one search path. Nobody has more; a path made of a whole file by mistake has."""
 
 
+PATH_ORDER = "path-order"
+LEAST_LOADED = "least-loaded"
+
+
 @attrs.frozen(kw_only=True)
 class ClientConfig:
     """What a client is and whom it asks.
@@ -47,8 +51,13 @@ class ClientConfig:
     """Of this machine, for node-locked licences; they are sent when a session is opened."""
     platform: str = ""
     """Such as ``x64_lsb``, for licences with PLATFORMS=."""
+    prefer: str = PATH_ORDER
+    """Which of several alternatives is asked first: ``PATH_ORDER``, or ``LEAST_LOADED``, at the price of a
+    question to every server before a checkout."""
 
     def __attrs_post_init__(self) -> None:
+        if self.prefer not in (PATH_ORDER, LEAST_LOADED):
+            raise ValueError(f"prefer is {PATH_ORDER!r} or {LEAST_LOADED!r}, not {self.prefer!r}")
         if not self.path:
             raise ValueError("the search path names no server")
         if len(self.path) > ALTERNATIVES_MAX:
