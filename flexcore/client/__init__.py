@@ -11,6 +11,8 @@ from flexcore.client.client import LicenseClient
 from flexcore.client.machine import ALTERNATIVE_WAIT_S, ENTROPY_BYTES, REQUESTS_MAX
 from flexcore.client.node import ClientNode
 from flexcore.client.values import (
+    LEAST_LOADED,
+    PATH_ORDER,
     Abort,
     ApplicationAction,
     CheckedIn,
@@ -41,6 +43,8 @@ from flexcore.client.values import (
 __all__ = [
     "ALTERNATIVE_WAIT_S",
     "ENTROPY_BYTES",
+    "LEAST_LOADED",
+    "PATH_ORDER",
     "REQUESTS_MAX",
     "Abort",
     "ApplicationAction",

@@ -56,14 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.usage = (  # argparse shows three dots for a command line that follows
         "flexcore run [-h] [-c PATH] -f FEATURE [--version V] [--count N]\n"
-        "                    [--vendor-key VENDOR.pub] [--wait SECONDS]\n"
+        "                    [--vendor-key VENDOR.pub] [--vendor NAME] [--wait SECONDS]\n"
+        "                    [--least-loaded]\n"
         "                    [--queue] [--queue-wait SECONDS]\n"
         "                    [--on-loss {terminate,pause,warn}] -- COMMAND..."
     )
     parser.add_argument(
         "-c", metavar="PATH", dest="path",
         help="licence search path: port@host, three joined by commas for a triad (default: the "
-             "environment)",
+             "environment); a colon (; on Windows) between servers that are independent",
     )  # fmt: skip
     parser.add_argument("-f", metavar="FEATURE", dest="feature", required=True,
                         help="the feature to hold")  # fmt: skip
@@ -76,6 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait", metavar="SECONDS", type=float, default=10.0,
         help="how long to look for a server that serves (10)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--vendor", metavar="NAME", default="",
+        help="whose licence, where a server has those of several vendors (default: the key's vendor)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--least-loaded", action="store_true",
+        help="of several independent servers in PATH ask the one first that has most free",
     )  # fmt: skip
     parser.add_argument("--queue", action="store_true",
                         help="wait in the server's queue while too few licences are free")  # fmt: skip
@@ -153,7 +162,8 @@ class Runner:
 
         args = self._args
         with _ended_by_signals(), flexcore_sync.connect(
-            args.path, keys=self._keys, on_loss=self._lost, on_state=self._state
+            args.path, vendor=args.vendor, keys=self._keys, on_loss=self._lost, on_state=self._state,
+            prefer="least-loaded" if args.least_loaded else "path-order",
         ) as client:
             try:
                 self._seat = self._check_out(client)

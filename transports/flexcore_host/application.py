@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 import flexcore
-from flexcore.client import CheckoutDeniedAction, ClientConfig, Trouble
+from flexcore.client import PATH_ORDER, CheckoutDeniedAction, ClientConfig, Trouble
 from flexcore.codes import ErrorCode
 from flexcore.errors import CheckoutDenied, NoQuorum, NoServerReachable, NotOneTriad
 from flexcore.keys import VerifyingKey
@@ -41,6 +41,7 @@ _WORD_MAX = 128
 def client_config(
     path: str | None, *, vendor: str, keys: Iterable[VerifyingKey | str], user: str | None,
     host: str | None, display: str | None, project: str, trusted_end: bool,
+    prefer: str = PATH_ORDER,
 ) -> ClientConfig:  # fmt: skip
     """Return what the client machine is to know; what is None is found out from the machine and the environment.
 
@@ -64,6 +65,7 @@ def client_config(
         software=f"flexcore {flexcore.__version__}",
         keys=known,
         trusted_end=trusted_end,
+        prefer=prefer,
         hostids=shown_hostids(),
         platform=whoami.platform(),
     )

@@ -82,6 +82,11 @@ class SeatBase:
         return self._granted.started
 
     @property
+    def site(self) -> int:
+        """Which alternative of the search path granted it, 0 the first."""
+        return self._granted.site
+
+    @property
     def held(self) -> bool:
         """Whether it is held at this very moment: not given back, not lost, and confirmed within the lease."""
         return not self._returned and self._lost is None and self._desk.believes(self._granted)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Literal, Self
 
-from flexcore.client import ApplicationAction, ClientConfig, StateChanged, Trouble
+from flexcore.client import PATH_ORDER, ApplicationAction, ClientConfig, StateChanged, Trouble
 from flexcore.client import Seat as Granted
 from flexcore.errors import LicenseLost
 from flexcore.keys import VerifyingKey
@@ -56,6 +56,7 @@ def connect(
     on_state: OnState | None = None,
     keep_alive: Literal["thread", "none"] = "thread",
     trusted_end: bool = True,
+    prefer: str = PATH_ORDER,
 ) -> Client:
     """Return a client of the licence servers in *path*; no server is contacted before the first checkout.
 
@@ -73,6 +74,9 @@ def connect(
         keep_alive: "thread" keeps seats alive without any call. With "none" the application calls
             :meth:`Client.pump`, at least every ten seconds.
         trusted_end: False behind a proxy that ends connections by itself.
+        prefer: of several servers that are independent (a path with colons) ``"path-order"`` asks first where the
+            feature was granted last, else in the order of the path; ``"least-loaded"`` first the one that has the
+            largest share free, at the price of a question to all before each checkout.
 
     Raises:
         SearchPathError: no path, or not a usable one. KeyFormatError: a key's text is none.
@@ -82,7 +86,7 @@ def connect(
         raise ValueError(f"keep_alive is 'thread' or 'none', not {keep_alive!r}")
     config = client_config(
         path, vendor=vendor, keys=keys, user=user, host=host, display=display, project=project,
-        trusted_end=trusted_end,
+        trusted_end=trusted_end, prefer=prefer,
     )  # fmt: skip
     return Client(config, timeout_s, on_loss, on_state, threaded=keep_alive == "thread")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from flexcore.client import ApplicationAction, ClientConfig, StateChanged, Trouble
+from flexcore.client import PATH_ORDER, ApplicationAction, ClientConfig, StateChanged, Trouble
 from flexcore.client import Seat as Granted
 from flexcore.errors import LicenseLost
 from flexcore.keys import VerifyingKey
@@ -41,6 +41,7 @@ async def open_client(
     user: str | None = None, host: str | None = None, display: str | None = None,
     project: str = "", timeout_s: float = TIMEOUT_S,
     on_loss: OnLoss | None = None, on_state: OnState | None = None, trusted_end: bool = True,
+    prefer: str = PATH_ORDER,
     connect: Connect | None = None, now: Callable[[], float] = clock.now,
     wall: Callable[[], float] = clock.wall, draw: Callable[[int], bytes] = entropy.draw,
 ) -> AsyncIterator[Client]:  # fmt: skip
@@ -62,6 +63,9 @@ async def open_client(
             client's nursery, beside the block; the block's end waits for it, an exception in the block cancels it.
         on_state: called when a master is found or lost; no seat is lost by that. May be async as well.
         trusted_end: False behind a proxy that ends connections by itself.
+        prefer: of several servers that are independent (a path with colons) ``"path-order"`` asks first where the
+            feature was granted last, else in the order of the path; ``"least-loaded"`` first the one that has the
+            largest share free, at the price of a question to all before each checkout.
         connect: instead of TCP: ``await connect(host, port)`` returns a stream, or raises OSError.
         now, wall, draw: the clocks and the randomness. With ``trio.testing.MockClock`` pass ``now=trio.current_time``.
 
@@ -71,7 +75,7 @@ async def open_client(
     """
     config = client_config(
         path, vendor=vendor, keys=keys, user=user, host=host, display=display, project=project,
-        trusted_end=trusted_end,
+        trusted_end=trusted_end, prefer=prefer,
     )  # fmt: skip
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
