@@ -25,6 +25,7 @@ from flexcore.keys import SigningKey
 from flexcore.licensefile import format_license, parse_license, sign_license
 from flexcore.quorum.machine import QuorumMachine
 from flexcore_testing import Client, Seat, Triad, Violation
+from flexcore_testing.harness_waiting import Waiting
 
 OWN = """\
 SERVER hall 001122334455 5001 HEARTBEAT_INTERVAL=2
@@ -253,7 +254,9 @@ def public_names(kind):
     return {name for name in dir(kind) if not name.startswith("_")}
 
 
-@pytest.mark.parametrize(("real", "simulated"), [(flexcore_sync.Client, Client), (flexcore_sync.Seat, Seat)])
+@pytest.mark.parametrize(("real", "simulated"), [
+    (flexcore_sync.Client, Client), (flexcore_sync.Seat, Seat), (flexcore_sync.Waiting, Waiting),
+])
 def test_clients_and_seats_have_the_real_surface(real, simulated):
     assert public_names(real) <= public_names(simulated)
     for name in sorted(public_names(real)):
@@ -262,6 +265,29 @@ def test_clients_and_seats_have_the_real_surface(real, simulated):
         if callable(theirs):
             here = [str(each).partition(":")[0] for each in inspect.signature(theirs).parameters.values()]
             assert here == [str(each).partition(":")[0] for each in inspect.signature(ours).parameters.values()], name
+
+
+def test_a_checkout_that_waits():
+    triad = Triad(features={"f1": 2})
+    told = []
+    ann, bob = triad.client("ann"), triad.client("bob")
+    seat = ann.checkout("f1", count=2)
+    with pytest.raises(CheckoutDenied) as caught:
+        bob.checkout("f1", queue=True, queue_s=5.0)
+    assert caught.value.code == -35
+    waiting = bob.queue("f1", on_change=lambda one: told.append(one.is_over))
+    triad.advance(1.0)
+    assert waiting.is_queued
+    assert "bob bob-host /dev/tty 1.0 (v1.0) (pat/2837 " in triad.lmstat()
+    triad.crash("primary")
+    triad.advance(30.0)
+    seat.checkin()
+    assert waiting.wait().held
+    triad.advance(0.0)
+    assert told == [False, True]
+    waiting.cancel()
+    assert bob.seats == ()
+    triad.check()
 
 
 def test_denials():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flexcore.client import (
@@ -68,6 +69,8 @@ class ClientRun:
         self.denied: dict[int, CheckoutDeniedAction] = {}
         self.queued: dict[int, CheckoutQueued] = {}
         """How those that wait in a queue, or did, stood last."""
+        self.listeners: dict[int, Callable[[], None]] = {}
+        """Who is to hear what is told about a request."""
         self.told: list[str] = []
         self.closed = False
         self._inbox: deque[NodeEvent] = deque()
@@ -242,6 +245,10 @@ class ClientRun:
             self.triad.client_returned(self, action)
         elif isinstance(action, StateChanged):
             self.triad.coverage["client ready" if action.ready else "client searching"] += 1
+
+        listener = self.listeners.get(getattr(action, "request", 0)) if self.listeners else None
+        if listener is not None:
+            listener()
 
     def _say(self, text: str) -> None:
         self.told.append(text)

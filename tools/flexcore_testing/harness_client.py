@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +14,9 @@ from flexcore.override import override
 from flexcore_host.application import CHECKIN_S, CLOSE_S, TIMEOUT_S, denial, no_answer
 from flexcore_host.desk import SeatBase
 from flexcore_testing.client_run import ClientRun
+from flexcore_testing.harness_waiting import WAIT_MAX_S as WAIT_MAX_S
+from flexcore_testing.harness_waiting import Waiting
+from flexcore_testing.harness_waiting import seconds_of as seconds_of
 
 if TYPE_CHECKING:
     from flexcore_testing.harness import Triad
@@ -22,25 +24,10 @@ if TYPE_CHECKING:
 CLOSED = "closed"
 """How a client ended that was not killed."""
 
-WAIT_MAX_S = 30 * 86400.0
-"""The longest simulated wait that a call may ask for: more is a mistake, and would run for minutes."""
-
 _DATES = (ErrorCode.EXPIRED, ErrorCode.NOT_STARTED_YET)
 
 OnLoss = Callable[["Seat", LicenseLost], None]
-
-
-def seconds_of(value: float, name: str, *, longest: float = WAIT_MAX_S) -> float:
-    """Return *value* if it is a length of time.
-
-    Raises:
-        TypeError: no number. ValueError: negative, not finite or longer than *longest*.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} is a number of simulated seconds, not {value!r}")
-    if not math.isfinite(value) or not 0.0 <= value <= longest:
-        raise ValueError(f"{name}={value!r}: simulated seconds from 0 to {longest:g}")
-    return float(value)
+OnChange = Callable[[Waiting], None]
 
 
 class Client:
@@ -66,11 +53,15 @@ class Client:
 
     # --- what flexcore_sync.Client has, too -----------------------------------------------------------------------
 
-    def checkout(self, feature: str, version: str = "", *, count: int = 1, wait_s: float | None = None) -> Seat:
+    def checkout(
+        self, feature: str, version: str = "", *, count: int = 1, wait_s: float | None = None,
+        queue: bool = False, queue_s: float | None = None, on_queue: OnChange | None = None,
+    ) -> Seat:  # fmt: skip
         """Check out *count* licences of *feature* and return the seat.
 
         Simulated time passes until the answer is there: some milliseconds while a server serves, and *wait_s*
-        (default: ten seconds) at most. What is given up is withdrawn at the server.
+        (default: ten seconds) at most. What is given up is withdrawn at the server. With *queue* it waits in the
+        server's queue for *queue_s* simulated seconds at most (default: thirty days).
 
         Raises:
             CheckoutDenied: the answer is no, with the manual's code.
@@ -79,15 +70,14 @@ class Client:
         """
         self._check_usable()
         wait = TIMEOUT_S if wait_s is None else seconds_of(wait_s, "wait_s")
+        if queue:
+            return self.queue(feature, version, count=count, on_change=on_queue)._wait_for_place(wait, queue_s)
         run = self._run
         request = run.checkout(feature, count, version)
         self._triad._run_for(wait, lambda: request not in run.pending)
         granted = run.granted.get(request)
         if granted is not None:
-            seat = Seat(self, granted)
-            if seat.held:
-                self._seats[granted.handle] = seat
-            return seat
+            return self._seat_of(granted)
         denied = run.denied.get(request)
         if denied is not None:
             raise self._denial(denied, feature)
@@ -95,6 +85,16 @@ class Client:
         trouble = run.node.trouble(run.now())
         run.withdraw(request)
         raise no_answer(trouble)
+
+    def queue(
+        self, feature: str, version: str = "", *, count: int = 1, on_change: OnChange | None = None
+    ) -> Waiting:
+        """Ask for licences and wait for them in the server's queue if need be; returns at once, and no time passes.
+
+        Raises: as :meth:`checkout` does.
+        """
+        self._check_usable()
+        return Waiting(self, feature, version, count, on_change)
 
     @property
     def seats(self) -> tuple[Seat, ...]:
@@ -186,6 +186,12 @@ class Client:
             raise LocalProtocolError(f"the client {self.name} is closing")
         if paused_too and self._run.paused:
             raise LocalProtocolError(f"the client {self.name} is paused: a process that is stopped asks for nothing")
+
+    def _seat_of(self, granted: Granted) -> Seat:
+        seat = Seat(self, granted)
+        if seat.held:
+            self._seats[granted.handle] = seat
+        return seat
 
     def _lose(self, action: SeatLost) -> None:
         seat = self._seats.pop(action.handle, None)

@@ -14,6 +14,7 @@ from flexcore.wire.messages import (
     ClientHello,
     FeatureRow,
     Message,
+    QueueRow,
     SeatRow,
     ServerAddress,
     ServerHello,
@@ -39,6 +40,7 @@ class Inquiry:
         self.failure: Failure | None = None
         self.features: list[FeatureRow] = []
         self.seats: list[SeatRow] = []
+        self.queue: list[QueueRow] = []
         self._wanted = ["seats", "features"] if usage else []
         self._seq = 0
 
@@ -67,9 +69,11 @@ class Inquiry:
             return None
         self.features += message.features
         self.seats += message.seats
+        self.queue += message.queue
         if message.cursor and self._seq < PAGES_MAX:
             return self._ask(message.cursor)
-        self._wanted.pop()
+        if self._wanted.pop() == "features" and any(row.queued for row in self.features):
+            self._wanted.insert(0, "queue")
         return self._ask("")
 
     def failed(self, number: int) -> None:
@@ -108,6 +112,7 @@ def lmstat_of(
     """Return what ``flexcore lmstat -a`` prints, in UTC; without *usage* what it prints without ``-a``."""
     master = master_of(inquiries)
     seats = () if master is None else inquiries[master].seats
+    queue = () if master is None else inquiries[master].queue
     status = Status(
         wall=wall,
         servers=tuple(
@@ -121,6 +126,9 @@ def lmstat_of(
     )  # fmt: skip
     lines = [
         *header_lines(wall, 0.0),
-        *lmstat_text(status, seats_from(seats), utc_offset_s=0.0, usage=usage),
+        *lmstat_text(
+            status, seats_from(seats), lambda name: (row for row in queue if row.feature == name),
+            utc_offset_s=0.0, usage=usage,
+        ),
     ]
     return "\n".join(lines) + "\n"
