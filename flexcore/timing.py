@@ -56,6 +56,10 @@ CLIENT_STAGGER_S = 0.25
 EXPIRY_WARNING_DAYS = 30
 
 
+CLOCKS_DIFFER_S = 3600.0
+"""Clocks of two machines that differ by more are told: expiry and START depend on the calendar."""
+
+
 def effective_interval_s(heartbeat_interval_s: float) -> float:
     """s: the interval that all formulae use. 0 switches the detector off and reads as the default here (rule 21)."""
     return heartbeat_interval_s if heartbeat_interval_s > 0 else DEFAULT_INTERVAL_S

@@ -19,6 +19,7 @@ Shown by ``tests/test_quorum_forming.py`` (``test_two_changed_hostids_are_refuse
 
 from __future__ import annotations
 
+from flexcore import timing
 from flexcore.identity import Rank
 from flexcore.ledger import Ledger
 from flexcore.override import override
@@ -122,6 +123,15 @@ class Membership(Handover):
                 peer.rank,
             )
         self._compare_options(peer)
+        if abs(hello.wall - self.wall) > timing.CLOCKS_DIFFER_S:
+            later = "ahead of" if hello.wall > self.wall else "behind"
+            self._say_once(
+                f"clock {peer.rank} {later}",
+                "clock",
+                f"{peer.rank.word}'s clock is {abs(hello.wall - self.wall) / 60.0:.0f} minutes {later} this"
+                " server's: licences expire by the calendar of whoever serves",
+                peer.rank,
+            )
         self._member_seen = self._member_seen or hello.member
         if self.first_start and hello.member:
             self.first_start = False

@@ -57,6 +57,7 @@ from .answers import (
     granted_answer,
     repeated_answer,
 )
+from .clocks import CLOCK_BACK_S, clock_refusal
 from .config import LEASES_ENDED_PER_TURN_MAX, ServerConfig
 from .connections import ServerConnection
 from .details import answer_question
@@ -217,15 +218,21 @@ class ClientDesk(SessionDesk):
         self._decide(conn, message, session, at, now, wall)
 
     def _verdict(
-        self, session: Session, message: Checkout | Checkin | Withdraw, day: int, now: float,
+        self, session: Session, message: Checkout | Checkin | Withdraw, wall: float, now: float,
         claims: Claims | None,
     ) -> Verdict:  # fmt: skip
+        day = self.day(wall)
         verdict = self._checkout.decide(
             self._state, session, message, day=day, now=now, claims=claims
         )
         if self._leftovers and type(verdict) is Grant:
             too_much = self._leftovers.refusal(self._state, self._checkout, verdict.command, day)
             verdict = too_much or verdict
+        behind_s = self._state.stamp - wall
+        if behind_s > CLOCK_BACK_S and type(verdict) is Grant:
+            verdict = clock_refusal(
+                self._checkout, verdict.command, behind_s=behind_s, day=day
+            ) or verdict  # fmt: skip
         return verdict
 
     def _decide(
@@ -235,7 +242,7 @@ class ClientDesk(SessionDesk):
         claims = None
         if self._state.queue and type(message) is Checkout:
             claims = self.queueing.claims_on(message.feature, wall)
-        verdict = self._verdict(session, message, self.day(wall), now, claims)
+        verdict = self._verdict(session, message, wall, now, claims)
         if type(verdict) is Grant:
             self._grant(conn, message, session, verdict, now, wall)
         elif type(verdict) is Denial:

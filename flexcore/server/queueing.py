@@ -261,7 +261,7 @@ class Queueing:
             session = state.sessions[waiting.session]
             asked = Checkout(0, waiting.request, session.answered, waiting.feature, waiting.version,
                              waiting.count, 0, True)  # fmt: skip
-            verdict = desk._verdict(session, asked, day, now, claims)
+            verdict = desk._verdict(session, asked, wall, now, claims)
             if type(verdict) is Grant:
                 self._grant(session, waiting, verdict, now, wall)
                 left -= 1
@@ -291,7 +291,7 @@ class Queueing:
     ) -> None:
         """What *waiting* waits for will never be free for it: the file or the options have changed."""
         desk = self._desk
-        verdict = desk._verdict(session, asked, day, now, None)
+        verdict = desk._verdict(session, asked, wall, now, None)
         denial = verdict if type(verdict) is Denial else Denial(ErrorCode.NO_SUCH_FEATURE, "")
         code = int(denial.code)
         command = RequestUnqueued(session.session, waiting.request, text_of(code))
