@@ -59,8 +59,12 @@ def test_max_connections_counts_applications() -> None:
     assert said.code == -106
     assert said.text.endswith(": 2 are open, demo.opt:1: MAX_CONNECTIONS 2")
     assert isinstance(host.said(host.connect(vendor=""))[0], ServerHello)  # a utility
+    named = host.connect(hello=False)  # one that asks one of several vendors
+    host.send(named, ClientHello(PROTOCOL_VERSION, "test", "sampled", 0, True))
+    assert isinstance(host.said(named)[0], ServerHello)
     host.end(1, orderly=True)
     host.end(4, orderly=True)
+    host.end(named, orderly=True)
     assert isinstance(host.said(host.connect())[0], ServerHello)
 
 

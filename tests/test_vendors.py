@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import os
+from argparse import Namespace
 from functools import partial
 
 import pytest
 import trio
 
-from flexcore.errors import StateError
+from flexcore.errors import StateError, StateLocked
 from flexcore.identity import Rank
 from flexcore.keys import SigningKey
-from flexcore.licensefile import parse_license, sign_license
+from flexcore.licensefile import format_license, parse_license, sign_license
 from flexcore.override import override
 from flexcore.server import ServerConfig
+from flexcore.server.actions import UseDebugLog
 from flexcore.server.front import Front, Guest, Passed, TurnedAway
 from flexcore.wire.connection import Connection
 from flexcore.wire.messages import (
@@ -31,6 +34,11 @@ from flexcore.wire.messages import (
     ServerHello,
     SessionReply,
 )
+from flexcore_host.debuglogs import DebugLogs
+from flexcore_host.folder import open_state_folder
+from flexcore_host.logfile import LogFile
+from flexcore_tools import _setup
+from flexcore_tools._vendors import vendor_services
 from flexcore_trio import (
     MemoryStore,
     VendorService,
@@ -326,3 +334,40 @@ def test_a_server_none_of_whose_vendors_can_be_served_ends_with_the_reason():
     code, reason = trio.run(main).outcome
     assert code == 1
     assert reason.endswith("is damaged")
+
+
+def test_a_first_start_is_said_of_the_first_start_only(tmp_path):
+    """Who started the server knew that nobody holds anything; whoever starts a vendor again does not."""
+    license = tmp_path / "both.lic"
+    text = "SERVER this_host ANY 2837\nVENDOR demo\nVENDOR acme\nFEATURE f1 demo 1.0 permanent 1\n"
+    license.write_text(format_license(sign_license(parse_license(text), KEYS[0])))
+    for key in KEYS:
+        (tmp_path / f"{key.vendor}.pub").write_text(f"{key.verifying_key}\n")
+    args = Namespace(
+        license_file=str(license), vendor_key=[str(tmp_path / f"{name}.pub") for name in NAMES], server="",
+        hostid="", listen=["127.0.0.1"], state_dir=str(tmp_path / "state"),
+    )  # fmt: skip
+    logs = DebugLogs(LogFile(str(tmp_path / "log")), lambda lines: [text for _, text in lines], tmp_path)
+    demo, _ = vendor_services(_setup.load(args), logs, first_start=True)
+    said = []
+    for _ in range(2):
+        start = demo.prepare()
+        said.append(start.config.first_start)
+        assert os.listdir(tmp_path / "state") == ["demo"]
+        with pytest.raises(StateLocked):
+            demo.prepare()  # as long as the store is not closed, the folder is its own
+        start.use_debug_log(UseDebugLog(daemon="demo", path="demo.log", append=False))
+        logs.write([("demo", f"life {len(said)}")])
+        start.store.close()
+    assert said == [True, False]
+    logs.close()
+    assert [line for line in (tmp_path / "demo.log").read_text().splitlines() if "life" in line] == ["life 1", "life 2"]
+
+
+def test_the_vendor_that_was_alone_keeps_its_folder(tmp_path):
+    alone = tmp_path / "state"
+    open_state_folder(str(alone), vendor="demo", rank="primary").close()
+    license = parse_license("SERVER this_host ANY 2837\nVENDOR demo\nVENDOR acme\n")
+    found = [_setup._state_dir(str(alone), license, Rank.PRIMARY, name) for name in NAMES]
+    assert found == [str(alone), str(alone / "acme")]
+    assert _setup._state_dir("none", license, Rank.PRIMARY, "acme") is None

@@ -21,7 +21,7 @@ def hello_refusal(
 ) -> tuple[ErrorCode, str] | None:  # fmt: skip
     """Return why whoever said *message* is turned away, None if it is not.
 
-    MAX_CONNECTIONS turns applications away: utilities, which name no vendor, get in, and so do peers.
+    MAX_CONNECTIONS turns applications away: utilities get in, and so do peers.
     """
     if message.protocol != PROTOCOL_VERSION:
         said = f"this server speaks version {PROTOCOL_VERSION} of the protocol, not {message.protocol}"
@@ -30,7 +30,7 @@ def hello_refusal(
     if message.vendor and message.vendor.lower() != config.served_vendor.lower():
         text = f"this server serves {config.served_vendor}, not {message.vendor[:64]}"
         return ErrorCode.VENDOR_DOWN, text
-    most = None if options is None or not message.vendor else options.connections_max
+    most = None if options is None or message.utility or not message.vendor else options.connections_max
     if most is not None and len(connections) > int(most.value):
         clients = sum(each.kind == CLIENT for each in connections.values())
         if clients >= int(most.value):

@@ -323,12 +323,14 @@ class ServerReport(NamedTuple):
 
 
 class ClientHello(NamedTuple):
-    """First message of a client or utility. *vendor* may be empty for a utility."""
+    """First message of a client or utility. *vendor* may be empty for a utility; it names one where a
+    server has several."""
 
     protocol: int
     software: str
     vendor: str
     term_seen: int
+    utility: bool = False
 
 
 class ServerHello(NamedTuple):

@@ -126,7 +126,7 @@ def open_link(address: ServerAddress, timeout_s: float, *, vendor: str = "") -> 
     sock = _connect(address, deadline)
     try:
         wire = Connection()
-        hello = ClientHello(PROTOCOL_VERSION, f"flexcore {flexcore.__version__}", vendor, 0)
+        hello = ClientHello(PROTOCOL_VERSION, f"flexcore {flexcore.__version__}", vendor, 0, True)
         sock.sendall(wire.send(hello))
         answer = _next(sock, wire, deadline)
         if not isinstance(answer, ServerHello):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from flexcore import __version__
 from flexcore.quorum import PersistBatch, StoredState
 from flexcore.server import ServerConfig
+from flexcore.server.actions import UseDebugLog
 from flexcore_host import clock
 from flexcore_host.folder import StateFolder, open_state_folder
 from flexcore_trio import MemoryStore, SqliteStore, Store, VendorService, VendorStart
@@ -65,34 +66,54 @@ def vendor_services(
     return [
         VendorService(
             vendor=vendor.name,
-            prepare=partial(_prepare, setup, vendor, logs, first_start=first_start),
+            prepare=_Preparation(setup, vendor, logs, first_start=first_start).make,
         )
         for vendor in setup.vendors
     ]
 
 
-def _prepare(
-    setup: Setup, vendor: VendorSetup, logs: DebugLogs, *, first_start: bool
-) -> VendorStart:
-    license = _setup.read_license(setup.path)
-    _setup.check_signatures(license, setup.keys, vendor.name)
-    options, warning = _options.options_or_warning(license, setup.path, vendor.name)
-    logs.write([("lmgrd", text) for text in warning])
-    store: Store = MemoryStore()
-    if vendor.state_dir is not None:
-        word = setup.rank.word
-        folder = open_state_folder(
-            vendor.state_dir, vendor=vendor.name, rank=word, hostids=license.hostids
-        )
-        store = OwnedStore(folder, f"{vendor.name} {word}")
-    config = ServerConfig(
-        license=license, keys=setup.keys, rank=setup.rank, license_path=setup.path,
-        software=__version__, first_start=first_start, vendor=vendor.name,
-        vendors=tuple(each.name for each in setup.vendors), addresses=setup.addresses,
-        utc_offset_s=clock.utc_offset_s(clock.wall()), options=options,
-    )  # fmt: skip
-    return VendorStart(
-        config=config, store=store, read_license=partial(_setup.read_license, setup.path),
-        read_options=lambda read: _options.load_options(read, setup.path, vendor.name),
-        use_debug_log=lambda to: logs.use(to.daemon, to.path, append=to.append),
-    )  # fmt: skip
+class _Preparation:
+    """Makes the start of one vendor, also when it failed and is started again."""
+
+    def __init__(
+        self, setup: Setup, vendor: VendorSetup, logs: DebugLogs, *, first_start: bool
+    ) -> None:
+        self._setup = setup
+        self._vendor = vendor
+        self._logs = logs
+        self._first_start = first_start
+        self._debug_log = ""
+
+    def make(self) -> VendorStart:
+        """Read everything anew. Called in a thread."""
+        setup, vendor = self._setup, self._vendor
+        license = _setup.read_license(setup.path)
+        _setup.check_signatures(license, setup.keys, vendor.name)
+        options, warning = _options.options_or_warning(license, setup.path, vendor.name)
+        self._logs.write([("lmgrd", text) for text in warning])
+        store: Store = MemoryStore()
+        if vendor.state_dir is not None:
+            word = setup.rank.word
+            folder = open_state_folder(
+                vendor.state_dir, vendor=vendor.name, rank=word, hostids=license.hostids
+            )
+            store = OwnedStore(folder, f"{vendor.name} {word}")
+        config = ServerConfig(
+            license=license, keys=setup.keys, rank=setup.rank, license_path=setup.path,
+            software=__version__, first_start=self._first_start, vendor=vendor.name,
+            vendors=tuple(each.name for each in setup.vendors), addresses=setup.addresses,
+            utc_offset_s=clock.utc_offset_s(clock.wall()), options=options,
+        )  # fmt: skip
+        # "Nobody holds anything" was true once: when a vendor is started again somebody may.
+        self._first_start = False
+        return VendorStart(
+            config=config, store=store, read_license=partial(_setup.read_license, setup.path),
+            read_options=lambda read: _options.load_options(read, setup.path, vendor.name),
+            use_debug_log=self._use_debug_log,
+        )  # fmt: skip
+
+    def _use_debug_log(self, to: UseDebugLog) -> None:
+        """A log that this process has begun already is not begun anew by a restart: it says why."""
+        again = to.path != "" and to.path == self._debug_log
+        self._debug_log = to.path
+        self._logs.use(to.daemon, to.path, append=to.append or again)
