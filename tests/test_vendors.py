@@ -356,6 +356,7 @@ def test_a_first_start_is_said_of_the_first_start_only(tmp_path):
         assert os.listdir(tmp_path / "state") == ["demo"]
         with pytest.raises(StateLocked):
             demo.prepare()  # as long as the store is not closed, the folder is its own
+        assert start.use_debug_log is not None
         start.use_debug_log(UseDebugLog(daemon="demo", path="demo.log", append=False))
         logs.write([("demo", f"life {len(said)}")])
         start.store.close()
