@@ -80,3 +80,28 @@ def test_a_client_shows_hostids_that_lines_can_name():
     shown = hostids.shown_hostids()
     assert len(shown) <= 5 * hostids.SHOWN_MAX
     assert all(hostids.is_own_hostid(text) for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("/proc/self/cgroup", "12:cpu:/docker/{}"),
+        ("/proc/self/cgroup", "0::/kubepods.slice/kubepods-pod1.slice/crio-{}.scope"),
+        ("/proc/self/mountinfo", "9 8 0:1 /var/lib/docker/containers/{}/hostname /etc/hostname rw - ext4 /dev/a rw"),
+    ],
+)
+def test_the_id_of_a_container(path, line, monkeypatch) -> None:
+    digits = "0123456789abcdef" * 4
+    texts = {path: f"0::/\n{line.format(digits)}\n"}
+    monkeypatch.setattr(hostids, "_read", lambda name, limit=0: texts.get(name, ""))
+    wanted = parse_hostids(f"CONTAINER_ID={digits.upper()}")
+    assert hostids.machine_hostids(wanted) == wanted
+
+
+def test_the_uuid_of_a_virtual_machine(monkeypatch) -> None:
+    text = "4C4C4544-0042-3510-8052-B4C04F4A4E32"
+    monkeypatch.setattr(hostids, "_read", lambda name, limit=0: text if "product_uuid" in name else "")
+    assert [str(each) for each in hostids.hostids_of_type("-vm_uuid")] == [f"VM_UUID={text.lower()}"]
+    monkeypatch.setattr(hostids, "_read", lambda name, limit=0: "")
+    with pytest.raises(HostidUnavailable):
+        hostids.hostids_of_type("vm_uuid")

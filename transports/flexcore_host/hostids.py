@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 
 from flexcore.errors import ConfigurationError, HostidError, HostidUnavailable
 from flexcore.hostid import (
+    CONTAINER_ID,
     DISK_SERIAL_NUM,
     DISPLAY,
     ETHERNET,
@@ -23,6 +24,7 @@ from flexcore.hostid import (
     INTERNET,
     LONG,
     USER,
+    VM_UUID,
     Hostid,
     match_hostids,
     parse_hostids,
@@ -39,6 +41,8 @@ SHOWN_MAX = 6
 
 _READ_MAX = 4096
 _ARPHRD_ETHER = "1"
+_CONTAINER = re.compile(r"(?:docker|libpod|containers|kubepods|crio|lxc)[^ ]*?[/-]([0-9a-f]{64})\b")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RANDOM = "1"  # addr_assign_type of an address that is drawn anew with each interface
 _SIOCGIFADDR = 0x8915
 
@@ -220,6 +224,29 @@ def _flexid() -> list[Hostid]:
     raise HostidUnavailable("dongles are not supported; ask for another type")
 
 
+def _container_id() -> list[Hostid]:
+    """The id that a container engine gave, as this process sees it: in the names of its control
+    groups, or of the files that are mounted into it (version 2 of the groups hides the former)."""
+    for path in ("/proc/self/cgroup", "/proc/self/mountinfo"):
+        for line in _read(path, 1 << 16).splitlines():
+            found = _CONTAINER.search(line)
+            if found is not None:
+                return [Hostid(CONTAINER_ID, found[1])]
+    raise HostidUnavailable("this process runs in no container that shows its id")
+
+
+def _vm_uuid() -> list[Hostid]:
+    """The UUID of the (virtual) machine's firmware; Linux tells it to root only."""
+    text = _read("/sys/class/dmi/id/product_uuid").casefold()
+    if not _UUID.fullmatch(text):
+        raise HostidUnavailable("the UUID of this machine's firmware is not there, or root's to read")
+    return [Hostid(VM_UUID, text)]
+
+
+def _string() -> list[Hostid]:
+    raise HostidUnavailable("a string hostid is what a publisher's own program gives: ask them for it")
+
+
 def _hostname() -> list[Hostid]:
     return [Hostid(HOSTNAME, socket.gethostname().casefold())]
 
@@ -256,11 +283,16 @@ TYPES: dict[str, Callable[[], list[Hostid]]] = {
     "user": _user,
     "display": _display,
     "vsn": _vsn,
+    "container_id": _container_id,
+    "vm_uuid": _vm_uuid,
+    "string": _string,
     "flexid": _flexid,
 }
 """The types of ``lmhostid``, each with what finds the hostids."""
 
 _TYPES_OF_KIND: dict[str, tuple[str, ...]] = {
+    CONTAINER_ID: ("container_id",),
+    VM_UUID: ("vm_uuid",),
     ETHERNET: ("ether",),
     INTERNET: ("internet", "internet6"),
     HOSTNAME: ("hostname", "hostdomain"),
