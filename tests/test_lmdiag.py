@@ -57,6 +57,7 @@ def test_versions_and_unknown_features():
     assert ask(kit, question("f1", "1.5")).answers[0][:3] == ("f1", "1.5", 0)
     assert ask(kit, question("f1", "3.0")).answers[0].code == -25
     assert ask(kit, question("f9")).answers[0].code == -5
+    assert ask(kit, question("f1", "one")).answers[0].code == -77
     assert ask(kit, question("f1", count=2)).answers[0].code == -26
 
 

@@ -52,6 +52,7 @@ _PROBE_S = 0.5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare lmdown's flags."""
     parser.add_argument("-c", metavar="PATH", dest="path", help=PATH_HELP)
+    parser.add_argument("-all", "--all", action="store_true", help="all servers, as without it")
     parser.add_argument("-q", action="store_true", dest="quiet", help="do not ask")
     parser.add_argument(
         "-vendor", "--vendor", metavar="NAME",

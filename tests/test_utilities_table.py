@@ -1,0 +1,118 @@
+"""docs/utilities.rst and docs/errors.rst have every row, and say what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flexcore.codes import TEXTS, ErrorCode
+from flexcore.licensefile.version import DateError, parse_date
+from flexcore_tools import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+UNDER_WAY = "under way"
+
+# What the public manuals and recorded outputs name, as the project's collection of facts has it.
+FLAGS = {
+    "lmstat": "-a -A -asec --no-user-info -f -i -s -S -t -proj -lm -vd -old",
+    "lmdown": "-vendor -q -all -force",
+    "lmreread": "-vendor -all",
+    "lmremove": "-h",
+    "lmhostid": "-n -ether -internet -user -display -hostname -hostdomain -long -container_id -string -vsn -flexid "
+    "-dtype -utf8 -ptype",
+    "lmver": "FILE", "lmpath": "-status -add -override", "lmborrow": "-status -clear -return", "lmnewlog": "VENDOR",
+    "lmswitch": "-rollover", "lmswitchr": "VENDOR", "lmcksum": "FEATURE", "lmdiag": "-n",
+    "lminstall": "-i -o -odecimal -maxlen -overfmt",
+    "lmgrd": "-c -l -x -2 -local -z -v -datestamp -m -servTransferred -t -s",
+    "all": "-c -help -v -verbose", "lmutil": "NAME", "lmborrowl": "", "lmlicvalidator": "", "lmckout": "",
+}  # fmt: skip
+
+
+def rows(page: str, number: int = 0) -> list[list[str]]:
+    """The cells of a page's table, without its head."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8").split(".. list-table::")[number + 1]
+    return [[cell.strip() for cell in row.split("\n     - ")] for row in text.split("\n   * - ")[2:]]
+
+
+def flags() -> dict[tuple[str, str], tuple[str, str]]:
+    found = {}
+    for name, state, where in rows("utilities.rst"):
+        utility, _, flag = name.strip("`").partition(" ")
+        found[utility, flag.split()[0] if flag else ""] = (state, where)
+    return found
+
+
+def test_no_flag_is_missing() -> None:
+    wanted = {(utility, flag) for utility, text in FLAGS.items() for flag in text.split() or [""]}
+    assert wanted - set(flags()) == set()
+
+
+def test_what_is_called_implemented_is_there() -> None:
+    for (utility, flag), (state, where) in flags().items():
+        assert state in ("implemented", "not", UNDER_WAY)
+        assert where
+        name = cli._SPELLINGS.get(utility, utility)
+        known = cli.make_parser(name)._option_string_actions if name in cli.COMMANDS else {}
+        if utility == "all":
+            known = cli.make_parser("lmstat")._option_string_actions
+        if state == "implemented":
+            assert name in cli.COMMANDS or utility == "all", utility
+            assert not flag.startswith("-") or flag in known, (utility, flag)
+        elif state == "not":
+            assert flag not in known, (utility, flag)
+        for path in re.findall(r"``(tests/[a-z_/]+\.py)``", where):
+            assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("lmhostid", ["-flexid", "-dtype", "9"]), ("lmhostid", ["-utf8", "-ether"]), ("lmdown", ["-all", "-q"]),
+        ("lminstall", ["-i", "x", "-overfmt", "7.1"]),
+    ],
+)  # fmt: skip
+def test_flags_that_are_accepted(name, words) -> None:
+    cli.make_parser(cli._SPELLINGS.get(name, name)).parse_args(words)
+
+
+def test_a_date_that_is_none() -> None:
+    with pytest.raises(DateError) as told:
+        parse_date("31-foo-2030")
+    assert told.value.code == -11
+
+
+def given_codes() -> set[int]:
+    """The codes that the product gives out, by the names that stand in its modules."""
+    found = set()
+    for part in ("flexcore", "transports", "tools/flexcore_tools"):
+        for path in (ROOT / part).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            found |= {int(ErrorCode[name]) for name in re.findall(r"ErrorCode\.([A-Z_]+)", text)}
+    return found
+
+
+def test_no_error_is_missing_and_each_has_cause_and_remedy() -> None:
+    table = {int(row[0].strip("`")): row for row in rows("errors.rst")}
+    assert set(table) == set(TEXTS)
+    for code, row in table.items():
+        _, text, cause, remedy, where = row
+        assert text == TEXTS[code]
+        assert cause
+        if cause.startswith((UNDER_WAY, "understood, not given")):
+            continue
+        if cause.startswith("not given by flexcore: "):
+            assert code not in given_codes(), code
+            continue
+        assert code in given_codes(), code
+        assert remedy != "-"
+        if "not provoked by a test" not in cause:
+            assert provokes(where.strip("`"), code), (code, where)
+
+
+def provokes(path: str, code: int) -> bool:
+    """Whether a test module names the code, by its number, name or exit status."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    name = ErrorCode(code).name
+    return re.search(rf"(?<![\d.])-{-code}(?!\d)|\b{name}\b|\b{256 + code}\b", text) is not None
