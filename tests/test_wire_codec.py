@@ -166,7 +166,7 @@ def test_numbers_are_for_ever() -> None:
         2: "Hello", 3: "PreVote", 4: "PreVoteReply", 5: "Pull", 6: "PullReply", 7: "Vote", 8: "VoteReply",
         9: "Append", 10: "AppendReply", 11: "Beat", 12: "BeatReply", 13: "TimeoutNow", 14: "Recover",
         15: "RecoverReply", 16: "FormPropose", 17: "FormReply", 18: "StopRelease", 19: "StopReleaseReply",
-        20: "StopAll", 21: "Reread", 22: "RereadReply",
+        20: "StopAll", 21: "Reread", 22: "RereadReply", 58: "Remove", 59: "RemoveReply",
     }  # fmt: skip
     assert {number: cls.__name__ for number, cls in COMMANDS.items()} == {
         1: "TermStarted", 2: "Formed", 3: "Rights", 4: "SessionOpened", 5: "SessionEnded", 6: "SeatGranted",

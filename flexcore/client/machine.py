@@ -142,6 +142,21 @@ class ClientMachine(State):
                     return request
         raise LocalProtocolError(f"no seat with handle {handle} is held")
 
+    def set_idle(
+        self, handle: int, idle: bool, *, now: float, site: int | None = None,
+        wall: float | None = None,
+    ) -> None:  # fmt: skip
+        """Say that the product does not use a seat from now on (*idle*), or that it does again. The servers take
+        back what is idle for longer than TIMEOUT of the options file; SeatLost follows then. Without a word a seat
+        is in use. A handle that is not held is ignored: it may just have been lost."""
+        self._see_clock(now, wall)
+        for place in self._sites:
+            if site in (None, place.index) and place.session is not None:
+                if not idle:
+                    place.session.idle_since.pop(handle, None)
+                elif handle in place.session.seats:
+                    place.session.idle_since.setdefault(handle, self._now)
+
     def withdraw(self, request: int, *, now: float, wall: float | None = None) -> None:
         """Give up a checkout: no answer to it follows. If it was granted meanwhile its seats are given back.
 

@@ -31,6 +31,7 @@ from flexcore.wire.messages import (
     Granted,
     Heartbeat,
     HeldSeat,
+    IdleSeat,
     Queued,
     Withdraw,
     Withdrawn,
@@ -44,6 +45,9 @@ QUESTIONS_MAX = 1024
 
 QUEUE_ASK_S = 60.0
 """How often a request that waits is sent again: the answer says how it stands, and what came of it if that got lost."""
+
+IDLE_MAX = 1024
+"""Idle seats that one heartbeat tells of: those that have been idle for longest."""
 
 NEVER = -math.inf
 
@@ -93,6 +97,7 @@ class Session(State):
         "doubtful",
         "heard_at",
         "ident",
+        "idle_since",
         "lease_s",
         "lease_until",
         "next_number",
@@ -124,6 +129,7 @@ class Session(State):
         self.heard_at = NEVER  # the last answer on the present connection
         self.seats: dict[int, Seat] = {}  # told to the application
         self.doubtful: dict[int, tuple[Order, Seat]] = {}  # granted, but the lease is over: not told
+        self.idle_since: dict[int, float] = {}  # handle -> since when the product has not used it
         self.lease_s = 0.0
         self.lease_until = NEVER
         self.distrusted_at: float | None = None
@@ -203,7 +209,18 @@ class Session(State):
         self.heard_at = NEVER
 
     def heartbeat(self, term_seen: int, now: float) -> Heartbeat:
-        return Heartbeat(self.take_seq(now), self.answered, term_seen)
+        return Heartbeat(self.take_seq(now), self.answered, term_seen, self._idle(now))
+
+    def _idle(self, now: float) -> tuple[IdleSeat, ...]:
+        """The seats that the product does not use, the longest first: every heartbeat tells of them all, so
+        that any master knows it."""
+        if not self.idle_since:
+            return ()
+        self.idle_since = {
+            handle: at for handle, at in self.idle_since.items() if handle in self.seats
+        }
+        oldest = sorted((at, handle) for handle, at in self.idle_since.items())
+        return tuple(IdleSeat(handle, now - at) for at, handle in oldest[:IDLE_MAX])
 
     # --- requests (rule 17) ---
 

@@ -260,10 +260,23 @@ class Site(Pursuit):
     def _seats_taken(self, session: Session, message: wire.SeatsLost) -> None:
         """An administrator took seats away; giving them back confirms that they are not believed in any more."""
         for handle in message.handles:
+            doubtful = session.doubtful.pop(handle, None)
+            if doubtful is not None:  # granted, and not told to the application yet: it never will be
+                session.give_back(handle)
+                self._deny(doubtful[0], message)
             seat = session.seats.get(handle)
             if seat is not None:
                 session.give_back(handle)
                 self._lose(seat, message.text or "the licence server took it back", message.code)
+
+    def _deny(self, order: Order, message: wire.SeatsLost) -> None:
+        code = message.code or int(ErrorCode.CHECKIN_FAILED)
+        self.actions.append(
+            CheckoutDeniedAction(
+                request=order.request, code=code, minor=minor_of(code), text=text_of(code),
+                detail=message.text,
+            )
+        )  # fmt: skip
 
     def _lose(self, seat: Seat, reason: str, code: int = 0) -> None:
         self.actions.append(SeatLost(handle=seat.handle, seat=seat, reason=reason, code=code))

@@ -8,7 +8,7 @@ import attrs
 
 from flexcore.identity import Rank
 from flexcore.quorum.config import PersistBatch
-from flexcore.wire.messages import PeerFrame, RereadReply
+from flexcore.wire.messages import PeerFrame, RemoveReply, RereadReply
 
 
 @attrs.frozen(kw_only=True)
@@ -161,6 +161,25 @@ class RereadAnswered:
 
 
 @attrs.frozen(kw_only=True)
+class RemovalWanted:
+    """Another server passes on that seats are to be taken away; answer with
+    ``answer_removal(link, ...)``."""
+
+    link: int
+    number: int
+    arguments: tuple[str, ...]
+    requested_by: str
+
+
+@attrs.frozen(kw_only=True)
+class RemovalAnswered:
+    """*peer* says what came of what ``ask_removal`` passed on."""
+
+    peer: Rank
+    reply: RemoveReply
+
+
+@attrs.frozen(kw_only=True)
 class Halt:
     """The end of this process: close the listener, flush what is queued, exit with *exit_code*."""
 
@@ -178,6 +197,8 @@ QuorumAction: TypeAlias = (
     | Notice
     | RereadWanted
     | RereadAnswered
+    | RemovalWanted
+    | RemovalAnswered
     | Halt
 )
 

@@ -50,6 +50,8 @@ from flexcore.wire.messages import (
     PullReply,
     Recover,
     RecoverReply,
+    Remove,
+    RemoveReply,
     Reread,
     RereadReply,
     StopAll,
@@ -264,6 +266,8 @@ class QuorumMachine(Rereads):
                 self._measure(peer, ((int(now * 1000) - body.sent) & BEAT_MASK) / 1000)
             case RereadReply():
                 self._on_reread_reply(peer, body)
+            case RemoveReply():
+                self._on_remove_reply(peer, body)
             case StopReleaseReply():
                 self._on_stop_release_reply(peer)
             case _:
@@ -298,6 +302,8 @@ class QuorumMachine(Rereads):
                 self._on_stop_all(body, now)
             case Reread():
                 self._on_reread(link, body)
+            case Remove():
+                self._on_remove(link, body)
             case _:
                 pass  # an answer on a link that we accepted belongs to nothing
 

@@ -25,10 +25,10 @@ from __future__ import annotations
 from flexcore.identity import Endpoint, Rank
 from flexcore.ledger.commands import Rights
 from flexcore.quorum.base import Role
-from flexcore.quorum.events import RereadAnswered, RereadWanted
+from flexcore.quorum.events import RemovalAnswered, RemovalWanted, RereadAnswered, RereadWanted
 from flexcore.quorum.links import Link, Peer
 from flexcore.quorum.reports import Reports
-from flexcore.wire.messages import Reread, RereadReply
+from flexcore.wire.messages import Remove, RemoveReply, Reread, RereadReply
 
 
 class Rereads(Reports):
@@ -91,6 +91,9 @@ class Rereads(Reports):
     def answer_reread(self, link: int, reply: RereadReply, *, now: float, wall: float) -> None:
         """Say on *link*, where :class:`RereadWanted` came from, what came of it."""
         self._tick(now, wall)
+        self._answer_on(link, reply)
+
+    def _answer_on(self, link: int, reply: RereadReply | RemoveReply) -> None:
         known = self.links.get(link)
         if known is not None and known.boot is not None:
             self._post(link, Endpoint(int(known.peer), known.boot), reply)
@@ -102,3 +105,30 @@ class Rereads(Reports):
 
     def _on_reread_reply(self, peer: Peer, body: RereadReply) -> None:
         self._emit(RereadAnswered(peer=peer.rank, reply=body))
+
+    def ask_removal(
+        self, master: Rank, number: int, arguments: tuple[str, ...], requested_by: str, *,
+        now: float, wall: float,
+    ) -> bool:  # fmt: skip
+        """Pass on to *master* that seats are to be taken away; False where it is not reached."""
+        self._tick(now, wall)
+        peer = self.peers.get(master)
+        if peer is None or peer not in self._linked():
+            return False
+        return self._send(peer, Remove(number, arguments, requested_by))
+
+    def answer_removal(self, link: int, reply: RemoveReply, *, now: float, wall: float) -> None:
+        """Say on *link*, where :class:`RemovalWanted` came from, what came of it."""
+        self._tick(now, wall)
+        self._answer_on(link, reply)
+
+    def _on_remove(self, link: Link, body: Remove) -> None:
+        self._emit(
+            RemovalWanted(
+                link=link.number, number=body.number, arguments=body.arguments,
+                requested_by=body.requested_by,
+            )
+        )  # fmt: skip
+
+    def _on_remove_reply(self, peer: Peer, body: RemoveReply) -> None:
+        self._emit(RemovalAnswered(peer=peer.rank, reply=body))

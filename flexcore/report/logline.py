@@ -93,6 +93,15 @@ def dequeued_line(feature: str, user: str, host: str, count: int) -> str:
     return f"DEQUEUED: {_feature(feature)} {_who(user, host)}" + _many(count)
 
 
+def removed_line(feature: str, user: str, host: str, by: str) -> str:
+    """Return the line of a seat that *by* takes away; IN follows when its client has given it back.
+
+    >>> removed_line("mill", "ann", "elm", "root@oak")
+    'REMOVE: "mill" ann@elm  (lmremove by root@oak)'
+    """
+    return f"REMOVE: {_feature(feature)} {_who(user, host)}(lmremove by {line_of(by)})"
+
+
 def denied_line(
     feature: str, user: str, host: str, count: int, text: str, code: int, minor: int
 ) -> str:

@@ -8,12 +8,15 @@ from flexcore.wire.messages import AdminReply, AdminRequest
 from .config import ServerConfig
 from .connections import ServerConnection
 
+REMOVE = "remove"
+"""Verb of lmremove."""
+
 
 def answer_admin(
     config: ServerConfig, connection: ServerConnection, message: AdminRequest
 ) -> tuple[AdminReply | None, str]:
-    """Return the answer and, if this server is to stop, 'one' or 'all', else ''. None: a reread,
-    which is answered later (:mod:`flexcore.server.rereads`).
+    """Return the answer and, if this server is to stop, 'one' or 'all', else ''. None: a reread or
+    a removal, which is answered later (:mod:`flexcore.server.rereads`, :mod:`flexcore.server.removals`).
 
     Only from this machine until administrators have keys (design.md section 7); from elsewhere the
     answer is -119 with the hosts to log in to.
@@ -24,7 +27,7 @@ def answer_admin(
         return _refusal(message.seq, ErrorCode.NOT_ON_SERVER_MACHINE, hosts), ""
     if message.verb == "down" and scope in ("all", "one"):
         return AdminReply(message.seq, 0, ""), scope
-    if message.verb == "reread" and scope in ("all", "one"):
+    if (message.verb == "reread" and scope in ("all", "one")) or message.verb == REMOVE:
         return None, ""
     return _refusal(message.seq, ErrorCode.REQUEST_NOT_SUPPORTED, ()), ""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flexcore.ledger.commands import SeatRemoved
 from flexcore.wire.messages import (
     SESSION_ENDED,
     SESSION_OPEN,
@@ -18,6 +19,7 @@ from flexcore.wire.messages import (
     HeldSeat,
     OpenSession,
     ResumeSession,
+    SeatsLost,
     ServerMessage,
     SessionReply,
 )
@@ -25,10 +27,11 @@ from flexcore.wire.proof import proofs_equal, session_proof
 
 from .answers import is_well_formed, opening_entry
 from .leases import SessionLeases
+from .removals import lost_seats
 from .replies import HeldReplies
 
 if TYPE_CHECKING:
-    from flexcore.ledger.state import LedgerState, Session
+    from flexcore.ledger.state import LedgerState, Seat, Session
     from flexcore.quorum import QuorumMachine
 
     from .config import ServerConfig
@@ -81,6 +84,17 @@ class SessionDesk:
             self.held.until_commit(index, 0, None, log)
         else:
             self._hold(conn, message, log, index=index)
+
+    def take_away(
+        self, seat: Seat, reason: str, text: str, log: tuple[str, ...], *, now: float, wall: float
+    ) -> int:
+        """Mark *seat* as taken away, and tell its client once that is committed; return the entry's
+        index. *reason*: a word for the log when it is free."""
+        command = SeatRemoved(seat.session, seat.handle, 0, reason, text)
+        index = self._quorum.propose(command, now=now, wall=wall)
+        lost = SeatsLost(self.term, (seat.handle,), 0, text)
+        self._hold_for_session(seat.session, lost, log, index)
+        return index
 
     def _hold_for_round(self, conn: ServerConnection, message: ServerMessage, now: float) -> None:
         conn.held += 1
@@ -175,6 +189,8 @@ class SessionDesk:
         )
         said = SessionReply(seq, self.term, True, SESSION_OPEN, session.lease_s, held)
         self._hold_for_round(conn, said, now)
+        for lost in lost_seats(session, self.term):
+            self._hold_for_round(conn, lost, now)
 
     def _refuse_session(self, conn: ServerConnection, seq: int, why: str) -> None:
         self._hold(conn, SessionReply(seq, self.term, False, SESSION_REFUSED, self._lease_s, (), why))

@@ -66,6 +66,7 @@ from .lingering import LingerClock, leaving_line, lingers_s, resumed_lines
 from .memory import RequestMemory
 from .outbox import Outbox
 from .queueing import Queueing
+from .removals import lost_since, take_idle
 
 if TYPE_CHECKING:
     from flexcore.checkout.claims import Claims
@@ -164,6 +165,8 @@ class ClientDesk(SessionDesk):
         session = self._session_of(conn, message.seq, at, now)
         if session is not None:
             self._memory.note_answered(session, message.answered)
+            if message.idle and self._quorum.accepting:
+                take_idle(self, session, message.idle, now=now, wall=wall)
             self._hold_for_round(conn, HeartbeatReply(message.seq, self.term, True), now)
 
     # --- sessions (rule 17; how they begin is the SessionDesk's) -----------------------------------
@@ -289,6 +292,9 @@ class ClientDesk(SessionDesk):
         if said is None:
             raise ProtocolMistake("a request number was used for two requests")
         self._hold(conn, said)
+        lost = lost_since(self._state, said, self.term)
+        if lost is not None:
+            self._hold(conn, lost)
 
     def _give_back(
         self, conn: ServerConnection, message: Checkin | Withdraw, session: Session,

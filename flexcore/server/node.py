@@ -321,7 +321,8 @@ class ServerNode:
     def _admin(self, connection: ServerConnection, message: AdminRequest) -> None:
         reply, scope = answer_admin(self._config, connection, message)
         if reply is None:
-            self._rereads.ask(connection, message, now=self._now, wall=self._wall)
+            desk = self._desk if self._may_decide() else None
+            self._rereads.ask(connection, message, desk=desk, now=self._now, wall=self._wall)
             return
         self._outbox.send(connection.conn, reply)
         if scope:
@@ -458,10 +459,9 @@ class ServerNode:
                 self._stop_serving(action.successor)
             case q.Notice():
                 self._journal.notice(action)
-            case q.RereadWanted():
-                self._rereads.ask_for_peer(action, now=self._now, wall=self._wall)
-            case q.RereadAnswered():
-                self._rereads.peer_answered(action.peer, action.reply)
+            case q.RereadWanted() | q.RereadAnswered() | q.RemovalWanted() | q.RemovalAnswered():
+                desk = self._desk if self._may_decide() else None
+                self._rereads.passed_on(action, desk=desk, now=self._now, wall=self._wall)
             case q.Halt(exit_code=exit_code, reason=reason):
                 self._stop_serving()
                 self._journal.halted(exit_code, reason)

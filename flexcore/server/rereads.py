@@ -27,20 +27,24 @@ from flexcore.codes import ErrorCode, text_of
 from flexcore.identity import Rank
 from flexcore.options import options_digest
 from flexcore.quorum import QuorumMachine
-from flexcore.quorum.events import RereadWanted
+from flexcore.quorum.events import RemovalAnswered, RemovalWanted, RereadAnswered, RereadWanted
 from flexcore.report.plain import line_of
 from flexcore.wire.messages import AdminReply, AdminRequest, RereadReply
 
 from .actions import ReadLicense
+from .administration import REMOVE
 from .config import ServerConfig
 from .connections import ServerConnection
 from .journal import Journal
 from .judgement import LicenseRead, LicenseRefused, changes_between
 from .midnights import Midnights
 from .outbox import Outbox
+from .removals import Removals
 
 if TYPE_CHECKING:
     from flexcore.options import OptionsFile
+
+    from .desk import ClientDesk
 
 ANSWER_S = 10.0
 """How long an administrator waits for the slowest server's file."""
@@ -124,6 +128,7 @@ class Rereads:
         self._next_waiting: list[Waiter] = []
         self._ready: list[Ready] = []
         self._asks: dict[int, Ask] = {}
+        self.removals = Removals(config, quorum, outbox)
 
     @property
     def own_digest(self) -> bytes:
@@ -142,9 +147,14 @@ class Rereads:
     # --- being asked ------------------------------------------------------------------------------
 
     def ask(
-        self, connection: ServerConnection, message: AdminRequest, *, now: float, wall: float
-    ) -> None:
-        """An administrator of this machine asks: this server ('one') or all three ('all')."""
+        self, connection: ServerConnection, message: AdminRequest, *, now: float, wall: float,
+        desk: ClientDesk | None = None,
+    ) -> None:  # fmt: skip
+        """An administrator of this machine asks: this server ('one') or all three ('all'), or for seats
+        to be taken away. *desk*: None where this server decides nothing now."""
+        if message.verb == REMOVE:
+            self.removals.ask(connection, message, desk, now=now, wall=wall)
+            return
         if len(self._asks) >= WAITERS_MAX:
             busy = ErrorCode.SERVER_BUSY
             self._outbox.send(connection.conn, AdminReply(message.seq, int(busy), text_of(busy)))
@@ -167,6 +177,21 @@ class Rereads:
         """Read the own file anew, with nobody to answer: the log says what came of it."""
         self._journal.reread_asked(requested_by)
         self._want(Waiter(number=0, link=None))
+
+    def passed_on(
+        self, action: RereadWanted | RereadAnswered | RemovalWanted | RemovalAnswered, *,
+        desk: ClientDesk | None, now: float, wall: float,
+    ) -> None:  # fmt: skip
+        """What an administrator asked of another server came here, or its answer did."""
+        match action:
+            case RereadWanted():
+                self.ask_for_peer(action, now=now, wall=wall)
+            case RereadAnswered():
+                self.peer_answered(action.peer, action.reply)
+            case RemovalWanted():
+                self.removals.ask_for_peer(action, desk, now=now, wall=wall)
+            case RemovalAnswered():
+                self.removals.peer_answered(action.peer, action.reply)
 
     def ask_for_peer(self, wanted: RereadWanted, *, now: float, wall: float) -> None:
         """Another server passes the word on."""
@@ -276,6 +301,7 @@ class Rereads:
                     self._deliver(each.waiter, late, now, wall)
                 else:
                     self._ready.append(each)
+        self.removals.settle(connections, now=now, wall=wall)
         for number, ask in list(self._asks.items()):
             if not ask.waiting or ask.deadline <= now:
                 del self._asks[number]
@@ -354,11 +380,11 @@ class Rereads:
 
     def next_timeout(self) -> float | None:
         """Return when somebody has waited long enough."""
-        midnight_at = self._midnights.next_at
-        if not (self._ready or self._asks or midnight_at):
+        midnight_at, removal_at = self._midnights.next_at, self.removals.next_timeout()
+        if not (self._ready or self._asks or midnight_at or removal_at):
             return None
         dues = [each.deadline for each in self._ready] + [ask.deadline for ask in self._asks.values()]
-        dues += [] if midnight_at is None else [midnight_at]
+        dues += [at for at in (midnight_at, removal_at) if at is not None]
         return min(dues, default=None)
 
     def copy(self, quorum: QuorumMachine, outbox: Outbox, journal: Journal) -> Rereads:
@@ -371,11 +397,13 @@ class Rereads:
         twin._ready = list(self._ready)
         twin._midnights = self._midnights.copy()
         twin._asks = {number: ask.copy() for number, ask in self._asks.items()}
+        twin.removals = self.removals.copy(quorum, outbox)
         return twin
 
     def fingerprint(self, now: float) -> Hashable:
         """Return what decides its future, times relative to *now*."""
         return (
+            self.removals.fingerprint(now),
             self._file.digest, self.options, tuple(self._known), self._ticket, self._number, self._reading,
             tuple(self._now_waiting), tuple(self._next_waiting),
             tuple((each.index, each.deadline - now, each.waiter, each.reply) for each in self._ready),

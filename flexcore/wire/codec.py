@@ -84,6 +84,8 @@ PEER_BODIES: Mapping[int, type] = {
     20: m.StopAll,
     21: m.Reread,
     22: m.RereadReply,
+    58: m.Remove,
+    59: m.RemoveReply,
 }
 """What may stand in a :class:`~flexcore.wire.messages.PeerFrame`."""
 

@@ -254,6 +254,23 @@ class RereadReply(NamedTuple):
     remarks: tuple[str, ...]
 
 
+class Remove(NamedTuple):
+    """To the master: an administrator wants seats to be taken away (lmremove). *arguments* as in
+    AdminRequest; *number* comes back with the answer."""
+
+    number: int
+    arguments: tuple[str, ...]
+    requested_by: str
+
+
+class RemoveReply(NamedTuple):
+    """*code*: 0, or why nothing was taken away; *lines* are for the administrator."""
+
+    number: int
+    code: int
+    lines: tuple[str, ...]
+
+
 PeerBody: TypeAlias = (
     Hello
     | PreVote
@@ -276,6 +293,8 @@ PeerBody: TypeAlias = (
     | StopAll
     | Reread
     | RereadReply
+    | Remove
+    | RemoveReply
 )
 
 
@@ -491,10 +510,20 @@ class Withdrawn(NamedTuple):
     target: int
 
 
+class IdleSeat(NamedTuple):
+    """The product has not used the seat *handle* for *idle_s* seconds."""
+
+    handle: int
+    idle_s: float
+
+
 class Heartbeat(NamedTuple):
+    """*idle*: the seats that are not used now, the longest first (TIMEOUT of the options file)."""
+
     seq: int
     answered: int
     term_seen: int
+    idle: tuple[IdleSeat, ...] = ()
 
 
 class HeartbeatReply(NamedTuple):
@@ -517,7 +546,7 @@ class GoodbyeReply(NamedTuple):
 
 
 class SeatsLost(NamedTuple):
-    """Unasked: these seats were taken (lmremove), with the reason."""
+    """Unasked: these seats were taken (lmremove, TIMEOUT), with the reason; the client gives them back."""
 
     term: int
     handles: tuple[int, ...]

@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "lmstat": "show servers, features and who holds what",
     "lmdown": "stop licence servers",
     "lmreread": "have the licence files read anew, while everything runs",
+    "lmremove": "take licences away from a user",
     "lmdiag": "say what could be checked out from here, and if not, why",
     "lmver": "print the version of flexcore, or of a file",
     "lmpath": "show where licences are looked for",
@@ -171,6 +172,8 @@ def make_parser(name: str, module: ModuleType | None = None) -> argparse.Argumen
         description=str(chosen.HELP),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        # lmremove's -h is no help, wherever that command is known.
+        conflict_handler="resolve" if name == "lmremove" else "error",
     )
     chosen.add_arguments(parser)
     if _is_utility(name):

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         if survey.vendors:
             return _reread_vendors(survey, [chosen_vendor] if chosen_vendor else list(survey.vendors))
         if args.server is None:
-            return _ask_one_of(survey, _in_order(survey), "all")
+            return _ask_one_of(survey, in_order(survey), "all")
         chosen = chosen_server(survey, args.server)
         if chosen not in survey.links:
             return not_reached(survey, [chosen])
@@ -100,7 +100,7 @@ def _reread_vendors(survey: Survey, names: list[str]) -> int:
     return status
 
 
-def _in_order(survey: Survey) -> list[int]:
+def in_order(survey: Survey) -> list[int]:
     """Servers of this machine first, the master before others: it knows what is in force."""
     return sorted(
         survey.links,

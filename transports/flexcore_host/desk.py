@@ -101,6 +101,16 @@ class SeatBase:
         """Why it was lost, None if it was not."""
         return self._lost
 
+    def idle(self) -> None:
+        """Say that the product does not use it from now on. After the seconds of TIMEOUT in the options file (900 at
+        least) the servers take it back, and it is lost; without such a line nothing happens. A seat of which
+        nothing is said is in use, so a product that never calls this loses nothing by TIMEOUT."""
+        self._desk.set_idle(self, idle=True)
+
+    def active(self) -> None:
+        """Say that the product uses it again (see :meth:`idle`); once more is harmless."""
+        self._desk.set_idle(self, idle=False)
+
     def require(self) -> None:
         """Raise :class:`~flexcore.errors.LicenseLost` unless it is held."""
         if self._lost is not None:
@@ -309,6 +319,13 @@ class Desk(Generic[SeatT]):
             # wait the next checkout of a program that returns its last seat is denied for that very seat.
             self._returning.add(key)
             return key
+
+    def set_idle(self, seat: SeatBase, *, idle: bool) -> None:
+        """The product leaves *seat* idle, or uses it again; the next heartbeat tells."""
+        granted = seat._granted
+        with self._lock:
+            if not self.is_over:
+                self.machine.set_idle(granted.handle, idle, site=granted.site, now=self.now(), wall=self.wall())
 
     def is_returned(self, key: Key) -> bool:
         """Whether the seat is free again, or nobody serves who could say so."""
