@@ -224,26 +224,24 @@ class ClientDesk(SessionDesk):
         self, session: Session, message: Checkout | Checkin | Withdraw, wall: float, now: float,
         claims: Claims | None,
     ) -> Verdict:  # fmt: skip
-        day = self.day(wall)
-        verdict = self._checkout.decide(
-            self._state, session, message, day=day, now=now, claims=claims
-        )
-        if self._leftovers and type(verdict) is Grant:
-            too_much = self._leftovers.refusal(self._state, self._checkout, verdict.command, day)
-            verdict = too_much or verdict
-        behind_s = self._state.stamp - wall
-        if behind_s > CLOCK_BACK_S and type(verdict) is Grant:
-            verdict = clock_refusal(
-                self._checkout, verdict.command, behind_s=behind_s, day=day
-            ) or verdict  # fmt: skip
-        return verdict
+        day, state, checkout = self.day(wall), self._state, self._checkout
+        verdict = checkout.decide(state, session, message, day=day, now=now, claims=claims)
+        if type(verdict) is not Grant:
+            return verdict
+        no: Denial | None = None
+        if self._leftovers:
+            no = self._leftovers.refusal(state, checkout, verdict.command, day)
+        behind_s = state.stamp - wall
+        if no is None and behind_s > CLOCK_BACK_S:
+            no = clock_refusal(checkout, verdict.command, behind_s=behind_s, day=day)
+        return no or verdict
 
     def _decide(
         self, conn: ServerConnection, message: Checkout | Checkin | Withdraw, session: Session,
         at: float, now: float, wall: float, *, times: int = 0,
     ) -> None:  # fmt: skip
         claims = None
-        if self._state.queue and type(message) is Checkout:
+        if type(message) is Checkout and self._state.queue:
             claims = self.queueing.claims_on(message.feature, wall)
         verdict = self._verdict(session, message, wall, now, claims)
         if type(verdict) is Grant:
@@ -302,7 +300,9 @@ class ClientDesk(SessionDesk):
     ) -> None:  # fmt: skip
         seat: Seat | None = verdict.seat
         command: Command = verdict.command
-        log = dequeued_lines(session, getattr(verdict, "queued", None))
+        log: tuple[str, ...] = ()
+        if type(verdict) is Withdrawal and verdict.queued is not None:
+            log = dequeued_lines(session, verdict.queued)
         if seat is not None:
             total_s = lingers_s(self._checkout.durations, seat) if type(verdict) is Return else 0
             log = (leaving_line(session, seat, total_s),)
