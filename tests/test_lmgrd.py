@@ -248,6 +248,16 @@ def test_in_memory_is_noted(lmgrd):
     assert "remembers nothing" in lmgrd.said
 
 
+def test_what_is_wrong_with_the_options_file_is_noted(lmgrd):
+    options = lmgrd.folder / "demo.opt"
+    options.write_text("EXCLUDE nothing USER ann\nFOO\nTIMEOUT f1 60\n")
+    assert lmgrd("--check") == 0, lmgrd.said
+    assert f"options file {options}: 2 rule(s)" in lmgrd.said
+    notes = "\n".join(verdicts(lmgrd, "note"))
+    assert f"{options}:1:1: warning: the licence file has no feature nothing" in notes
+    assert f"{options}:2:1: warning: there is no option 'FOO'" in notes
+
+
 def test_several_vendors_are_noted_on_a_single_server(lmgrd):
     lmgrd.write(
         servers="SERVER this_host ANY {port}\n", vendors="VENDOR demo\nVENDOR acme\n",

@@ -52,3 +52,26 @@ def test_whose_options_they_are(license_path: str, capsys: pytest.CaptureFixture
 def test_an_options_file_that_is_not_there(license_path: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lint", "--options", license_path + ".none", license_path]) == 1
     assert "No such file" in capsys.readouterr().err
+
+
+def test_lint_knows_components_of_packages_and_what_upgrades_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "demo.lic"
+    path.write_text(
+        "SERVER elm ANY 27000\nVENDOR demo\n"
+        'PACKAGE pack demo 1.0 COMPONENTS="part:1.0:2" SIGN=1\n'
+        "INCREMENT pack demo 1.0 permanent 3 SIGN=1\n"
+        "INCREMENT up demo 1.0 permanent 5 SIGN=1\nUPGRADE up demo 1.0 2.0 permanent 2 SIGN=1\n"
+    )
+    text = (b"RESERVE 6 part USER ann\nRESERVE 1 part USER bob\nMAX 1 pack USER ann\n"
+            b"RESERVE 4 up:VERSION=1.0 USER ann\nRESERVE 2 up:VERSION=2.0 USER ann\n")  # fmt: skip
+    lint(text, str(path))
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(str(tmp_path))[2][1:].partition(";")[0] for line in said[:3]] == [
+        "demo.opt:2:1: warning: 1 of these 1 cannot be reserved: of part there are 6, and the lines above come first",
+        "demo.opt:3:1: warning: the licence file has no feature pack: this never matches",
+        ('demo.opt:4:1: warning: 1 of these 4 cannot be reserved: of "up:VERSION=1.0" there are 3, and the lines above'
+         " come first"),
+    ]
+    assert len(said) == 4

@@ -175,7 +175,7 @@ LICENSE = parse_license(
     ],
 )  # fmt: skip
 def test_a_specification_picks_pools(spec: str, refused: list[int]) -> None:
-    pools = pools_of(LICENSE, LICENSE.features)
+    pools = pools_of(LICENSE)
     policy = make_policy(parse_options(f"EXCLUDE {spec} USER *"), pools)
     assert [i for i, each in enumerate(pools) if policy.decides(each.pool)] == refused
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from flexcore.licensefile import LicenseFile, select_features
+from flexcore.licensefile import LicenseFile
+from flexcore.licensefile.entitlements import read_entitlements
 from flexcore.licensefile.lines import FeatureLine, Problem, Severity
 
 from .patterns import parse_address_pattern, same_host, same_name
@@ -40,16 +41,21 @@ def lint_options(options: OptionsFile, license: LicenseFile, vendor: str = "") -
     wanted = vendor or (license.vendors[0].name if license.vendors else "")
     features = [line for line in license.features
                 if not wanted or line.vendor.casefold() == wanted.casefold()]  # fmt: skip
-    lint = _Lint(options, license, features)
+    lint = _Lint(options, license, features, wanted)
     problems = [*options.problems, *lint.problems()]
     return tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
 
 
-def pools_of(license: LicenseFile, features: Iterable[FeatureLine]) -> tuple[PoolFacts, ...]:
-    """Return the facts of the pools that *features* make, in the order to try."""
+def pools_of(license: LicenseFile, vendor: str = "") -> tuple[PoolFacts, ...]:
+    """Return the facts of the pools that the lines of *vendor* ("" for all) make, in the order to try:
+    what UPGRADE and PACKAGE make of them included, as a server has it. A package's own line is none of
+    them: it is not checked out, so no rule is asked about it."""
+    own = [line for line in license.signable_lines
+           if not vendor or line.vendor.casefold() == vendor.casefold()]  # fmt: skip
     pools: dict[str, list[FeatureLine]] = {}
-    for line in select_features(features, license.hostids).lines:
-        pools.setdefault(line.pool_key, []).append(line)
+    for each in read_entitlements(own, license.hostids).items:
+        if each.package is None:
+            pools.setdefault(each.pool_key, []).append(each.line)
     return tuple(pool_facts(key, lines) for key, lines in pools.items())
 
 
@@ -61,12 +67,12 @@ def _problem(
 
 class _Lint:
     def __init__(
-        self, options: OptionsFile, license: LicenseFile, features: list[FeatureLine]
+        self, options: OptionsFile, license: LicenseFile, features: list[FeatureLine], vendor: str
     ) -> None:
         self.options = options
         self.features = features
-        self.pools = pools_of(license, features)
-        self.names = list(dict.fromkeys(line.name for line in features))
+        self.pools = pools_of(license, vendor)
+        self.names = list(dict.fromkeys(pool.feature for pool in self.pools))
         self.packages = {line.name for line in license.packages}
         self.groups = options.groups("GROUP")
         self.host_groups = options.groups("HOST_GROUP")

@@ -14,16 +14,20 @@ from typing import NamedTuple
 
 from flexcore.errors import FlexcoreError
 from flexcore.licensefile import membership_digest
+from flexcore.licensefile.lines import Severity
+from flexcore.options import lint_options
 from flexcore.wire.messages import ServerAddress
 from flexcore_host import clock, filesystem, folder, resolver
 
-from . import _setup
+from . import _options, _setup
 from ._setup import Setup, VendorSetup
 
 __all__ = ["Verdict", "check", "print_verdicts"]
 
 OK, NOTE, FAIL = "ok", "note", "FAIL"
 CONNECT_TIMEOUT_S = 3.0
+OPTIONS_SAID_MAX = 50
+"""So many problems of an options file are shown; `flexcore lint --options` shows all."""
 
 
 class Verdict(NamedTuple):
@@ -68,6 +72,7 @@ def check(args: argparse.Namespace) -> Iterator[Verdict]:
         yield Verdict(NOTE, warning)
     for vendor in setup.vendors:
         yield from _check_state(setup, vendor)
+        yield from _check_options(setup, vendor)
     yield from _check_ports(setup)
     places = _setup.place_warnings(setup, _log_path(args))
     for warning in places:
@@ -94,6 +99,26 @@ def _check_state(setup: Setup, vendor: VendorSetup) -> Iterator[Verdict]:
         yield Verdict(FAIL, str(error))
         return
     yield Verdict(OK, f"state folder {path} ({'with state' if known else 'empty'})")
+
+
+def _check_options(setup: Setup, vendor: VendorSetup) -> Iterator[Verdict]:
+    """Whatever is wrong with an options file, the server starts: notes."""
+    try:
+        options = _options.load_options(setup.license, setup.path, vendor.name)
+    except FlexcoreError as error:
+        yield Verdict(NOTE, f"{error}: no options would be in effect")
+        return
+    if not options.name:
+        return
+    yield Verdict(OK, f"options file {options.name}: {len(options.rules)} rule(s)")
+    problems = [
+        each for each in lint_options(options, setup.license, vendor.name)
+        if each.severity is not Severity.INFO
+    ]  # fmt: skip
+    for problem in problems[:OPTIONS_SAID_MAX]:
+        yield Verdict(NOTE, f"{options.name}:{problem}")
+    if len(problems) > OPTIONS_SAID_MAX:
+        yield Verdict(NOTE, f"{len(problems) - OPTIONS_SAID_MAX} more: flexcore lint --options")
 
 
 def _check_ports(setup: Setup) -> Iterator[Verdict]:
