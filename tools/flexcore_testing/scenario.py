@@ -13,7 +13,8 @@ expected; lines that begin with ``#`` are for people. What happens is told in wh
 is signed there), ``option MAX 1 f1 USER ann`` one into the options file. After ``triad`` such lines begin new files,
 which ``reread`` (of all servers, or of those named) puts in place and has read. A client is ``user``, ``user@host`` or
 ``user@host:display``; a second process of the same is ``user@host/2``; ``machine elm 00146c37f273 platform=x64_lsb``
-says what the host ``elm`` shows. ``ann checkout f1 2 version=1.0`` asks for two licences.
+says what the host ``elm`` shows. ``ann checkout f1 2 version=1.0`` asks for two licences, ``ann queue f1 2`` waits
+for them if need be.
 
 The same text is run against real servers by ``tests/real/test_scenarios.py``; a comment ``# Simulated only:`` says
 why one is not.
@@ -49,7 +50,7 @@ REREAD_S = 1.0
 """Files are read, verified and told to the master within this time."""
 
 DIVIDER = "----"
-CLIENT_WORDS = ("OUT", "IN", "DENIED")
+CLIENT_WORDS = ("OUT", "IN", "DENIED", "QUEUED", "DEQUEUED")
 EPOCH_2017 = 1_497_600_000.0
 """16 June 2017, while the licences of the seed's example are valid."""
 
@@ -305,6 +306,11 @@ class Stage:
         feature, count, version = read_request(words)
         client.checkout(feature, count, version)
 
+    def _queue(self, name: str, words: list[str]) -> None:
+        client = self.triad.clients.get(name) or self.triad.client(name)
+        feature, count, version = read_request(words)
+        client.checkout(feature, count, version, queue=True)
+
     def _checkin(self, name: str, words: list[str]) -> None:
         client = self.triad.clients[name]
         for handle in [int(word) for word in words] or sorted(client.seats):
@@ -368,6 +374,7 @@ _COMMANDS: dict[str, Callable[[Stage, list[str]], None]] = {
 }
 _CLIENT_COMMANDS: dict[str, Callable[[Stage, str, list[str]], None]] = {
     "checkout": Stage._checkout,
+    "queue": Stage._queue,
     "checkin": Stage._checkin,
     "killed": Stage._client_kill,
     "closes": Stage._client_close,
