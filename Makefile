@@ -14,7 +14,7 @@ MINUTES ?= 30
 SEED ?=
 CHAOS_ARGS ?=
 
-.PHONY: help demo test lint bench docs soak chaos calm mutants explore clean
+.PHONY: help demo test lint bench docs soak chaos calm scenarios mutants explore clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 14
@@ -43,6 +43,9 @@ chaos: $(VENV)/.dev ## attacks on a real triad under load, MINUTES=30
 
 calm: $(VENV)/.dev ## a healthy triad under full load, SECONDS=600: it must elect nobody
 	$(BIN)/python -m flexcore_testing.calm --seconds $(or $(SECONDS),600)
+
+scenarios: $(VENV)/.dev ## every scenario of tests/scenarios with real servers and clients: a quarter of an hour
+	FLEXCORE_SCENARIOS=all $(BIN)/python -m pytest tests/real/test_scenarios.py $(PYTEST_ARGS)
 
 mutants: $(VENV)/.dev ## the rules of the protocol taken out one by one, each of which must be noticed
 	$(BIN)/python -m flexcore_testing.mutations --jobs 2

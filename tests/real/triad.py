@@ -134,18 +134,23 @@ class Triad:
         return 4.0 * (20 if self.interval is None else self.interval) - 1.0
 
     def license_text(self, features: Sequence[str]) -> str:
-        words = "" if self.interval is None else f" HEARTBEAT_INTERVAL={self.interval}"
-        if self.primary_is_master:
-            words += " PRIMARY_IS_MASTER"
-        lines = [
-            f"SERVER {host} {hostid} {self.port}{words if rank == 0 else ''}"
-            for rank, (host, hostid) in enumerate(zip(HOSTS, self.hostids, strict=True))
-        ]
-        lines.append(f"VENDOR {VENDOR}")
+        lines = []
         for feature in features:
             name, rest = feature.split(" ", 1)
             lines.append(f"FEATURE {name} {VENDOR} {rest}")
-        return format_license(sign_license(parse_license("\n".join(lines) + "\n"), self.key))
+        return self.signed(lines)
+
+    def signed(self, lines: Sequence[str]) -> str:
+        """The licence file of this triad with these lines."""
+        words = "" if self.interval is None else f" HEARTBEAT_INTERVAL={self.interval}"
+        if self.primary_is_master:
+            words += " PRIMARY_IS_MASTER"
+        head = [
+            f"SERVER {host} {hostid} {self.port}{words if rank == 0 else ''}"
+            for rank, (host, hostid) in enumerate(zip(HOSTS, self.hostids, strict=True))
+        ]
+        text = "".join(f"{line}\n" for line in (*head, f"VENDOR {VENDOR}", *lines))
+        return format_license(sign_license(parse_license(text), self.key))
 
     def write_license(self, features: Sequence[str], ranks: Sequence[Rank] = tuple(Rank)) -> None:
         text = self.license_text(features)
