@@ -99,6 +99,18 @@ def test_another_pool_of_the_feature_does_not_double_it(failover):
     assert [type(client.checkout("f1", "2.0")) for _ in range(3)] == [Granted, Granted, Denied]
 
 
+def test_who_shares_takes_nothing_beside_what_is_left_over():
+    """A licence of lines that are gone is held; a second checkout of who shares another (DUP_GROUP) needs none."""
+    shared = feature("f1", 1, "2.0") + " DUP_GROUP=U sort=200"
+    farm = Farm(text_of(feature("f1", 1, "1.0") + " sort=1", shared))
+    client = farm.client()
+    for version in ("1.0", "2.0"):
+        assert isinstance(client.checkout("f1", version), Granted)
+    put(farm, text_of(shared))
+    assert farm.reread(P).code == 0
+    assert isinstance(client.checkout("f1", "2.0"), Granted)
+
+
 def test_the_same_file_is_no_change():
     farm = Farm()
     last = farm.hosts[P].node.quorum.ledger.last

@@ -28,6 +28,14 @@ def _held(state: LedgerState, pool: str) -> int:
     return _ALL - state.available(pool, _ALL)
 
 
+def _taken(state: LedgerState, grant: SeatGranted) -> int:
+    """Return the seats that *grant* takes: who shares (DUP_GROUP) takes what the others do not have."""
+    for pool, group in grant.shares:
+        if pool == grant.pool:
+            return state.extra(pool, group, grant.count)
+    return grant.count
+
+
 class Leftovers:
     """The pools of one reign that are in use and not on offer, by feature; there are none as a rule."""
 
@@ -61,7 +69,8 @@ class Leftovers:
         counted = [offer for offer in offers if not offer.uncounted]
         issued = sum(offer.seats for offer in counted)
         used = left + sum(_held(state, offer.pool) for offer in counted)
-        if used + grant.count <= issued:
+        takes = _taken(state, grant)
+        if not takes or used + takes <= issued:
             return None
         return Denial(
             ErrorCode.USERS_REACHED,
