@@ -1,9 +1,9 @@
 """The commands of a scenario, carried out on three real lmgrd processes and real clients, beside the simulation.
 
 The simulation says what has to happen; the servers on loopback have HEARTBEAT_INTERVAL=1, and what the scenario lets
-pass in seconds of its own triad passes in as many of its timeouts here, IDLE_MAX_S at most. Compared are: who serves and
-who is down, what clients are told, who holds what, what is said of rereads, what the logs say of clients. Not compared:
-times, and the numbers of terms. A handle is the one that the simulation gave the same seat.
+pass in seconds of its own triad passes in as many of its timeouts here, IDLE_MAX_S at most. Compared are: who
+serves and who is down, what clients are told, who holds what, what is said of rereads, what the logs say of clients.
+Not compared: times, and the numbers of terms. A handle is the one that the simulation gave the same seat.
 """
 
 from __future__ import annotations
@@ -432,9 +432,10 @@ class RealStage:
 
 
 _NO_CLIENTS = frozenset({"net", *(rank.word for rank in Rank), "master"})
-_SERVER_COMMANDS = frozenset(
-    ["licence", "option", "machine", "triad", "reread", "start", "kill", "poweroff", "losedisk", "pause", "resume", "stop", "lmdown", "cut", "isolate", "heal", "run", "master?", "servers?", "seats?", "log?"]
-)
+_SERVER_COMMANDS = frozenset({
+    "licence", "option", "machine", "triad", "reread", "start", "kill", "poweroff", "losedisk", "pause", "resume",
+    "stop", "lmdown", "cut", "isolate", "heal", "run", "master?", "servers?", "seats?", "log?",
+})  # fmt: skip
 
 
 def _without_reason(text: str) -> str:

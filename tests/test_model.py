@@ -1,0 +1,17 @@
+"""Pools, options, rereads, failovers and restarts together, against the slow model of tests/slow_model.py."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.budget import examples
+from tests.model_machine import TriadAndModel
+
+RUN = settings(
+    max_examples=examples(10), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+def test_the_triad_does_what_the_model_says():
+    run_state_machine_as_test(TriadAndModel, settings=RUN)
