@@ -9,7 +9,7 @@ from tests.budget import examples
 from tests.model_machine import TriadAndModel
 
 RUN = settings(
-    max_examples=examples(10), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(8), stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

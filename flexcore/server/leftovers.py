@@ -28,7 +28,7 @@ def _held(state: LedgerState, pool: str) -> int:
     return _ALL - state.available(pool, _ALL)
 
 
-def _taken(state: LedgerState, grant: SeatGranted) -> int:
+def _taken(state: LedgerState, grant: SeatGranted | LingerResumed) -> int:
     """Return the seats that *grant* takes: who shares (DUP_GROUP) takes what the others do not have."""
     for pool, group in grant.shares:
         if pool == grant.pool:
