@@ -269,6 +269,21 @@ def test_a_member_left_alone_forms_anew_on_its_own_log_after_the_wait() -> None:
     assert b"user" in b"".join(triad.commands(S))
 
 
+def test_a_member_forms_nothing_anew_while_another_is_only_being_restarted() -> None:
+    """Found by simulation (seed 4273): the primary came back after a minute, and had been formed away."""
+    alone = Alone(S, settled_state(S))
+    alone.run(WAIT + 1.0)
+    alone.connect(P)
+    alone.connect(T, **nobody(forming_at_s=0.0))
+    alone.run(1.0)
+    alone.lose(P)
+    alone.refuse(P)
+    alone.run(WAIT - 5.0)
+    assert not alone.take(T, FormPropose)
+    alone.run(10.0)
+    assert alone.take(T, FormPropose)
+
+
 def test_a_member_does_not_stop_before_the_triad_that_it_formed_itself() -> None:
     """The proposer's greeting, as member and master of the new triad, overtook the Append that says so."""
     alone = Alone(T, settled_state(T))

@@ -6,8 +6,9 @@ not signed) from the later boot, or at once on the administrator's word that not
 given a moment to answer. The first of P and S that is present proposes; the other agrees with its
 own durable vote and promise. The proposal carries a fresh ``triad_id``, which binds only when
 ``Formed`` is committed. Whoever holds no more than an uncommitted ``Formed`` counts as blank. A
-member that is left alone forms anew with a blank server, on its own log, after the same wait: a
-blank proposer copies that log first.
+member that is left alone forms anew with a blank server, on its own log, after the same wait,
+counted also from when it last heard another member: one that is only being restarted must find its
+triad again. A blank proposer copies that log first.
 
 Where the licence file allows borrowing, forming by waiting needs all three.
 
@@ -77,7 +78,27 @@ class Forming(Recovery):
             return False
         if self.config.borrow_allowed and not self._all_present():
             return False  # who has borrowed may be known to the third server only
-        return max(mine, theirs - (now - peer.hello_at)) <= 0.0
+        wait = max(mine, theirs - (now - peer.hello_at), self._missed_in(peer.rank, now))
+        return wait <= 0.0
+
+    def _missed_in(self, besides: Rank, now: float) -> float:
+        """Seconds until the members that were heard before have been gone for the whole wait.
+
+        The schedule: T has lost its disk, and its copy is slow to come. P, the master, is restarted.
+        S, long up and alone with a blank server at the instant of P's death, formed anew with T; P
+        came back a moment later, was of the old forming and stopped, until somebody deleted its
+        state.
+        """
+        heard = [
+            peer.heard_at
+            for peer in self.peers.values()
+            if peer.rank is not besides
+            and peer.heard_at is not None
+            and peer.hello is not None
+            and peer.hello.member
+            and not peer.foreign
+        ]
+        return max(heard) + self._forming_wait_s() - now if heard else 0.0
 
     def _all_present(self) -> bool:
         return all(
