@@ -61,6 +61,16 @@ def test_versions_and_unknown_features():
     assert ask(kit, question("f1", count=2)).answers[0].code == -26
 
 
+def test_who_waits_is_not_passed_by_the_question_either():
+    kit = Kit(line("f1", 3))
+    kit.client().checkout("f1", count=2)
+    assert ask(kit, question("f1")).answers[0].code == 0
+    assert type(kit.client("cem").checkout("f1", count=3, queue=True)).__name__ == "Queued"
+    before = kit.state.index
+    assert ask(kit, question("f1")).answers[0].code == -24
+    assert kit.state.index == before
+
+
 def test_many_features_come_in_pages():
     kit = Kit(*(line(f"f{n}", 1) for n in range(ANSWERS_MAX + 5)))
     first = ask(kit, question())

@@ -18,6 +18,7 @@ The rules that live here, with the test of each:
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from flexcore.checkout.machine import (
@@ -236,6 +237,12 @@ class ClientDesk(SessionDesk):
             no = clock_refusal(checkout, verdict.command, behind_s=behind_s, day=day)
         return no or verdict
 
+    def _imagine(self, now: float, wall: float, session: Session, message: Checkout) -> Verdict:
+        """Return the verdict on a checkout that nobody asked for: lmdiag's question."""
+        waits = bool(self._state.queue)
+        claims = self.queueing.claims_on(message.feature, wall) if waits else None
+        return self._verdict(session, message, wall, now, claims)
+
     def _decide(
         self, conn: ServerConnection, message: Checkout | Checkin | Withdraw, session: Session,
         at: float, now: float, wall: float, *, times: int = 0,
@@ -318,9 +325,9 @@ class ClientDesk(SessionDesk):
         self, conn: ServerConnection, message: StatusRequest | CanCheckOut, at: float, now: float,
         wall: float,
     ) -> None:  # fmt: skip
-        page = answer_question(message, self._checkout, self._state, self._leftovers, term=self.term,
-                               rank=int(self._config.rank), remote=conn.remote, day=self.day(wall),
-                               now=now)  # fmt: skip
+        page = answer_question(message, self._checkout, self._state, partial(self._imagine, now, wall),
+                               term=self.term, rank=int(self._config.rank), remote=conn.remote,
+                               day=self.day(wall))  # fmt: skip
         if page is None:
             raise ProtocolMistake("a status that does not exist")
         if self._state.lingering and type(page) is StatusPage and page.seats:

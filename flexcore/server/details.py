@@ -8,9 +8,10 @@ question takes no seat (``tests/test_lmdiag.py::test_the_question_takes_no_seat`
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-from flexcore.checkout.machine import CheckoutMachine, Denial, Grant
+from flexcore.checkout.machine import CheckoutMachine, Denial, Grant, Verdict
 from flexcore.checkout.nodelock import kept_hostids
 from flexcore.codes import ErrorCode, minor_of, text_of
 from flexcore.identity import NOBODY
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
     from flexcore.quorum import QuorumMachine
     from flexcore.quorum.links import Peer
 
-    from .leftovers import Leftovers
     from .rereads import Rereads
+
+Decide: TypeAlias = Callable[[Session, Checkout], Verdict]
+"""The desk's verdict on a checkout: with the queue, what lines left behind and the clock."""
 
 DETAILS = "details"
 AT_ONCE = frozenset({REPORT, DETAILS})
@@ -115,18 +118,17 @@ def _digits(digest: bytes) -> str:
 
 def answer_question(
     message: StatusRequest | CanCheckOut, machine: CheckoutMachine, state: LedgerState,
-    leftovers: Leftovers, *, remote: str, term: int, rank: int, day: int, now: float,
+    decide: Decide, *, remote: str, term: int, rank: int, day: int,
 ) -> StatusPage | CheckoutAnswers | None:  # fmt: skip
     """Return the page that *message* asks for, None if it asks for nothing that exists."""
     if isinstance(message, StatusRequest):
         return status_page(message, machine, state, term=term, rank=rank, day=day)
-    return can_check_out(message, machine, state, leftovers, remote=remote, term=term, rank=rank,
-                         day=day, now=now)  # fmt: skip
+    return can_check_out(message, machine, decide, remote=remote, term=term, rank=rank, day=day)
 
 
 def can_check_out(
-    message: CanCheckOut, machine: CheckoutMachine, state: LedgerState, leftovers: Leftovers,
-    *, remote: str, term: int, rank: int, day: int, now: float,
+    message: CanCheckOut, machine: CheckoutMachine, decide: Decide,
+    *, remote: str, term: int, rank: int, day: int,
 ) -> CheckoutAnswers | None:  # fmt: skip
     """Return the page of answers that *message* asks for, None if its cursor is none of ours."""
     if message.cursor and not (message.cursor.isascii() and message.cursor.isdigit()
@@ -137,7 +139,7 @@ def can_check_out(
     chosen = names[start : start + ANSWERS_MAX]
     session = _imagined(message, remote)
     answers = tuple(
-        _answer(name, message, session, machine, state, leftovers, day, now) for name in chosen
+        _answer(name, message, session, machine, decide, day) for name in chosen
     )
     more = str(start + ANSWERS_MAX) if start + ANSWERS_MAX < len(names) else ""
     return CheckoutAnswers(message.seq, term, rank, answers, more)
@@ -162,12 +164,10 @@ def _imagined(message: CanCheckOut, remote: str) -> Session:
 
 def _answer(
     feature: str, message: CanCheckOut, session: Session, machine: CheckoutMachine,
-    state: LedgerState, leftovers: Leftovers, day: int, now: float,
+    decide: Decide, day: int,
 ) -> CheckoutAnswer:  # fmt: skip
     request = Checkout(0, 1, 0, feature, message.version[:NAME_MAX], message.count, 0)
-    verdict = machine.decide(state, session, request, day=day, now=now)
-    if isinstance(verdict, Grant) and leftovers:
-        verdict = leftovers.refusal(state, machine, verdict.command, day) or verdict
+    verdict = decide(session, request)
     if isinstance(verdict, Grant):
         command = verdict.command
         expiry = next((offer.line.expiry_text for offer in machine.offers(day)[feature]
