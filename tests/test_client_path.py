@@ -10,7 +10,7 @@ import pytest
 
 from flexcore.client import CheckoutDeniedAction, CheckoutGranted, CheckoutQueued, Connect
 from flexcore.client.loads import free_share
-from flexcore.client.route import LOAD_WAIT_S, REMEMBERED_MAX, Router
+from flexcore.client.route import LATE_S, LOAD_WAIT_S, REMEMBERED_MAX, Router
 from flexcore.wire import messages as wire
 from tests.client_fakes import FakeTriad, World
 
@@ -97,9 +97,22 @@ def test_a_dark_first_server_is_waited_for_once() -> None:
     world.checkout()
     world.run(5.0)
     assert sites(world) == [1]
+    for feature, patience_s in (("f1", 0.2), ("f2", 0.2)):  # f2 was never asked for
+        free.features.add(feature)
+        world.checkout(feature)
+        world.run(patience_s)
+    assert sites(world) == [1, 1, 1]
+    dark.servers[0].dark = False
+    world.run(LATE_S)
+    free.ledger.free = 0
     world.checkout()
-    world.run(0.2)
-    assert sites(world) == [1, 1]
+    world.run(1.0)
+    assert sites(world)[-1] == 0
+    dark.features = free.features = {"f3"}
+    free.ledger.free = 5
+    world.checkout("f3")
+    world.run(1.0)
+    assert sites(world)[-1] == 0, "it serves: the order of the path counts again"
 
 
 def test_what_is_remembered_is_bounded() -> None:

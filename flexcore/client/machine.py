@@ -372,6 +372,8 @@ class ClientMachine(State):
             site.wanted = True
             if not site.gave_up(self._now, ALTERNATIVE_WAIT_S):
                 return
+            if len(self._sites) > 1:
+                self._router.note_late(site.index, self._now)
             if request.queued is not None and request.site == site.index:
                 return  # it has its place there, and keeps it as long as the session lives
         if order is None:

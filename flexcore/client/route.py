@@ -3,11 +3,13 @@
 In the order of the path, except that a feature is first asked for where it was granted last: the servers
 before that one were full or down. Or, where the application prefers that, in the order of what is free: every
 server that serves is asked how much of the feature is in use, and whoever has the largest share free comes
-first. Who does not tell within ``LOAD_WAIT_S`` comes last, in the order of the path.
+first. Who does not tell within ``LOAD_WAIT_S`` comes last, in the order of the path; so does, for a minute, a
+server that had to be passed over, since it did not serve.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from flexcore.client.request import Request
@@ -18,6 +20,9 @@ from flexcore.client.values import LEAST_LOADED
 LOAD_WAIT_S = 1.0
 """How long it may take to find out who has most free; then whoever has told is chosen from."""
 
+LATE_S = 60.0
+"""How long a server that did not serve in time is asked after all others, unless it serves meanwhile."""
+
 REMEMBERED_MAX = 256
 """Features of which a client remembers where it got them."""
 
@@ -25,11 +30,12 @@ REMEMBERED_MAX = 256
 class Router(State):
     """What a client with several alternatives remembers, and how it chooses."""
 
-    __slots__ = ("by_load", "granted_by")
+    __slots__ = ("by_load", "granted_by", "late_at")
 
     def __init__(self, prefer: str) -> None:
         self.by_load = prefer == LEAST_LOADED
         self.granted_by: dict[str, int] = {}
+        self.late_at: dict[int, float] = {}  # sites that were passed over, and when
 
     def note_grant(self, feature: str, site: int) -> None:
         """*site* has granted *feature*."""
@@ -38,6 +44,10 @@ class Router(State):
             self.granted_by[feature] = site
             if len(self.granted_by) > REMEMBERED_MAX:
                 del self.granted_by[next(iter(self.granted_by))]
+
+    def note_late(self, site: int, now: float) -> None:
+        """*site* did not serve in time: others are asked before it for a while."""
+        self.late_at[site] = now
 
     def order(
         self, request: Request, sites: Sequence[Site], now: float, patience_s: float
@@ -50,7 +60,7 @@ class Router(State):
         if not request.order:
             if self.by_load and not self._loads_are_known(request, sites, now, patience_s):
                 return None
-            request.order = self._chosen(request, sites)
+            request.order = self._chosen(request, sites, now)
         places = request.order
         if request.site is not None:  # it goes on from where it was put
             start = places.index(request.site)
@@ -83,7 +93,7 @@ class Router(State):
                 known = False
         return known or now >= request.begun_at + LOAD_WAIT_S
 
-    def _chosen(self, request: Request, sites: Sequence[Site]) -> tuple[int, ...]:
+    def _chosen(self, request: Request, sites: Sequence[Site], now: float) -> tuple[int, ...]:
         remembered = self.granted_by.get(request.feature, 0)
         first = [remembered, *(site.index for site in sites if site.index != remembered)]
         if self.by_load:
@@ -91,4 +101,9 @@ class Router(State):
             told = [site.loads.share(request.feature, since_at) for site in sites]
             shares = [-1.0 if share is None else share for share in told]
             first.sort(key=lambda index: -shares[index])
-        return tuple(first)
+        late = [
+            site.index
+            for site in sites
+            if not site.ready and now < self.late_at.get(site.index, -math.inf) + LATE_S
+        ]
+        return (*(index for index in first if index not in late), *(index for index in first if index in late))
