@@ -59,6 +59,10 @@ EXPIRY_WARNING_DAYS = 30
 CLOCKS_DIFFER_S = 3600.0
 """Clocks of two machines that differ by more are told: expiry and START depend on the calendar."""
 
+LMREMOVE_MIN_S = 120.0
+"""lmremove leaves a checkout alone for so long (-64): what a client takes again at once shall not be
+taken away for ever. No public text says what the value is elsewhere."""
+
 
 def effective_interval_s(heartbeat_interval_s: float) -> float:
     """s: the interval that all formulae use. 0 switches the detector off and reads as the default here (rule 21)."""

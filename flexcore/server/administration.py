@@ -25,6 +25,9 @@ def answer_admin(
     if not connection.local:
         hosts = tuple(server.host for server in config.servers)
         return _refusal(message.seq, ErrorCode.NOT_ON_SERVER_MACHINE, hosts), ""
+    if message.verb == "down" and not config.lmdown:
+        why = ("lmdown is switched off: lmgrd -x lmdown",)
+        return _refusal(message.seq, ErrorCode.REQUEST_NOT_SUPPORTED, why), ""
     if message.verb == "down" and scope in ("all", "one"):
         return AdminReply(message.seq, 0, ""), scope
     if (message.verb == "reread" and scope in ("all", "one")) or message.verb == REMOVE:

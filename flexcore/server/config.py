@@ -31,11 +31,6 @@ TIMESTAMP_EVERY_S = 6 * 3600.0
 """A TIMESTAMP line is logged so often (observed-formats D5)."""
 
 
-LMREMOVE_MIN_S = 120.0
-"""lmremove leaves a checkout alone for so long (-64): what a client takes again at once shall not be
-taken away for ever. No public text says what the value is elsewhere."""
-
-
 @attrs.frozen(kw_only=True)
 class Limits:
     """How much a server lets in. The defaults serve 10,000 clients with room to spare."""
@@ -84,9 +79,10 @@ class ServerConfig:
     notes: tuple[str, ...] = ()
     """What whoever starts it has found, to be shown with its status: files on a network, names that
     others cannot reach."""
+    lmdown: bool = True
     lmremove: bool = True
-    """Whether lmremove takes seats away (lmgrd -x lmremove)."""
-    lmremove_min_s: float = LMREMOVE_MIN_S
+    """Whether these commands are taken (lmgrd -x); signals stop a server all the same."""
+    lmremove_min_s: float = timing.LMREMOVE_MIN_S
     options: OptionsFile | None = None
     """What the administrator's options file says; None: there is none."""
 

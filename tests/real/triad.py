@@ -117,6 +117,8 @@ class Triad:
         self.interval = interval
         self.primary_is_master = primary_is_master
         self.first_start = first_start
+        self.extra: tuple[str, ...] = ()
+        """More arguments of every server that is started from now on."""
         self.key = SigningKey(VENDOR, bytes(range(32)))
         self.key_file = folder / "demo.pub"
         self.key_file.write_text(f"{self.key.verifying_key}\n")
@@ -166,7 +168,7 @@ class Triad:
         return [
             *FLEXCORE, "lmgrd", "-c", str(self.license_files[rank]), "--vendor-key", str(self.key_file),
             "--server", rank.word, "--hostid", self.hostids[rank], "--state-dir", str(self.state_dir(rank)),
-            "-l", f"+{self.log_file(rank)}", *extra,
+            "-l", f"+{self.log_file(rank)}", *self.extra, *extra,
         ]  # fmt: skip
 
     def start(self, *ranks: Rank, first_start: bool | None = None, wait: bool = True) -> None:

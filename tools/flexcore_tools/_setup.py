@@ -64,6 +64,9 @@ class Setup:
     """Several only where there is one SERVER line."""
     notes: tuple[str, ...] = ()
     """What should be known, each with what to do."""
+    switched_off: frozenset[str] = frozenset()
+    """Of lmdown and lmremove."""
+    lmremove_min_s: float = timing.LMREMOVE_MIN_S
 
     @property
     def line(self) -> ServerLine:
@@ -96,6 +99,7 @@ def load(args: argparse.Namespace) -> Setup:
     note = check_hostid(license.servers[rank], args.hostid or "")
     listen = resolver.listen_addresses(license.servers[rank].host, args.listen or ())
     return Setup(
+        switched_off=frozenset(args.switched_off or ()), lmremove_min_s=args.lmremove_min,
         license=license,
         path=path,
         keys=keys,

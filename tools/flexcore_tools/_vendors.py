@@ -103,6 +103,8 @@ class _Preparation:
             software=__version__, first_start=self._first_start, vendor=vendor.name,
             vendors=tuple(each.name for each in setup.vendors), addresses=setup.addresses,
             utc_offset_s=clock.utc_offset_s(clock.wall()), options=options,
+            lmdown="lmdown" not in setup.switched_off,
+            lmremove="lmremove" not in setup.switched_off, lmremove_min_s=setup.lmremove_min_s,
         )  # fmt: skip
         # "Nobody holds anything" was true once: when a vendor is started again somebody may.
         self._first_start = False

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flexcore.timing import LMREMOVE_MIN_S
+
 if TYPE_CHECKING:
     from flexcore_host.debuglogs import DebugLogs
     from flexcore_host.logfile import LogFile
@@ -55,7 +57,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
              " (default: the SERVER line's address, or all for a name)")  # fmt: skip
     add("-l", dest="log", metavar="[+]LOG",
         help="write the debug log to LOG, +LOG to append (default: standard output)")  # fmt: skip
+    add("-x", dest="switched_off", metavar="COMMAND", action="append", choices=("lmdown", "lmremove"),
+        help="do not take this command: lmdown or lmremove; may be given twice")  # fmt: skip
+    add("--lmremove-min", metavar="SECONDS", type=_seconds, default=LMREMOVE_MIN_S,
+        help="how old a checkout is before lmremove takes it away (default: %(default)g)")  # fmt: skip
     add("--check", action="store_true", help="say whether the server could start; start nothing")
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0.0 <= number < float("inf"):
+        raise ValueError("no number of seconds")
+    return number
 
 
 def run(args: argparse.Namespace) -> int:
@@ -148,6 +161,9 @@ def _serve_on(
         addresses=setup.addresses,
         utc_offset_s=clock.utc_offset_s(clock.wall()),
         options=options,
+        lmdown="lmdown" not in setup.switched_off,
+        lmremove="lmremove" not in setup.switched_off,
+        lmremove_min_s=setup.lmremove_min_s,
         notes=tuple(_setup.place_warnings(setup, log_file.path)),
     )
     outcome = run_server(
