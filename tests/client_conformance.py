@@ -85,6 +85,17 @@ class ClientTransportSuite:
             self.until(transport, client, lambda: triad.ledger.free == 10)
         assert triad.ledger.sessions == {}
 
+    def test_a_seat_that_is_idle_is_told_with_the_heartbeats(self, transport, triad):
+        with transport.open(triad.path) as client, client.checkout("f1") as seat:
+            session = client._desk.machine._sites[0].session
+            seat.idle()
+            assert list(session.idle_since) == [seat.handle]
+            seat.active()
+            seat.active()
+            assert session.idle_since == {}
+            seat.checkin()
+            seat.idle()  # too late, and harmless
+
     def test_close_says_goodbye_and_then_ends_in_order(self, transport, triad):
         with transport.open(triad.path) as client:
             seat = client.checkout("f1")
