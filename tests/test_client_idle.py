@@ -1,4 +1,4 @@
-"""What a client says of seats that its product does not use (TIMEOUT), and of seats taken away before they were told."""
+"""What a client says of seats that its product leaves idle (TIMEOUT), and of seats taken away before they were told."""
 
 from __future__ import annotations
 
