@@ -189,3 +189,22 @@ def test_a_peer_of_another_protocol_is_no_peer_and_both_say_so(monkeypatch: Any)
     assert said[0].startswith(f"tertiary speaks version {number} of the protocol")
     assert "tertiary is not of this triad" in triad[P].machine.report().notes
     assert triad.master is P
+
+
+def test_counts_of_rules_survive_a_failover() -> None:
+    farm = Farm(text_of(feature("f1", 9)))
+    for rank in (P, S, T):
+        give(farm.hosts[rank], "MAX 2 f1 USER ann\nRESERVE 6 f1 USER bob\n")
+    farm.reread(P, "all")
+    client = farm.client()
+    assert isinstance(client.checkout("f1"), Granted)
+    seat = client.checkout("f1")
+    assert isinstance(seat, Granted)
+    farm.kill(P)
+    farm.run(until=lambda: farm.master is farm.hosts[S])
+    client.resume_at(farm)
+    refused = client.checkout("f1")
+    assert isinstance(refused, Denied)
+    assert (refused.code, refused.detail) == (-87, "demo.opt:1: MAX 2 f1 USER ann: 2 in use by ann@elm (2)")
+    client.checkin(seat.handle)
+    assert isinstance(client.checkout("f1"), Granted)
