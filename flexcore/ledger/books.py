@@ -108,8 +108,12 @@ class PoolBooks:
         """*seat* is free by entry *index*; *held* knows the handles that are alive."""
         if self.watcher is not None:
             self.watcher.left(seat)
-        for pool, count in self._leave(seat):
-            self._count_down(pool, count)
+        for pool, count in self._leave(seat) if seat.shares else ((seat.pool, seat.seats),):
+            left = self.in_use[pool] - count
+            if left:
+                self.in_use[pool] = left
+            else:
+                del self.in_use[pool]
             if count:
                 self.freed.add(index, pool, count)
             members = self.pools[pool]

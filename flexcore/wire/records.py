@@ -148,7 +148,7 @@ def _encode_items(kind: _Kind, a: str, i: int) -> tuple[list[str], str, str]:
         case "bytes":
             line = f"b{i} = b''.join([length(len(e)) + e for e in {a}])"
         case "record":
-            line = f"b{i} = b''.join([encoder_{inner.classes[0].__name__}(e) for e in {a}])"
+            line = f"b{i} = b''.join([encoder_{inner.classes[0].__name__}(e) for e in {a}]) if {a} else b''"
         case _:
             line = f"b{i} = pack('<%d{inner.code}' % len({a}), *{a})"
     return [line], f"len({a})", f"b{i}"
