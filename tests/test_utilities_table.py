@@ -70,7 +70,7 @@ def test_what_is_called_implemented_is_there() -> None:
     ("name", "words"),
     [
         ("lmhostid", ["-flexid", "-dtype", "9"]), ("lmhostid", ["-utf8", "-ether"]), ("lmdown", ["-all", "-q"]),
-        ("lminstall", ["-i", "x", "-overfmt", "7.1"]),
+        ("lminstall", ["-i", "x", "-overfmt", "7.1"]), ("lmgrd", ["-z", "-c", "x", "--vendor-key", "y"]),
     ],
 )  # fmt: skip
 def test_flags_that_are_accepted(name, words) -> None:

@@ -40,6 +40,7 @@ With --check nothing is started: a verdict a line says whether it would, and exi
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
+    add("-z", action="store_true", help="accepted: it always stays in the foreground")
     add("-c", dest="license_file", metavar="FILE", required=True, help="the licence file")
     add("--vendor-key", metavar="FILE", action="append", required=True,
         help="the publisher's public key; may be given more than once")  # fmt: skip
