@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def test_a_date_that_is_none() -> None:
     assert told.value.code == -11
 
 
+@functools.cache
 def given_codes() -> set[int]:
     """The codes that the product gives out, by the names that stand in its modules."""
     found = set()
