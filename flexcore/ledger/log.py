@@ -18,11 +18,12 @@ import hashlib
 import struct
 from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from flexcore.errors import LocalProtocolError, RemoteProtocolError
 from flexcore.identity import NO_LAST, Last
-from flexcore.ledger.commands import Command
-from flexcore.ledger.sessions import LedgerCorrupt
+from flexcore.ledger.commands import Command, SessionEnded
+from flexcore.ledger.sessions import LedgerCorrupt, Session
 from flexcore.ledger.snapshot import Snapshot, decode_state, encode_state
 from flexcore.ledger.state import LedgerState, Undo
 from flexcore.wire.codec import decode_command
@@ -34,6 +35,16 @@ ROW_OVERHEAD_BYTES = 26
 _new = tuple.__new__  # half the time of a NamedTuple's own constructor
 
 _FACTS = struct.Struct("<qqqqq")
+
+
+class Committed(NamedTuple):
+    """An entry that is committed now, and what its apply gave: what it freed stands there."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    term: int
+    stamp: float
+    command: Command
+    undo: Undo
 
 
 class Ledger:
@@ -53,6 +64,10 @@ class Ledger:
         self._rows: list[EntryRow] = []
         self._undos: deque[Undo] = deque()
         """Of the entries after commit."""
+        self._commands: deque[Command] = deque()
+        """The same."""
+        self.feed: list[Committed] | None = None
+        """What was committed since whoever reports took it; None: nobody does. Taken once a turn."""
         if snapshot is not None:
             self._take(snapshot)
         for row in entries:
@@ -126,6 +141,7 @@ class Ledger:
                 ) from error
         index = last.index + 1
         self._undos.append(state.apply(index, term, stamp, command))
+        self._commands.append(command)
         self._rows.append(_new(EntryRow, (term, stamp, payload)))
         self.last = _new(Last, (term, index))
         return index
@@ -142,6 +158,7 @@ class Ledger:
             )
         while self.last.index >= from_index:
             self.state.revert(self._undos.pop())
+            self._commands.pop()
             self._rows.pop()
             self.last = self._last_of_rows()
 
@@ -156,9 +173,12 @@ class Ledger:
         index = min(index, self.last.index)
         if index <= self.commit:
             return
-        undos = self._undos
-        for _ in range(index - self.commit):
-            undos.popleft()
+        undos, commands, feed = self._undos, self._commands, self.feed
+        for at in range(self.commit + 1, index + 1):
+            undo, command = undos.popleft(), commands.popleft()
+            if feed is not None:
+                row = self._rows[at - self.base.index - 1]
+                feed.append(_new(Committed, (at, row.term, row.stamp, command, undo)))
         self.commit = index
         self.state.settle(index)
         self.state.forget_ended(self._rows[index - self.base.index - 1].stamp)
@@ -208,7 +228,9 @@ class Ledger:
         Raises:
             LedgerCorrupt: they make no sense. Nothing was changed.
         """
+        feed = self.feed
         self.__dict__.update(Ledger(snapshot, rows).__dict__)
+        self.feed = feed
 
     def _take(self, snapshot: Snapshot) -> None:
         self.state = decode_state(snapshot)
@@ -224,7 +246,18 @@ class Ledger:
         twin.state = self.state.copy()
         twin._rows = self._rows.copy()
         twin._undos = self._undos.copy()
+        twin._commands = self._commands.copy()
+        twin.feed = None if self.feed is None else self.feed.copy()
         return twin
+
+    def session_of(self, name: bytes) -> Session | None:
+        """A session that is open, or whose end is not committed; None: there is none."""
+        session = self.state.sessions.get(name)
+        if session is None:
+            for command, undo in zip(self._commands, self._undos, strict=True):
+                if type(command) is SessionEnded and command.session == name:
+                    session = undo[3]
+        return session
 
     def fingerprint(self) -> bytes:
         """A digest of everything that can make a difference later; the same however it came to be.

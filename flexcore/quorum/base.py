@@ -202,6 +202,7 @@ class Base:
 
     def _replace_log(self, ledger: Ledger, snapshot: Snapshot | None) -> None:
         """Everything is as *ledger* says from now on (recovery, or catching up by snapshot)."""
+        ledger.feed = self.ledger.feed
         self.ledger = ledger
         self.snapshot = snapshot
         self.durable_index = 0

@@ -14,6 +14,7 @@ from .actions import ReadLicense as ReadLicense
 from .actions import ServerAction as ServerAction
 from .actions import UseDebugLog as UseDebugLog
 from .actions import WriteLog as WriteLog
+from .actions import WriteReport as WriteReport
 from .config import Limits as Limits
 from .config import ServerConfig as ServerConfig
 from .judgement import LicenseRead as LicenseRead

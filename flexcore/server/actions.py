@@ -53,6 +53,12 @@ class WriteLog(NamedTuple):
     text: str
 
 
+class WriteReport(NamedTuple):
+    """A line of the report log, without its line end (:mod:`flexcore.report.reportlog`)."""
+
+    text: str
+
+
 @attrs.frozen(kw_only=True)
 class UseDebugLog:
     """DEBUGLOG of the options file: the vendor daemon's lines go to *path* from here on, which begins
@@ -72,5 +78,5 @@ class Halt:
 
 
 ServerAction: TypeAlias = (
-    DialPeer | CloseConnection | Persist | ReadLicense | WriteLog | UseDebugLog | Halt
+    DialPeer | CloseConnection | Persist | ReadLicense | WriteLog | WriteReport | UseDebugLog | Halt
 )

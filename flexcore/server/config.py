@@ -8,6 +8,7 @@ import attrs
 
 from flexcore import timing
 from flexcore.identity import Rank
+from flexcore.report.reportlog import Position
 from flexcore.wire.messages import ServerAddress
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class ServerConfig:
     lmremove_min_s: float = timing.LMREMOVE_MIN_S
     options: OptionsFile | None = None
     """What the administrator's options file says; None: there is none."""
+    report: Position | None = None
+    """Where the report log ends that is gone on with; None: none is written."""
 
     @property
     def served_vendor(self) -> str:

@@ -7,6 +7,7 @@ from collections import deque
 from flexcore.wire.messages import Message
 
 from .actions import CloseConnection, ServerAction, WriteLog
+from .registrar import Refused
 
 
 class Outbox:
@@ -17,6 +18,8 @@ class Outbox:
         self.actions: deque[ServerAction] = deque()
         self.unlogged: tuple[str, ...] = ()
         """How lines begin that NOLOG leaves out: ``OUT: `` ..."""
+        self.refusals: list[Refused] = []
+        """Denials that were told in this turn, for the report log."""
 
     def send(self, conn: int, message: Message) -> None:
         """*message* goes out on *conn*."""
@@ -45,4 +48,5 @@ class Outbox:
         twin = Outbox()
         twin.messages, twin.actions = list(self.messages), self.actions.copy()
         twin.unlogged = self.unlogged
+        twin.refusals = list(self.refusals)
         return twin

@@ -1,0 +1,284 @@
+"""The report log: one JSON object a line, each with term and index, each chained to the line before.
+
+Every server of a triad writes down every committed ledger entry, so that the three logs tell the same
+history in the same words and any of them heals what the others miss (:mod:`flexcore.report.reportmerge`).
+
+A line is a JSON object without blanks whose last field is ``hash``: SHA-256, in hexadecimal, of the
+hash of the line before (64 characters; none before a log's first line) followed by the line's text
+without that field. So a line that was changed, removed or put in is found
+(``tests/test_reportlog.py::test_any_line_removed_or_changed_is_found``). Whoever can write the file
+can of course compute a whole new chain: that is found by the merge with the other servers' logs.
+
+===========  =====================================================================================
+``n``        number of the line in this server's log, from 1, without a hole
+``kind``     what happened, see below
+``term``     term of the ledger entry (of a denial: of the master that refused)
+``index``    index of the ledger entry; of a denial and of the log's own records the last entry before
+``at``       epoch seconds: the entry's stamp (the start time of a seat), the same on all servers
+``triad``    first eight digits of the triad's id: indices count anew when a triad is formed anew
+``hash``     the chain
+===========  =====================================================================================
+
+Kinds of committed entries: ``term`` ``formed`` ``rights`` ``session`` ``end`` ``out`` ``in``
+``withdrawn`` ``queued`` ``dequeued`` ``linger`` ``passed`` ``removed``, and for entries of a newer kind
+the name of the command. With the fields of the entry stand ``user host display project pid`` of its
+session, and of what was freed ``feature version pool count handle started`` (several seats:
+``seats``, a list of these). ``denied`` is no entry: ``server after seq feature count user host
+display project code minor text``; it comes after the entry ``index``, in the order of ``seq``.
+The log's own records: ``start`` (``schema server vendor prev software``), ``stop`` (``reason``), ``gap`` (``from``
+``to``: entries of which this server had only the outcome, since it caught up by a snapshot).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from flexcore.ledger.commands import (
+    Command,
+    Formed,
+    LingerPassed,
+    LingerResumed,
+    RequestQueued,
+    RequestUnqueued,
+    RequestWithdrawn,
+    Rights,
+    SeatGranted,
+    SeatLingers,
+    SeatRemoved,
+    SeatReturned,
+    SessionEnded,
+    SessionOpened,
+    TermStarted,
+)
+from flexcore.ledger.sessions import Seat, Session
+
+SCHEMA = 1
+LINE_CHARS_MAX = 1 << 20
+"""A longer line is no record."""
+LOCAL = frozenset({"start", "stop", "gap"})
+"""Kinds of records about the log itself; every server has its own."""
+DENIED = "denied"
+
+Record: TypeAlias = dict[str, Any]
+
+_HIDDEN = frozenset({"secret", "answered", "hostids", "shares", "trusted_end"})
+_SEAT = ("feature", "version", "pool", "handle", "started")
+_KINDS: Mapping[type, str] = {
+    TermStarted: "term", Formed: "formed", Rights: "rights", SessionOpened: "session",
+    SessionEnded: "end", SeatGranted: "out", LingerResumed: "out", SeatReturned: "in",
+    RequestWithdrawn: "withdrawn", RequestQueued: "queued", RequestUnqueued: "dequeued",
+    SeatLingers: "linger", LingerPassed: "passed", SeatRemoved: "removed",
+}  # fmt: skip
+_GIVES = (SeatGranted, LingerResumed)
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class Position(NamedTuple):
+    """Where a log ends: what the next line of it has to know. Before the first line: the defaults."""
+
+    n: int = 0
+    hash: str = ""
+    term: int = 0
+    index: int = 0
+    triad: str = ""
+    at: float = 0.0
+
+
+START = Position()
+
+
+def position_of(record: Record) -> Position:
+    """Return where a log ends whose last line is *record*."""
+    return Position(record["n"], record["hash"], record["term"], record["index"],
+                    record.get("triad", ""), record["at"])  # fmt: skip
+
+
+# --- writing ---------------------------------------------------------------------------------------
+
+
+def entry_fields(command: Command, session: Session | None, undo: tuple[Any, ...]) -> Record:
+    """Return what a record tells of one committed entry: a function of the log alone.
+
+    *session*: the one that *command* names, if any; *undo*: what applying the entry gave, which holds
+    the seats that it freed.
+    """
+    fields: Record = {}
+    if session is not None and type(command) is not SessionOpened:
+        fields.update(_person(session))
+    names = getattr(command, "_fields", ())
+    fields.update((name, _plain(getattr(command, name))) for name in names if name not in _HIDDEN)
+    if type(command) in _GIVES:
+        return fields
+    seats = list(_seats_in(undo))
+    if type(command) is SessionEnded or len(seats) > 1:
+        fields["seats"] = [_seat(seat) for seat in seats]
+    elif seats:
+        fields.update(_seat(seats[0]))
+    return fields
+
+
+def kind_of(command: Command) -> str:
+    """Return the word for a command; one that this module does not know has its own name."""
+    return _KINDS.get(type(command)) or type(command).__name__
+
+
+def person_fields(session: Session) -> Record:
+    """Return what a record tells of who it was."""
+    return _person(session)
+
+
+def _person(session: Session) -> Record:
+    return {"user": session.user, "host": session.host, "display": session.display,
+            "project": session.project, "pid": session.pid}  # fmt: skip
+
+
+def _seat(seat: Seat) -> Record:
+    return {**{name: getattr(seat, name) for name in _SEAT}, "count": seat.seats}
+
+
+def _seats_in(undo: Iterable[Any]) -> Iterator[Seat]:
+    for part in undo:
+        if type(part) is Seat:
+            yield part
+        elif type(part) is Session:
+            yield from sorted(part.seats.values())
+        elif type(part) is tuple:
+            yield from _seats_in(part)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+class ReportChain:
+    """Makes lines: numbers them and chains each to the one before."""
+
+    def __init__(self, position: Position = START) -> None:
+        self.position = position
+
+    def line(self, kind: str, term: int, index: int, at: float, triad: str, fields: Record) -> str:
+        """Return the next line of the log, without its line end."""
+        before = self.position
+        n = before.n + 1
+        record = {"n": n, "kind": kind, "term": term, "index": index, "at": at, "triad": triad,
+                  **fields}  # fmt: skip
+        body = _dumps(record)[:-1]
+        digest = _digest(before.hash, body)
+        self.position = Position(n, digest, term, index, triad, at)
+        return f'{body},"hash":"{digest}"}}'
+
+    def copy(self) -> ReportChain:
+        """Return a twin."""
+        return ReportChain(self.position)
+
+
+def _digest(before: str, body: str) -> str:
+    return hashlib.sha256(f"{before}{body}}}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+# --- reading and verifying -------------------------------------------------------------------------
+
+
+class Problem(NamedTuple):
+    """Something is wrong at line *line* (from 1) of file *name*."""
+
+    name: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:  # noqa: D105
+        return f"{self.name}:{self.line}: {self.text}"
+
+
+class Reading(NamedTuple):
+    """What stands in one server's log, in one file or several that follow each other."""
+
+    name: str
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...]
+    end: Position
+    closed: bool
+    """Its last record says that the server stopped; else it runs, was killed, or lines at the end are gone."""
+
+    @property
+    def server(self) -> str:
+        """The server that wrote it, by its own word; the file's name where it does not say."""
+        for record in self.records:
+            if record["kind"] == "start" and record.get("server"):
+                return str(record["server"])
+        return self.name
+
+
+def read_report(files: Iterable[tuple[str, Iterable[str]]]) -> Reading:
+    """Read one server's log from its *files*, oldest first: (name, lines); verify the chain all through.
+
+    Never raises for what stands in them: what is wrong is in ``problems``.
+    """
+    records: list[Record] = []
+    problems: list[Problem] = []
+    first_name = ""
+    end: Position | None = None
+    for name, lines in files:
+        first_name = first_name or name
+        number = 0
+        for number, line in enumerate(lines, 1):
+            text = line.rstrip("\r\n")
+            record = _parse(text)
+            if record is None:
+                problems.append(Problem(name, number, "this is no whole record: it was changed or cut off"))
+                continue
+            wrong = _check(record, text, end)
+            if wrong:
+                problems.append(Problem(name, number, wrong))
+            records.append(record)
+            end = position_of(record)
+        if not number:
+            problems.append(Problem(name, 0, "there is nothing in this file"))
+    closed = bool(records) and records[-1]["kind"] == "stop"
+    return Reading(first_name, tuple(records), tuple(problems), end or Position(), closed)
+
+
+def _parse(text: str) -> Record | None:
+    if len(text) > LINE_CHARS_MAX or not text.startswith('{"n":') or not text.endswith('"}'):
+        return None
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    whole = (
+        isinstance(record, dict)
+        and type(record.get("n")) is int
+        and type(record.get("term")) is int
+        and type(record.get("index")) is int
+        and type(record.get("kind")) is str
+        and type(record.get("hash")) is str
+        and type(record.get("triad")) is str
+        and isinstance(record.get("at"), (int, float))
+    )
+    return record if whole else None
+
+
+def _check(record: Record, text: str, end: Position | None) -> str:
+    """Return what is wrong with a record that follows *end*; None: it is the first of all."""
+    body, mark, _ = text.rpartition(',"hash":"')
+    n = record["n"]
+    if end is None:
+        if record["kind"] != "start":
+            return f"the log begins with line {n}, not with a start: what stood before is gone"
+        before = str(record.get("prev", ""))
+    else:
+        before = end.hash
+        if n != end.n + 1:
+            if n <= end.n:
+                return f"line {n} comes after line {end.n}"
+            return f"lines {end.n + 1} to {n - 1} of the log are missing"
+    if not mark or _digest(before, body) != record["hash"]:
+        return f"line {n} was changed, or the one before it: the hash does not fit"
+    return ""

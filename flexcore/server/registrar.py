@@ -1,0 +1,199 @@
+"""The report log of one server: a record of every entry that is committed here, master or not.
+
+Only the master knows of denials, and only the master's debug log has OUT, IN and DENIED. An entry of an
+earlier master that is committed under this one is told by this one (``catch_up_lines``): its
+own master may never have known that it was, and may be dead. If it knew, the line stands in both debug
+logs; in the report logs it is one record, by its index.
+
+What was written before a restart is not written again: the log's last line says up to where. Entries
+that came as a snapshot only are named as a gap, which the other servers' logs fill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flexcore.ledger.commands import Formed, LingerResumed, SeatGranted, SessionEnded
+from flexcore.ledger.log import Committed
+from flexcore.report.logline import in_line, out_line
+from flexcore.report.reportlog import (
+    DENIED,
+    SCHEMA,
+    Record,
+    ReportChain,
+    entry_fields,
+    kind_of,
+    person_fields,
+)
+
+from .actions import WriteReport
+
+if TYPE_CHECKING:
+    from flexcore.ledger.sessions import Session
+    from flexcore.quorum import QuorumMachine
+
+    from .config import ServerConfig
+    from .outbox import Outbox
+
+TRIAD_DIGITS = 8
+
+
+class Refused(NamedTuple):
+    """A denial: its line of the debug log, and what the report log says of it."""
+
+    line: str
+    term: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    fields: Record
+
+
+def refused(
+    line: str, *, term: int, index: int, session: Session, feature: str, count: int, code: int,
+    minor: int, text: str,
+) -> Refused:  # fmt: skip
+    """Return what is to be logged of a denial that was decided after the entry *index*."""
+    return Refused(line, term, index, {
+        "feature": feature, "count": count, **person_fields(session), "code": code,
+        "minor": minor, "text": text,
+    })  # fmt: skip
+
+
+class Registrar:
+    """Takes what was committed once a turn, and writes it down."""
+
+    def __init__(
+        self, config: ServerConfig, quorum: QuorumMachine, outbox: Outbox, wall: float
+    ) -> None:
+        self._config, self._quorum, self._outbox = config, quorum, outbox
+        ledger = quorum.ledger
+        ledger.feed = []
+        self._ledger = ledger
+        self._loaded = ledger.last.index
+        """Entries up to here were told before the restart, by whoever was master then."""
+        self._chain: ReportChain | None = None
+        self._triad = ""
+        self._recorded = ledger.base.index
+        self._denial = (0, 0, 0)
+        if config.report is not None:
+            self._begin(wall)
+
+    def _begin(self, wall: float) -> None:
+        assert self._config.report is not None
+        end = self._config.report
+        self._chain = ReportChain(end)
+        here = self._triad_of_base()
+        self._triad = end.triad or here
+        if end.index and here in ("", end.triad):
+            self._recorded = end.index
+        rank = self._config.rank
+        self._own("start", wall, {
+            "schema": SCHEMA, "server": rank.word if self._config.license.is_triad else "single",
+            "host": self._config.host, "vendor": self._config.served_vendor, "prev": end.hash,
+            "software": f"flexcore {self._config.software}",
+        })  # fmt: skip
+
+    def _triad_of_base(self) -> str:
+        """The triad whose entries the snapshot holds; '' without one."""
+        state, base = self._ledger.state, self._ledger.base.index
+        held = base and state.formed_index <= base
+        return state.triad_id.hex()[:TRIAD_DIGITS] if held else ""
+
+    def _own(self, kind: str, wall: float, fields: Record) -> None:
+        assert self._chain is not None
+        line = self._chain.line(kind, self._chain.position.term, self._recorded, wall, self._triad, fields)
+        self._outbox.actions.append(WriteReport(line))
+
+    # --- once a turn ------------------------------------------------------------------------------
+
+    def end_turn(self, *, serving: bool, term: int, wall: float) -> None:
+        """Write down what this turn has committed and refused."""
+        ledger = self._quorum.ledger
+        feed = ledger.feed
+        if feed:
+            ledger.feed = []
+            if self._chain is not None or (serving and feed[0].term < term):
+                self._committed(feed, serving, term, wall)
+        if self._outbox.refusals:
+            refusals, self._outbox.refusals = self._outbox.refusals, []
+            if self._chain is not None:
+                for each in refusals:
+                    self._refusal(each, wall)
+
+    def _committed(self, feed: list[Committed], serving: bool, term: int, wall: float) -> None:
+        ended = {entry.undo[3].session: entry.undo[3] for entry in feed
+                 if type(entry.command) is SessionEnded}  # fmt: skip
+        for entry in feed:
+            name = getattr(entry.command, "session", None)
+            session = None
+            if name is not None:
+                session = ended.get(name) or self._quorum.ledger.session_of(name)
+            fields = entry_fields(entry.command, session, entry.undo[3:])
+            if serving and entry.term < term and entry.index > self._loaded:
+                for line in catch_up_lines(entry, fields):
+                    self._outbox.log(self._config.served_vendor, line)
+            if self._chain is not None:
+                self._record(entry, fields, wall)
+
+    def _record(self, entry: Committed, fields: Record, wall: float) -> None:
+        self._note_replaced()
+        if type(entry.command) is Formed:
+            triad = entry.command.triad_id.hex()[:TRIAD_DIGITS]
+            if triad != self._triad:
+                self._triad = triad
+                self._recorded = min(self._recorded, entry.index - 1)
+        if entry.index <= self._recorded:
+            return
+        if entry.index > self._recorded + 1:
+            self._own("gap", wall, {"from": self._recorded + 1, "to": entry.index - 1})
+        self._recorded = entry.index
+        chain = self._chain
+        assert chain is not None
+        line = chain.line(kind_of(entry.command), entry.term, entry.index, entry.stamp, self._triad, fields)
+        self._outbox.actions.append(WriteReport(line))
+
+    def _note_replaced(self) -> None:
+        """The whole log came from another server: it may be that of a triad that was formed anew."""
+        if self._quorum.ledger is self._ledger:
+            return
+        self._ledger = self._quorum.ledger
+        here = self._triad_of_base()
+        if here and here != self._triad:
+            if self._triad:
+                self._recorded = 0
+            self._triad = here
+
+    def _refusal(self, each: Refused, wall: float) -> None:
+        assert self._chain is not None
+        term, index, number = self._denial
+        number = number + 1 if (term, index) == (each.term, each.index) else 1
+        self._denial = (each.term, each.index, number)
+        fields = {"server": self._config.rank.word, "after": each.index, "seq": number, **each.fields}
+        line = self._chain.line(DENIED, each.term, each.index, wall, self._triad, fields)
+        self._outbox.actions.append(WriteReport(line))
+
+    def stop(self, reason: str, wall: float) -> None:
+        """The server stops in order: nothing comes after this record."""
+        if self._chain is not None:
+            self._own("stop", wall, {"reason": reason})
+
+    def copy(self, quorum: QuorumMachine, outbox: Outbox) -> Registrar:
+        """Return a twin that works with the twins of its surroundings."""
+        twin = object.__new__(Registrar)
+        twin.__dict__.update(self.__dict__)
+        same = self._ledger is self._quorum.ledger
+        twin._quorum, twin._outbox = quorum, outbox
+        twin._ledger = quorum.ledger if same else self._ledger
+        twin._chain = None if self._chain is None else self._chain.copy()
+        return twin
+
+
+def catch_up_lines(entry: Committed, fields: dict[str, Any]) -> Iterator[str]:
+    """Return the OUT and IN lines of the debug log (D3) of an entry of an earlier master."""
+    user, host = str(fields.get("user", "")), str(fields.get("host", ""))
+    if type(entry.command) in (SeatGranted, LingerResumed):
+        yield out_line(fields["feature"], user, host, fields["count"])
+    elif kind_of(entry.command) in ("end", "in", "withdrawn"):
+        reason = str(fields.get("reason", ""))
+        for seat in fields.get("seats", [fields] if "feature" in fields else []):
+            yield in_line(seat["feature"], user, host, seat["count"], reason)
