@@ -70,7 +70,7 @@ _LIST = (
     Keyword("MAX_BORROW_HOURS", Shape.FEATURE_NUMBER, NOT_YET, "hours"),
     Keyword("MAX_CONNECTIONS", Shape.NUMBER, unit="connections"),
     Keyword("DEBUGLOG", Shape.PATH),
-    Keyword("REPORTLOG", Shape.PATH, NOT_YET),
+    Keyword("REPORTLOG", Shape.PATH),
     Keyword("NOLOG", Shape.CHOICE, choices=LOG_KINDS),
     Keyword("AUTO_ROLLOVER", Shape.FREE,
             "no public text says what its words mean; logs are begun anew from outside (SIGHUP)"),

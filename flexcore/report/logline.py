@@ -36,6 +36,19 @@ def log_line(wall: float, utc_offset_s: float, daemon: str, text: str) -> str:
     return f"{at.hour:2d}:{at.minute:02d}:{at.second:02d} ({word_of(daemon)}) {line_of(text)}"
 
 
+def dated_log_line(wall: float, utc_offset_s: float, daemon: str, text: str) -> str:
+    """Return a line as lmgrd's ``-datestamp`` has it: ISO 8601 with the zone in place of the time.
+
+    >>> dated_log_line(32281.0, 3600.0, "lmgrd", "Lost quorum")
+    '1970-01-01T09:58:01+01:00 (lmgrd) Lost quorum'
+    """
+    at = civil(wall, utc_offset_s)
+    minutes = round(utc_offset_s / 60)
+    zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}" if minutes else "Z"
+    date = f"{at.year:04d}-{at.month:02d}-{at.day:02d}T{at.hour:02d}:{at.minute:02d}:{at.second:02d}"
+    return f"{date}{zone} ({word_of(daemon)}) {line_of(text)}"
+
+
 # --- licences (D3, D4): by the vendor daemon of the master, once the outcome is committed --------
 
 

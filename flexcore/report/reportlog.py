@@ -54,6 +54,7 @@ from flexcore.ledger.commands import (
     TermStarted,
 )
 from flexcore.ledger.sessions import Seat, Session
+from flexcore.override import override
 
 SCHEMA = 1
 LINE_CHARS_MAX = 1 << 20
@@ -82,7 +83,7 @@ class Position(NamedTuple):
     n: int = 0
     hash: str = ""
     term: int = 0
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     triad: str = ""
     at: float = 0.0
 
@@ -193,7 +194,8 @@ class Problem(NamedTuple):
     line: int
     text: str
 
-    def __str__(self) -> str:  # noqa: D105
+    @override
+    def __str__(self) -> str:
         return f"{self.name}:{self.line}: {self.text}"
 
 

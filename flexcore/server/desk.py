@@ -30,9 +30,8 @@ from flexcore.checkout.machine import (
     Verdict,
     Withdrawal,
 )
-from flexcore.codes import minor_of, text_of
 from flexcore.ledger.commands import Command, SessionEnded
-from flexcore.report.logline import out_line, refusal_line
+from flexcore.report.logline import out_line
 from flexcore.wire.messages import (
     CanCheckOut,
     Checkin,
@@ -51,7 +50,6 @@ from flexcore.wire.messages import (
 from .admission import ProtocolMistake as ProtocolMistake
 from .admission import SessionDesk
 from .answers import (
-    NAME_MAX,
     denied_answer,
     dequeued_lines,
     freed_answer,
@@ -67,6 +65,7 @@ from .lingering import LingerClock, leaving_line, lingers_s, resumed_lines
 from .memory import RequestMemory
 from .outbox import Outbox
 from .queueing import Queueing
+from .registrar import Refused, refusal_of
 from .removals import lost_since, take_idle
 
 if TYPE_CHECKING:
@@ -285,8 +284,8 @@ class ClientDesk(SessionDesk):
         log: tuple[str, ...] = ()
         if type(message) is Checkout:
             self._memory.keep(session.session, message.request, denial)
-            log = (refusal_line(message.feature[:NAME_MAX], session.user, session.host,
-                                message.count, text_of(code), code, minor_of(code)),)  # fmt: skip
+            after = self._quorum.ledger.last.index
+            log = (refusal_of(message, session, code, term=self.term, after=after),)
         self._hold(conn, denied_answer(message, denial, self.term), log)
 
     def _repeat(
@@ -378,6 +377,8 @@ class ClientDesk(SessionDesk):
         ):
             for text in held.log:
                 outbox.log(vendor, text)
+                if type(text) is Refused:
+                    outbox.refusals.append(text)
             conn = connections.get(held.conn)
             if held.message is not None and conn is not None:
                 conn.held -= 1

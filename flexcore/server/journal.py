@@ -7,6 +7,7 @@ Lines of licences (OUT, IN, DENIED) are the desk's. Shapes are those of :mod:`fl
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from flexcore import timing
 from flexcore.checkout.rights import Line, Rights
@@ -19,6 +20,10 @@ from flexcore.report.logline import LMGRD
 from .actions import UseDebugLog
 from .config import TIMESTAMP_EVERY_S, ServerConfig
 from .outbox import Outbox
+from .registrar import Registrar
+
+if TYPE_CHECKING:
+    from flexcore.quorum import QuorumMachine
 
 EXPIRIES_LOGGED_MAX = 100
 REJECTED_LOGGED_MAX = 200
@@ -27,15 +32,21 @@ REJECTED_LOGGED_MAX = 200
 class Journal:
     """Writes lifecycle lines into the outbox."""
 
-    def __init__(self, config: ServerConfig, rights: Rights, outbox: Outbox) -> None:
+    def __init__(
+        self, config: ServerConfig, rights: Rights, outbox: Outbox, quorum: QuorumMachine,
+        now: float, wall: float,
+    ) -> None:  # fmt: skip
         self._config = config
         self._rights = rights
         self._outbox = outbox
+        self.registrar = Registrar(config, quorum, outbox, wall)
+        """Writes the report log."""
         self._vendor = config.served_vendor
         self._stamp_at = 0.0
         self._debug_log = ""
         self.notes = config.notes
         """What ServerReport.notes says beyond the quorum's own notes."""
+        self._started(now, wall)
 
     def _lmgrd(self, text: str) -> None:
         self._outbox.log(LMGRD, text)
@@ -49,7 +60,7 @@ class Journal:
             return "unknown"
         return servers[rank].host
 
-    def started(self, now: float, wall: float) -> None:
+    def _started(self, now: float, wall: float) -> None:
         """The server was made: say which lines of the file give no rights, and why."""
         self._stamp_at = now + TIMESTAMP_EVERY_S
         self._stamp(wall)
@@ -146,8 +157,9 @@ class Journal:
         user, _, host = requested_by.partition("@")
         self._daemon(logline.shutdown_requested_line(user, host or self._config.host, remote or "local"))
 
-    def halted(self, exit_code: int, reason: str) -> None:
+    def halted(self, exit_code: int, reason: str, wall: float) -> None:
         """The last lines."""
+        self.registrar.stop(reason, wall)
         if reason:
             self._lmgrd(reason)
         if exit_code == 0 and not self._config.vendors:  # the others of this process go on
@@ -170,8 +182,9 @@ class Journal:
             self._stamp_at = now + TIMESTAMP_EVERY_S
             self._stamp(wall)
 
-    def copy(self, outbox: Outbox) -> Journal:
+    def copy(self, quorum: QuorumMachine, outbox: Outbox) -> Journal:
         """Return a twin that writes into *outbox*."""
-        twin = Journal(self._config, self._rights, outbox)
-        twin._stamp_at, twin.notes, twin._debug_log = self._stamp_at, self.notes, self._debug_log
+        twin = object.__new__(Journal)
+        twin.__dict__.update(self.__dict__)
+        twin._outbox, twin.registrar = outbox, self.registrar.copy(quorum, outbox)
         return twin

@@ -92,9 +92,8 @@ class ServerNode:
         self._checkout: CheckoutMachine = make_checkout(rights, config.options)
         self._desk = ClientDesk(config, self._quorum, self._checkout, self._outbox, self._connections)
         self._waiting = WaitingRoom(config, quorum, self._outbox, self._connections)
-        self._journal = Journal(config, rights, self._outbox)
+        self._journal = Journal(config, rights, self._outbox, quorum, now, wall)
         self._rereads = Rereads(config, rights, quorum, self._outbox, self._journal)
-        self._journal.started(now, wall)
         self._pump()
 
     # --- what it is -------------------------------------------------------------------------------
@@ -412,6 +411,7 @@ class ServerNode:
         self._pump()
         if self._serving and self._quorum.may_answer(now):
             self._desk.release()
+        self._journal.registrar.end_turn(serving=self._serving, term=self._desk.term, wall=wall)
 
     def messages_to_send(self) -> list[tuple[int, Message]]:
         """Take the messages of this turn, in order."""
@@ -464,7 +464,7 @@ class ServerNode:
                 self._rereads.passed_on(action, desk=desk, now=self._now, wall=self._wall)
             case q.Halt(exit_code=exit_code, reason=reason):
                 self._stop_serving()
-                self._journal.halted(exit_code, reason)
+                self._journal.halted(exit_code, reason, self._wall)
                 self._outbox.actions.append(Halt(exit_code=exit_code, reason=reason))
             case _:
                 assert_never(action)
@@ -482,7 +482,7 @@ class ServerNode:
         twin._desk = self._desk.copy(twin._quorum, twin._outbox, twin._connections)
         twin._waiting = self._waiting.copy(twin._quorum, twin._outbox, twin._connections)
         twin._checkout = twin._desk.checkout
-        twin._journal = self._journal.copy(twin._outbox)
+        twin._journal = self._journal.copy(twin._quorum, twin._outbox)
         twin._rereads = self._rereads.copy(twin._quorum, twin._outbox, twin._journal)
         return twin
 

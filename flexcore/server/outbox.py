@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from flexcore.wire.messages import Message
 
 from .actions import CloseConnection, ServerAction, WriteLog
-from .registrar import Refused
+
+if TYPE_CHECKING:
+    from .registrar import Refused
 
 
 class Outbox:

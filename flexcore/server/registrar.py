@@ -12,11 +12,12 @@ that came as a snapshot only are named as a gap, which the other servers' logs f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from flexcore.codes import minor_of, text_of
 from flexcore.ledger.commands import Formed, LingerResumed, SeatGranted, SessionEnded
 from flexcore.ledger.log import Committed
-from flexcore.report.logline import in_line, out_line
+from flexcore.report.logline import in_line, out_line, refusal_line
 from flexcore.report.reportlog import (
     DENIED,
     SCHEMA,
@@ -28,10 +29,12 @@ from flexcore.report.reportlog import (
 )
 
 from .actions import WriteReport
+from .answers import NAME_MAX
 
 if TYPE_CHECKING:
     from flexcore.ledger.sessions import Session
     from flexcore.quorum import QuorumMachine
+    from flexcore.wire.messages import Checkout
 
     from .config import ServerConfig
     from .outbox import Outbox
@@ -39,24 +42,25 @@ if TYPE_CHECKING:
 TRIAD_DIGITS = 8
 
 
-class Refused(NamedTuple):
-    """A denial: its line of the debug log, and what the report log says of it."""
+class Refused(str):
+    """The debug log's line of a denial (D4), and what the report log says of it."""
 
-    line: str
     term: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    after: int
+    """Index of the entry after which it was decided."""
     fields: Record
 
 
-def refused(
-    line: str, *, term: int, index: int, session: Session, feature: str, count: int, code: int,
-    minor: int, text: str,
-) -> Refused:  # fmt: skip
-    """Return what is to be logged of a denial that was decided after the entry *index*."""
-    return Refused(line, term, index, {
-        "feature": feature, "count": count, **person_fields(session), "code": code,
+def refusal_of(message: Checkout, session: Session, code: int, *, term: int, after: int) -> Refused:
+    """Return what is to be logged of the denial of *message*."""
+    feature, text, minor = message.feature[:NAME_MAX], text_of(code), minor_of(code)
+    line = Refused(refusal_line(feature, session.user, session.host, message.count, text, code, minor))
+    line.term, line.after = term, after
+    line.fields = {
+        "feature": feature, "count": message.count, **person_fields(session), "code": code,
         "minor": minor, "text": text,
-    })  # fmt: skip
+    }  # fmt: skip
+    return line
 
 
 class Registrar:
@@ -166,16 +170,18 @@ class Registrar:
     def _refusal(self, each: Refused, wall: float) -> None:
         assert self._chain is not None
         term, index, number = self._denial
-        number = number + 1 if (term, index) == (each.term, each.index) else 1
-        self._denial = (each.term, each.index, number)
-        fields = {"server": self._config.rank.word, "after": each.index, "seq": number, **each.fields}
-        line = self._chain.line(DENIED, each.term, each.index, wall, self._triad, fields)
+        number = number + 1 if (term, index) == (each.term, each.after) else 1
+        self._denial = (each.term, each.after, number)
+        fields = {"server": self._config.rank.word, "after": each.after, "seq": number, **each.fields}
+        line = self._chain.line(DENIED, each.term, each.after, wall, self._triad, fields)
         self._outbox.actions.append(WriteReport(line))
 
     def stop(self, reason: str, wall: float) -> None:
         """The server stops in order: nothing comes after this record."""
+        self.end_turn(serving=False, term=0, wall=wall)
         if self._chain is not None:
             self._own("stop", wall, {"reason": reason})
+            self._chain = None
 
     def copy(self, quorum: QuorumMachine, outbox: Outbox) -> Registrar:
         """Return a twin that works with the twins of its surroundings."""

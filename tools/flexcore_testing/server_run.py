@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from flexcore.identity import Rank
 from flexcore.override import override
+from flexcore.report.reportlog import read_report
 from flexcore.server import (
     CloseConnection,
     DialPeer,
@@ -15,6 +18,7 @@ from flexcore.server import (
     ServerConfig,
     ServerNode,
     WriteLog,
+    WriteReport,
     judge_license,
 )
 from flexcore_testing.process import ServerHost, ServerRun
@@ -34,8 +38,10 @@ class NodeRun(ServerRun):
         super().__init__(triad, host, serial)
         rng = triad.rng
         self.service = triad
+        self.report_log = triad.report_logs[host.rank]
+        position = read_report([("", self.report_log[-1:])]).end if triad.reporting else None
         self.node = ServerNode(
-            config,
+            attrs.evolve(config, report=position),
             stored=host.disk.load(),
             boot_id=rng.randbytes(16),
             triad_id=rng.randbytes(16),
@@ -108,6 +114,8 @@ class NodeRun(ServerRun):
             elif isinstance(action, WriteLog):
                 self.log.append((action.daemon, action.text))
                 self.service.logged(self, action.daemon, action.text)
+            elif isinstance(action, WriteReport):
+                self.report_log.append(action.text)
             elif isinstance(action, Halt):
                 self.triad.note(self, f"HALT {action.exit_code} {action.reason}")
                 self.halted = (action.exit_code, action.reason)

@@ -59,6 +59,10 @@ class ServiceTriad(SimulatedTriad):
         self.recorder = Recorder(self)
         self.queue_checks = QueueChecks(self.checks.fail)
         self.checks.on_commit = self._committed
+        self.reporting = False
+        """Whether servers that start from now on write report logs."""
+        self.report_logs: tuple[list[str], ...] = tuple([] for _ in Rank)
+        """Each server's, on a file system of its own: it survives the loss of the state folder."""
         self.calm = False
         """In peace: a denial for any other reason than that the seats are in use is a fault (I8)."""
 

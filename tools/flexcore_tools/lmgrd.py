@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from flexcore.timing import LMREMOVE_MIN_S
 
 if TYPE_CHECKING:
+    from flexcore.options import OptionsFile
     from flexcore_host.debuglogs import DebugLogs
     from flexcore_host.logfile import LogFile
+    from flexcore_host.reportfile import ReportFile
     from flexcore_trio import LogSink, Outcome, Store
 
     from ._setup import Setup
@@ -62,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not take this command: lmdown or lmremove; may be given twice")  # fmt: skip
     add("--lmremove-min", metavar="SECONDS", type=_seconds, default=LMREMOVE_MIN_S,
         help="how old a checkout is before lmremove takes it away (default: %(default)g)")  # fmt: skip
+    add("--report-log", metavar="[+]LOG",
+        help="write the report log to LOG, +LOG to go on with it; stands above REPORTLOG of the"
+             " options file (flexcore reportlog)")  # fmt: skip
+    add("--datestamp", "-datestamp", action="store_true",
+        help="begin each line of the debug log with date, time and zone (ISO 8601)")  # fmt: skip
     add("--check", action="store_true", help="say whether the server could start; start nothing")
 
 
@@ -84,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace) -> int:
     from flexcore.errors import FlexcoreError
     from flexcore.report import log_line
+    from flexcore.report.logline import dated_log_line
     from flexcore_host import clock
     from flexcore_host.debuglogs import DebugLogs
     from flexcore_host.folder import open_state_folder
@@ -98,7 +106,8 @@ def _serve(args: argparse.Namespace) -> int:
     def printed(lines: Sequence[tuple[str, str]]) -> list[str]:
         wall = clock.wall()
         offset_s = clock.utc_offset_s(wall)
-        return [log_line(wall, offset_s, daemon, text) for daemon, text in lines]
+        line = dated_log_line if args.datestamp else log_line
+        return [line(wall, offset_s, daemon, text) for daemon, text in lines]
 
     logs = DebugLogs(log_file, printed, Path(setup.path).absolute().parent)
     log = logs.write
@@ -106,6 +115,8 @@ def _serve(args: argparse.Namespace) -> int:
         stack.callback(logs.close)
         try:
             if len(setup.vendors) > 1:
+                if args.report_log:
+                    log([("lmgrd", "WARNING: no report log: a server of several vendors writes none")])
                 return _serve_vendors(setup, log_file, logs, first_start=args.first_start)
             store: Store = MemoryStore()
             if setup.state_dir is not None:
@@ -117,7 +128,10 @@ def _serve(args: argparse.Namespace) -> int:
                 store = SqliteStore(
                     state.state_file, owner=f"{setup.vendor} {setup.rank.word}"
                 )
-            return _serve_on(setup, store, log_file, logs, first_start=args.first_start)
+            return _serve_on(
+                setup, store, log_file, logs, first_start=args.first_start,
+                report_log=args.report_log or "",
+            )  # fmt: skip
         except Exception as error:
             # The log says why as well: standard error may go nowhere.
             said = _first_cause(error)
@@ -133,8 +147,9 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def _serve_on(
-    setup: Setup, store: Store, log_file: LogFile, logs: DebugLogs, *, first_start: bool
-) -> int:
+    setup: Setup, store: Store, log_file: LogFile, logs: DebugLogs, *, first_start: bool,
+    report_log: str,
+) -> int:  # fmt: skip
     from flexcore import __version__
     from flexcore.server import ServerConfig
     from flexcore_host import clock
@@ -152,6 +167,7 @@ def _serve_on(
     log_file.begin()
     options, warning = _options.options_or_warning(setup.license, setup.path, setup.vendor)
     log([("lmgrd", text) for text in [*_opening_lines(setup, log_file.path), *warning]])
+    report = _open_report(report_log or _report_option(options, setup.path), log)
     config = ServerConfig(
         license=setup.license,
         keys=setup.keys,
@@ -166,14 +182,43 @@ def _serve_on(
         lmremove="lmremove" not in setup.switched_off,
         lmremove_min_s=setup.lmremove_min_s,
         notes=tuple(_setup.place_warnings(setup, log_file.path)),
+        report=None if report is None else report.position,
     )
     outcome = run_server(
         config, store=store, listeners=listeners, log=log, on_hangup=logs.reopen,
         read_license=lambda: _setup.read_license(setup.path),
         read_options=lambda license: _options.load_options(license, setup.path, setup.vendor),
         use_debug_log=lambda to: logs.use(to.daemon, to.path, append=to.append),
+        report=None if report is None else report.write,
     )  # fmt: skip
+    if report is not None:
+        report.close()
     return _end(outcome, log)
+
+
+def _report_option(options: OptionsFile | None, license_path: str) -> str:
+    """REPORTLOG of the options file, '' without it: a relative path counts from the licence file's folder."""
+    path = options.setting("REPORTLOG") if options is not None else ""
+    if not path.lstrip("+"):
+        return ""
+    plus = "+" if path.startswith("+") else ""
+    return plus + str(Path(license_path).absolute().parent / path.removeprefix("+"))
+
+
+def _open_report(target: str, log: LogSink) -> ReportFile | None:
+    """Open the report log; a server that cannot write one serves all the same, and says so."""
+    from flexcore.errors import FlexcoreError
+    from flexcore_host.reportfile import ReportFile
+
+    if not target:
+        return None
+    try:
+        report = ReportFile(target)
+    except (FlexcoreError, OSError) as error:
+        log([("lmgrd", f"WARNING: no report log: {error}")])
+        return None
+    log([("lmgrd", f"Report log: {report.path}, from line {report.position.n + 1} on")])
+    return report
 
 
 def _serve_vendors(setup: Setup, log_file: LogFile, logs: DebugLogs, *, first_start: bool) -> int:

@@ -12,9 +12,9 @@ import errno
 import math
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias, assert_never
+from typing import NamedTuple, TypeAlias, assert_never
 
 import trio
 
@@ -33,11 +33,13 @@ from flexcore.server import (
     ServerAction,
     UseDebugLog,
     WriteLog,
+    WriteReport,
 )
 from flexcore_host import clock, entropy, resolver
 
 from . import sockets
 from .link import Link
+from .machine import Machine
 from .store import Store
 
 __all__ = ["LicenseReader", "LogSink", "Machine", "Outcome", "ServerLoop"]
@@ -63,36 +65,12 @@ FLUSH_S = 2.0
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class Machine(Protocol):
-    """What the loop drives: :class:`flexcore.server.LicenseServer`, or a stand-in in tests."""
-
-    def connection_opened(
-        self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float
-    ) -> None: ...
-    def receive_data(self, conn: int, data: bytes, *, now: float, wall: float) -> None: ...
-    def connection_ended(self, conn: int, *, orderly: bool, now: float, wall: float) -> None: ...
-    def peer_connected(
-        self, conn: int, peer: Rank, *, nonce: bytes, now: float, wall: float
-    ) -> None: ...
-    def dial_failed(
-        self, peer: Rank, *, refused: bool, error: str, now: float, wall: float
-    ) -> None: ...
-    def persisted(self, ticket: int, *, now: float, wall: float) -> None: ...
-    def persist_failed(self, ticket: int, error: str, *, now: float, wall: float) -> None: ...
-    def license_read(
-        self, ticket: int, outcome: LicenseRead | LicenseRefused, *, now: float, wall: float
-    ) -> None: ...
-    def stop(self, scope: str, requested_by: str, *, now: float, wall: float) -> None: ...
-    def handle_timeout(self, *, now: float, wall: float) -> None: ...
-    def next_timeout(self) -> float | None: ...
-    def end_turn(self, *, now: float, wall: float) -> None: ...
-    def data_to_send(self) -> Iterable[tuple[int, bytes]]: ...
-    def next_action(self) -> ServerAction | None: ...
-
-
 LogSink: TypeAlias = Callable[[Sequence[tuple[str, str]]], None]
 """Where log lines go, a batch a turn: (daemon, text) pairs without a time."""
 
+
+ReportSink: TypeAlias = Callable[[Sequence[str]], None]
+"""Where the lines of the report log go, a batch a turn."""
 
 LicenseReader: TypeAlias = Callable[[], LicenseRead | LicenseRefused]
 """Reads the licence file anew and judges it. Called in a thread; may raise FlexcoreError or OSError."""
@@ -112,7 +90,7 @@ class ServerLoop:
         self, machine: Machine, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
         timeout_s: float, links_max: int = LINKS_MAX, now: Callable[[], float] = clock.now,
         wall: Callable[[], float] = clock.wall, draw: Callable[[int], bytes] = entropy.draw,
-        read_license: LicenseReader | None = None,
+        read_license: LicenseReader | None = None, report: ReportSink | None = None,
         use_debug_log: Callable[[UseDebugLog], None] | None = None,
     ) -> None:  # fmt: skip
         self._machine = machine
@@ -129,6 +107,8 @@ class ServerLoop:
         self._links: dict[int, Link] = {}
         self._last_conn = 0
         self._lines: list[tuple[str, str]] = []
+        self._records: list[str] = []
+        self._report = report
         self._known: dict[Rank, resolver.Address] = {}
         self._resolved: dict[tuple[str, int], tuple[resolver.Address, ...]] = {}
         self._writes_under_way = 0
@@ -225,13 +205,15 @@ class ServerLoop:
         while (action := machine.next_action()) is not None:
             self._carry_out(action)
         self._note_due()
-        if self._lines:
+        if self._lines or self._records:
             self._write_log()
 
     def _carry_out(self, action: ServerAction) -> None:
         match action:
             case WriteLog(daemon=daemon, text=text):
                 self._lines.append((daemon, text))
+            case WriteReport(text=text):
+                self._records.append(text)
             case Persist(ticket=ticket, batch=batch):
                 self._persist(ticket, batch)
             case CloseConnection(conn=conn, abort=abort):
@@ -251,8 +233,11 @@ class ServerLoop:
                 assert_never(action)
 
     def _write_log(self) -> None:
-        lines, self._lines = self._lines, []
-        self._log(lines)
+        (lines, self._lines), (records, self._records) = (self._lines, []), (self._records, [])
+        if lines:
+            self._log(lines)
+        if records and self._report is not None:
+            self._report(records)
 
     def _start(self, function: Callable[..., object], *args: object) -> None:
         assert self._nursery is not None

@@ -26,7 +26,7 @@ from flexcore.server import (
 )
 from flexcore_host import clock, entropy
 
-from .loop import LINKS_MAX, LogSink, Outcome, ServerLoop
+from .loop import LINKS_MAX, LogSink, Outcome, ReportSink, ServerLoop
 from .store import Store
 
 __all__ = ["run_server", "serve"]
@@ -45,7 +45,7 @@ async def serve(
     config: ServerConfig, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
     now: Callable[[], float] = clock.now, wall: Callable[[], float] = clock.wall,
     draw: Callable[[int], bytes] = entropy.draw, read_license: Callable[[], LicenseFile] | None = None,
-    read_options: ReadOptions | None = None, shares: int = 1,
+    read_options: ReadOptions | None = None, shares: int = 1, report: ReportSink | None = None,
     use_debug_log: Callable[[UseDebugLog], None] | None = None,
     task_status: trio.TaskStatus[ServerLoop] = trio.TASK_STATUS_IGNORED,
 ) -> Outcome:  # fmt: skip
@@ -56,7 +56,8 @@ async def serve(
     what it raises is why the server keeps what it has. ``read_options`` then reads the options file for
     it in the same thread; what it raises is a remark, and the options stay. ``shares``: how many servers of this
     process share its file descriptors, in equal parts. ``use_debug_log`` sends the vendor daemon's lines
-    elsewhere (DEBUGLOG). ``task_status`` yields the loop, whose
+    elsewhere (DEBUGLOG). ``report`` takes the lines of the report log, which ``config.report`` asks
+    for. ``task_status`` yields the loop, whose
     ``stop`` stops in order. Raises StateError when the stored state cannot be used, with its place
     and what to do.
     """
@@ -85,7 +86,7 @@ async def serve(
         links_max=links_max, now=now, wall=wall, draw=draw,
         read_license=None if read_license is None
         else partial(_read_and_judge, config, read_license, read_options),
-        use_debug_log=use_debug_log,
+        use_debug_log=use_debug_log, report=report,
     )  # fmt: skip
     try:
         task_status.started(loop)
@@ -116,7 +117,7 @@ def run_server(
     config: ServerConfig, *, store: Store, listeners: Sequence[socket.socket], log: LogSink,
     on_hangup: Callable[[], None] | None = None,
     read_license: Callable[[], LicenseFile] | None = None, read_options: ReadOptions | None = None,
-    use_debug_log: Callable[[UseDebugLog], None] | None = None,
+    use_debug_log: Callable[[UseDebugLog], None] | None = None, report: ReportSink | None = None,
 ) -> Outcome:  # fmt: skip
     """Serve until halted: SIGTERM and SIGINT stop in order, a second one at once.
 
@@ -126,7 +127,7 @@ def run_server(
 
     async def start(task_status: trio.TaskStatus[ServerLoop]) -> Outcome:
         return await serve(
-            config, store=store, listeners=listeners, log=log, read_license=read_license,
+            config, store=store, listeners=listeners, log=log, read_license=read_license, report=report,
             read_options=read_options, use_debug_log=use_debug_log, task_status=task_status,
         )  # fmt: skip
 

@@ -1,0 +1,226 @@
+"""The report log: what every server writes down, its chain, and the history that the three logs make."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flexcore.errors import CheckoutDenied
+from flexcore.report.reportlog import Position, ReportChain, position_of, read_report
+from flexcore.report.reportmerge import merge_reports, merged_lines
+from flexcore_host.reportfile import ReportFile
+from flexcore_testing import Triad
+from flexcore_tools.cli import main
+from tests.budget import examples
+
+SERVERS = ("primary", "secondary", "tertiary")
+
+
+def reading(lines, name="a"):
+    return read_report([(name, lines)])
+
+
+def chain_of(count):
+    chain = ReportChain()
+    lines = [chain.line("start", 0, 0, 1.0, "", {"server": "primary", "prev": ""})]
+    lines += [chain.line("out", 1, n, 1.0 + n, "ab", {"user": "ann\u00e9"}) for n in range(1, count)]
+    return lines
+
+
+@pytest.fixture(scope="module")
+def day():
+    """kill -9 of the master, a partition, three restarts, a lost disk; what clients were told on the way."""
+    triad = Triad(features={"f1": 3, "f2": 1}, heartbeat_interval_s=1, start=False)
+    triad._sim.reporting = True
+    triad._sim.first_start = True
+    for server in SERVERS:
+        triad.start(server)
+    triad.wait_for_master()
+    triad._sim.first_start = False
+    told: list[tuple[str, str, str, int]] = []
+    ann, bob = triad.client("ann"), triad.client("bob")
+
+    def use(client, feature):
+        try:
+            seat = client.checkout(feature)
+        except CheckoutDenied as denied:
+            told.append(("denied", client.name, feature, denied.code))
+            return None
+        told.append(("out", client.name, feature, seat.handle))
+        return seat
+
+    def give_back(client, seat):
+        seat.checkin()
+        told.append(("in", client.name, seat.feature, seat.handle))
+
+    first, second = use(ann, "f1"), use(bob, "f2")
+    assert use(ann, "f2") is None
+    triad.crash("primary")
+    triad.wait_for_master()
+    third = use(bob, "f1")
+    give_back(ann, first)
+    triad.start("primary")
+    triad.advance(5.0)
+    triad.isolate("primary")
+    give_back(bob, second)
+    triad.heal()
+    triad.advance(10.0)
+    for server in SERVERS:
+        triad.restart(server)
+        triad.wait_for_master()
+        give_back(ann, use(ann, "f2"))
+        triad.advance(5.0)
+    triad.crash("tertiary")
+    triad.lose_disk("tertiary")
+    fourth = use(ann, "f1")
+    triad.start("tertiary")
+    triad.advance(20.0)
+    give_back(ann, fourth)
+    give_back(bob, third)
+    triad.advance(10.0)
+    triad.check()
+    return triad, told, [reading(lines, SERVERS[rank]) for rank, lines in enumerate(triad._sim.report_logs)]
+
+
+def test_three_logs_make_the_history_that_clients_saw(day):
+    triad, told, logs = day
+    assert [log.problems for log in logs] == [(), (), ()]
+    assert [log.server for log in logs] == list(SERVERS)
+    merged = merge_reports(logs)
+    assert merged.complete, merged[1:]
+    entries = [record for record in merged.records if record["kind"] != "denied"]
+    commit = max(run.ledger.commit for run in triad._sim.runs())
+    assert [record["index"] for record in entries] == list(range(1, commit + 1)), "each entry once, none missing"
+    seen = [
+        (record["kind"], record["user"], record["feature"], record.get("handle", record.get("code")))
+        for record in merged.records
+        if record["kind"] in ("out", "in", "denied")
+    ]
+    assert seen == told
+    assert all(record["started"] <= record["at"] for record in entries if record["kind"] == "in")
+
+
+def test_no_log_tells_a_secret(day):
+    triad, _, _ = day
+    secrets = [s.secret.hex() for run in triad._sim.runs() for s in run.ledger.state.sessions.values()]
+    text = "\n".join(line for log in triad._sim.report_logs for line in log)
+    assert secrets
+    assert not any(secret in text for secret in secrets)
+
+
+def test_what_one_log_misses_the_others_have(day):
+    _, _, logs = day
+    whole = merge_reports(logs)
+    for left_out in range(3):
+        two = [log for number, log in enumerate(logs) if number != left_out]
+        merged = merge_reports([*two, two[0]])
+        assert merged.complete
+        assert [r for r in merged.records if r["kind"] != "denied"] == [
+            r for r in whole.records if r["kind"] != "denied"
+        ]
+
+
+def test_what_is_in_no_log_is_named(day):
+    _, _, logs = day
+    cut = [log._replace(records=tuple(r for r in log.records if r["index"] not in (5, 6))) for log in logs]
+    merged = merge_reports(cut)
+    assert not merged.complete
+    (gap,) = merged.gaps
+    assert (gap.first, gap.last) == (5, 6)
+    assert set(gap.wrote) == {(server, 4) for server in SERVERS}
+
+
+def test_two_wordings_of_one_entry_are_found(day):
+    _, _, logs = day
+    forged = [dict(r, user="eve") if r["kind"] == "out" else r for r in logs[0].records]
+    merged = merge_reports([logs[0]._replace(records=tuple(forged)), *logs[1:]])
+    assert not merged.complete
+    assert {conflict.servers for conflict in merged.conflicts} == {("primary", "secondary")}
+
+
+def test_the_merged_history_is_a_report_log(day):
+    _, _, logs = day
+    merged = merge_reports(logs)
+    again = reading(list(merged_lines(merged, at=1.0)))
+    assert again.problems == ()
+    assert merge_reports([again]).records == merged.records
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(data=st.data())
+def test_any_line_removed_or_changed_is_found(data):
+    lines = chain_of(12)
+    at = data.draw(st.integers(0, len(lines) - 1))
+    how = data.draw(st.sampled_from(["remove", "change", "swap", "repeat"]))
+    changed = list(lines)
+    if how == "remove":
+        del changed[at]
+    elif how == "repeat":
+        changed.insert(at, lines[at])
+    elif how == "swap":
+        other = data.draw(st.integers(0, len(lines) - 1).filter(lambda number: number != at))
+        changed[at], changed[other] = changed[other], changed[at]
+    else:
+        place = data.draw(st.integers(0, len(lines[at]) - 1))
+        letter = data.draw(st.characters(exclude_categories=["Cs"]).filter(lambda c: c != lines[at][place]))
+        changed[at] = lines[at][:place] + letter + lines[at][place + 1 :]
+    whole, found = reading(lines), reading(changed)
+    assert whole.problems == ()
+    assert found.problems or found.end != whole.end  # the last lines gone: the head tells, and the merge
+    if how != "remove" or at < len(lines) - 1:
+        assert found.problems
+
+
+def test_a_log_in_two_files_is_one_chain():
+    lines = chain_of(6)
+    later = ReportChain(position_of(json.loads(lines[-1])))
+    more = [later.line("start", 1, 5, 9.0, "ab", {"server": "primary", "prev": later.position.hash})]
+    assert read_report([("a.1", lines), ("a", more)]).problems == ()
+    assert read_report([("a", more)]).problems == ()
+    (problem,) = read_report([("a.1", lines[:-1]), ("a", more)]).problems
+    assert "are missing" in str(problem)
+
+
+def test_the_file_goes_on_where_it_ended(tmp_path):
+    path = tmp_path / "report.log"
+    lines = chain_of(4)
+    first = ReportFile(f"+{path}")
+    assert first.position == Position()
+    first.write(lines)
+    first.close()
+    with path.open("a") as file:
+        file.write(lines[-1][:20])  # a crash in the middle of a line
+    second = ReportFile(f"+{path}")
+    assert second.position == position_of(json.loads(lines[-1]))
+    second.close()
+    assert path.read_text().splitlines() == lines
+    third = ReportFile(str(path))
+    assert third.position == Position()
+    third.close()
+    assert (tmp_path / "report.log.1").read_text().splitlines() == lines
+
+
+def test_the_command(day, tmp_path, capsys):
+    triad, _, _ = day
+    paths = []
+    for server, lines in zip(SERVERS, triad._sim.report_logs, strict=True):
+        path = tmp_path / f"{server}.log"
+        path.write_text("".join(f"{line}\n" for line in lines))
+        paths.append(str(path))
+    assert main(["reportlog", "verify", *paths]) == 0
+    assert capsys.readouterr().out.count("NOT intact") == 0
+    history = tmp_path / "history.log"
+    assert main(["reportlog", "merge", "-o", str(history), *paths]) == 0
+    assert "nothing is missing" in capsys.readouterr().out
+    assert main(["reportlog", "verify", str(history)]) == 0
+    lines = (tmp_path / "primary.log").read_text().splitlines(keepends=True)
+    (tmp_path / "primary.log").write_text("".join(lines[:3] + lines[4:]))
+    capsys.readouterr()
+    assert main(["reportlog", "verify", paths[0]]) == 1
+    assert "are missing" in capsys.readouterr().out
+    kinds = Counter(json.loads(line)["kind"] for line in lines)
+    assert kinds["start"] >= 2
