@@ -90,6 +90,9 @@ def test_three_logs_make_the_history_that_clients_saw(day):
     triad, told, logs = day
     assert [log.problems for log in logs] == [(), (), ()]
     assert [log.server for log in logs] == list(SERVERS)
+    for log in logs:
+        indices = [r["index"] for r in log.records if r["kind"] not in ("start", "stop", "gap", "denied")]
+        assert indices == sorted(set(indices)), "nothing is written again after a restart"
     merged = merge_reports(logs)
     assert merged.complete, merged[1:]
     entries = [record for record in merged.records if record["kind"] != "denied"]

@@ -411,7 +411,7 @@ class ServerNode:
         self._pump()
         if self._serving and self._quorum.may_answer(now):
             self._desk.release()
-        self._journal.registrar.end_turn(serving=self._serving, term=self._desk.term, wall=wall)
+        self._journal.registrar.end_turn(wall)
 
     def messages_to_send(self) -> list[tuple[int, Message]]:
         """Take the messages of this turn, in order."""

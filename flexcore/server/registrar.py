@@ -1,9 +1,8 @@
 """The report log of one server: a record of every entry that is committed here, master or not.
 
-Only the master knows of denials, and only the master's debug log has OUT, IN and DENIED. An entry of an
-earlier master that is committed under this one is told by this one (``catch_up_lines``): its
-own master may never have known that it was, and may be dead. If it knew, the line stands in both debug
-logs; in the report logs it is one record, by its index.
+Only the master knows of denials. The debug log's OUT and IN are the desk's: an entry of an earlier
+master that is committed under this one only is in the report logs and in no debug log, since this one
+cannot know whether the other had told it already.
 
 What was written before a restart is not written again: the log's last line says up to where. Entries
 that came as a snapshot only are named as a gap, which the other servers' logs fill.
@@ -11,13 +10,12 @@ that came as a snapshot only are named as a gap, which the other servers' logs f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flexcore.codes import minor_of, text_of
-from flexcore.ledger.commands import Formed, LingerResumed, SeatGranted, SessionEnded
+from flexcore.ledger.commands import Formed, SessionEnded
 from flexcore.ledger.log import Committed
-from flexcore.report.logline import in_line, out_line, refusal_line
+from flexcore.report.logline import refusal_line
 from flexcore.report.reportlog import (
     DENIED,
     SCHEMA,
@@ -73,8 +71,6 @@ class Registrar:
         ledger = quorum.ledger
         ledger.feed = []
         self._ledger = ledger
-        self._loaded = ledger.last.index
-        """Entries up to here were told before the restart, by whoever was master then."""
         self._chain: ReportChain | None = None
         self._triad = ""
         self._recorded = ledger.base.index
@@ -110,21 +106,21 @@ class Registrar:
 
     # --- once a turn ------------------------------------------------------------------------------
 
-    def end_turn(self, *, serving: bool, term: int, wall: float) -> None:
+    def end_turn(self, wall: float) -> None:
         """Write down what this turn has committed and refused."""
         ledger = self._quorum.ledger
         feed = ledger.feed
         if feed:
             ledger.feed = []
-            if self._chain is not None or (serving and feed[0].term < term):
-                self._committed(feed, serving, term, wall)
+            if self._chain is not None:
+                self._committed(feed, wall)
         if self._outbox.refusals:
             refusals, self._outbox.refusals = self._outbox.refusals, []
             if self._chain is not None:
                 for each in refusals:
                     self._refusal(each, wall)
 
-    def _committed(self, feed: list[Committed], serving: bool, term: int, wall: float) -> None:
+    def _committed(self, feed: list[Committed], wall: float) -> None:
         ended = {entry.undo[3].session: entry.undo[3] for entry in feed
                  if type(entry.command) is SessionEnded}  # fmt: skip
         for entry in feed:
@@ -133,11 +129,7 @@ class Registrar:
             if name is not None:
                 session = ended.get(name) or self._quorum.ledger.session_of(name)
             fields = entry_fields(entry.command, session, entry.undo[3:])
-            if serving and entry.term < term and entry.index > self._loaded:
-                for line in catch_up_lines(entry, fields):
-                    self._outbox.log(self._config.served_vendor, line)
-            if self._chain is not None:
-                self._record(entry, fields, wall)
+            self._record(entry, fields, wall)
 
     def _record(self, entry: Committed, fields: Record, wall: float) -> None:
         self._note_replaced()
@@ -178,7 +170,7 @@ class Registrar:
 
     def stop(self, reason: str, wall: float) -> None:
         """The server stops in order: nothing comes after this record."""
-        self.end_turn(serving=False, term=0, wall=wall)
+        self.end_turn(wall)
         if self._chain is not None:
             self._own("stop", wall, {"reason": reason})
             self._chain = None
@@ -192,14 +184,3 @@ class Registrar:
         twin._ledger = quorum.ledger if same else self._ledger
         twin._chain = None if self._chain is None else self._chain.copy()
         return twin
-
-
-def catch_up_lines(entry: Committed, fields: dict[str, Any]) -> Iterator[str]:
-    """Return the OUT and IN lines of the debug log (D3) of an entry of an earlier master."""
-    user, host = str(fields.get("user", "")), str(fields.get("host", ""))
-    if type(entry.command) in (SeatGranted, LingerResumed):
-        yield out_line(fields["feature"], user, host, fields["count"])
-    elif kind_of(entry.command) in ("end", "in", "withdrawn"):
-        reason = str(fields.get("reason", ""))
-        for seat in fields.get("seats", [fields] if "feature" in fields else []):
-            yield in_line(seat["feature"], user, host, seat["count"], reason)
