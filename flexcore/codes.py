@@ -56,6 +56,7 @@ class ErrorCode(IntEnum):
     NO_ANSWER_IN_TIME = -52
     NOT_ADMINISTRATOR = -63
     REMOVE_TOO_SOON = -64
+    NO_LICENSES_TO_BORROW = -67
     NO_BORROW = -68
     INTERNAL = -76
     BAD_VERSION = -77
@@ -74,11 +75,17 @@ class ErrorCode(IntEnum):
     BAD_DECIMAL = -99
     LINGER_NOT_REMOVABLE = -100
     ALL_RESERVED = -101
+    CANNOT_BORROW_THAT_LONG = -104
     OUT_OF_CONNECTIONS = -106
     SIGN_MISSING = -114
+    BORROW_FAILED = -117
+    BORROW_EXPIRED = -118
     NOT_ON_SERVER_MACHINE = -119
     LICENSES_BORROWED = -120
+    BORROW_NOT_DELETED = -122
+    BORROW_NOT_RETURNED = -124
     PACKAGE_CHECKOUT = -125
+    BORROW_UNKNOWN = -128
 
 
 # code: (minor, text without the full stop). Wordings are the ones that public logs and tables show.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from flexcore.ledger import LedgerState
 from flexcore.ledger.commands import (
+    BorrowEnded,
     Command,
     Formed,
     LingerPassed,
@@ -16,6 +17,7 @@ from flexcore.ledger.commands import (
     RequestUnqueued,
     RequestWithdrawn,
     Rights,
+    SeatBorrowed,
     SeatGranted,
     SeatLingers,
     SeatRemoved,
@@ -52,8 +54,10 @@ def opened(number: int, lease_s: float = LEASE_S) -> SessionOpened:
 
 def sensible_command(state: LedgerState, choose: Choose) -> Command:
     """Some command that a correct master may append to *state*."""
-    kind = choose(20)
-    sessions = sorted(state.sessions)
+    kind = choose(22)
+    sessions = sorted(state.sessions.keys() - state.borrows.keys())
+    if kind == 20 and state.borrows:
+        return BorrowEnded(sorted(state.borrows)[choose(len(state.borrows))], "over")
     if kind == 0:
         return TermStarted(choose(2), float(1 + choose(80)), LEASE_S)
     if kind == 1:
@@ -104,6 +108,10 @@ def sensible_command(state: LedgerState, choose: Choose) -> Command:
         )  # fmt: skip
     if kind == 6:
         return RequestWithdrawn(session.session, request, answered, max(1, request - choose(5)))
+    if kind == 21 and held:
+        borrow = session_id(1000 + state.index)
+        return SeatBorrowed(session.session, request, answered, held[choose(len(held))], borrow,
+                            bytes(16), 1e9 + choose(5), ("ether=1",))  # fmt: skip
     if kind <= 8 and held:
         taken = choose(4) == 0
         handle = held[choose(len(held))]
@@ -232,6 +240,17 @@ class Meaning:
             case SeatRemoved() as taken:
                 was_held = self.seats[taken.handle]
                 self.seats[taken.handle] = (*was_held[:9], taken[2:], None)
+            case SeatBorrowed() as lent:
+                seat = self.seats[lent.handle]
+                self.seats[lent.handle] = (lent.borrow, 0, *seat[2:])
+                self.sessions[lent.borrow] = {
+                    "answered": 0, "results": {}, "withdrawn": set(), "opened": stamp, "queued": {},
+                    "until": lent.until,
+                }  # fmt: skip
+                self._answer(lent, index)
+            case BorrowEnded(borrow=key):
+                del self.sessions[key]
+                self.seats = {h: seat for h, seat in self.seats.items() if seat[0] != key}
             case RequestQueued() as queued:
                 self.sessions[queued.session]["queued"][queued.request] = (index, queued, stamp)
                 self._answer(queued, index)
@@ -239,7 +258,9 @@ class Meaning:
                 del self.sessions[refused.session]["queued"][refused.request]
 
     def _answer(
-        self, command: SeatGranted | SeatReturned | RequestWithdrawn | RequestQueued, index: int
+        self,
+        command: SeatGranted | SeatReturned | RequestWithdrawn | RequestQueued | SeatBorrowed,
+        index: int,
     ) -> None:
         session = self.sessions[command.session]
         if not isinstance(command, RequestQueued):
@@ -272,6 +293,9 @@ class Meaning:
             seat = self.seats[handle]
             owner = (seat[2], *seat[10][:3])
             assert handle in [each.handle for each in state.lingering.of(owner)]
+        assert state.borrows == {
+            key: model["until"] for key, model in self.sessions.items() if "until" in model
+        }
         for feature in {pool[:2] for pool in POOLS}:
             waiting = sorted(
                 index for session in self.sessions.values()

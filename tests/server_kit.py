@@ -54,7 +54,9 @@ class FakeQuorum:
 
     def __init__(self, *, auto: bool = True) -> None:
         self.ledger = Ledger()
-        self.config = SimpleNamespace(membership_digest=b"m" * 32)
+        self.config = SimpleNamespace(membership_digest=b"m" * 32, triad=False)
+        self.clock_gap = WALL
+        self.now = 100.0
         self.auto = auto
         self.confirmed_round = 0
         self.rounds = 0
@@ -112,6 +114,7 @@ class FakeQuorum:
         self.doubt = False
 
     def end_turn(self, *, now: float, wall: float) -> None:
+        self.now, self.clock_gap = now, wall - now
         if self.auto:
             self.commit()
             self.confirm()
@@ -126,7 +129,7 @@ class FakeQuorum:
         return None
 
     def handle_timeout(self, *, now: float, wall: float) -> None:
-        pass
+        self.now, self.clock_gap = now, wall - now
 
     def report(self) -> QuorumReport:
         return QuorumReport(

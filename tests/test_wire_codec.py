@@ -158,6 +158,7 @@ def test_numbers_are_for_ever() -> None:
         37: "Checkout", 38: "Granted", 39: "Denied", 40: "Checkin", 41: "CheckedIn", 42: "Withdraw",
         43: "Withdrawn", 44: "Heartbeat", 45: "HeartbeatReply", 46: "Goodbye", 47: "GoodbyeReply",
         48: "SeatsLost", 49: "NotServing", 50: "Queued",
+        54: "Borrow", 55: "Borrowed", 56: "ReturnBorrow", 57: "BorrowReturned",
         64: "StatusRequest", 65: "StatusPage", 66: "StatusReport", 67: "AdminRequest", 68: "AdminReply",
         69: "Refusal",
         77: "CanCheckOut", 78: "CheckoutAnswers", 79: "ServerDetails",
@@ -172,6 +173,7 @@ def test_numbers_are_for_ever() -> None:
         1: "TermStarted", 2: "Formed", 3: "Rights", 4: "SessionOpened", 5: "SessionEnded", 6: "SeatGranted",
         7: "SeatReturned", 8: "RequestWithdrawn", 9: "RequestQueued", 10: "RequestUnqueued",
         17: "SeatLingers", 18: "LingerPassed", 19: "LingerResumed", 20: "SeatRemoved",
+        13: "SeatBorrowed", 14: "BorrowEnded",
     }  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from flexcore.ledger.commands import (
     Command,
     LingerResumed,
     RequestWithdrawn,
+    SeatBorrowed,
     SeatGranted,
     SeatReturned,
     Share,
@@ -49,7 +50,7 @@ from .terms import Terms
 if TYPE_CHECKING:
     from flexcore.ledger.sessions import Queued
     from flexcore.ledger.state import LedgerState, Seat, Session
-    from flexcore.options.policy import Refusal
+    from flexcore.options.policy import Policy, Refusal
 
 SEATS_PER_SESSION_MAX = 10_000
 """One session cannot fill the ledger; a render farm's controller holds some hundreds."""
@@ -92,7 +93,7 @@ class Repeat(NamedTuple):
 
     entry: int
     stamp: float
-    command: SeatGranted | SeatReturned | RequestWithdrawn
+    command: SeatGranted | SeatReturned | RequestWithdrawn | SeatBorrowed
     proof: str
 
 
@@ -118,6 +119,8 @@ class CheckoutMachine:
     ) -> None:  # fmt: skip
         """*regulations* is what the options file says about these rights, None for nothing."""
         self._rights = rights
+        self.policy: Policy | None = None
+        """All that the options file says about these rights."""
         self._regulations = regulations
         self.durations = durations
         self._day = 0
@@ -138,6 +141,7 @@ class CheckoutMachine:
         """Return a twin."""
         rules = self._regulations
         twin = CheckoutMachine(self._rights, None if rules is None else rules.copy(), self.durations)
+        twin.policy = self.policy
         twin._day, twin._offers, twin._holders = self._day, self._offers, self._holders.copy()
         return twin
 
@@ -196,6 +200,10 @@ class CheckoutMachine:
         return done
 
     # --- rule 17: numbers -----------------------------------------------------------------------
+
+    def seen_before(self, session: Session, number: int) -> Repeat | Denial | None:
+        """Return what request *number* came to before, or why it may not be made (rule 17)."""
+        return self._seen_before(session, number)
 
     def _seen_before(self, session: Session, number: int) -> Repeat | Denial | None:
         result = session.results.get(number)

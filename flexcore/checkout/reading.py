@@ -21,6 +21,7 @@ from flexcore.licensefile.entitlements import (
 from flexcore.licensefile.selection import COPY, SECOND, SUPERSEDED
 from flexcore.licensefile.version import COUNT_MAX
 
+from .borrowing import signed_hours
 from .rights import Line, Rejected, Rights, make_rights
 from .sharing import normal_group
 
@@ -92,6 +93,7 @@ def _line(each: Entitlement) -> Line:
         named_users=_named(line, "USER_BASED"), named_hosts=_named(line, "HOST_BASED"),
         linger_s=_number(line.value("LINGER")),
         overdraft=each.overdraft,
+        borrow_hours=signed_hours(line.value("BORROW")),
     )  # fmt: skip
 
 

@@ -127,11 +127,18 @@ def facts_of(options: OptionsFile, rights: Rights) -> list[PoolFacts]:
     return [_facts(pool, look_inside=pool.feature in deep) for pool in rights.pools]
 
 
-def regulations_of(options: OptionsFile | None, rights: Rights) -> Regulations | None:
-    """Return what *options* says about *rights*, None where nothing can be refused by it."""
+def policy_of(options: OptionsFile | None, rights: Rights) -> Policy | None:
+    """Return what *options* says about the pools of *rights*, None where it says nothing."""
     if options is None or not options.rules:
         return None
-    policy = Policy(options, facts_of(options, rights))
+    return Policy(options, facts_of(options, rights))
+
+
+def regulations_of(options: OptionsFile | None, rights: Rights) -> Regulations | None:
+    """Return what *options* says about *rights*, None where nothing can be refused by it."""
+    policy = policy_of(options, rights)
+    if policy is None:
+        return None
     overdrafts = {
         pool.key: most for pool in rights.pools
         if (most := policy.number("MAX_OVERDRAFT", pool.key)) is not None

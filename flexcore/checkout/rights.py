@@ -55,6 +55,7 @@ class Line(NamedTuple):
     has it; *suite*: the pool of the suite of which a checkout also takes a licence, shared by
     *suite_group*. *platforms*: of PLATFORMS=, () for any. *named_users* and *named_hosts*: the limit of
     USER_BASED and HOST_BASED, 0 without. *linger_s*: of LINGER=, seconds.
+    *borrow_hours*: the longest borrowing by BORROW=, 0 without.
     """
 
     feature: str
@@ -78,6 +79,7 @@ class Line(NamedTuple):
     linger_s: int = 0
     overdraft: int = 0
     """How many of *seats* OVERDRAFT= adds: MAX_OVERDRAFT of the options file may allow fewer."""
+    borrow_hours: int = 0
 
     def is_good_on(self, day: int) -> bool:
         """Whether the line counts on *day*."""

@@ -157,6 +157,28 @@ class ClientMachine(State):
                 elif handle in place.session.seats:
                     place.session.idle_since.setdefault(handle, self._now)
 
+    def borrow(
+        self, handle: int, until: float, *, borrow: bytes, secret: bytes, now: float, site: int | None = None,
+        wall: float | None = None,
+    ) -> int:  # fmt: skip
+        """Have a seat that is held lent to this machine until *until* (epoch seconds): SeatBorrowed or BorrowRefused
+        follows. *borrow* (16) and *secret* (32) are random bytes, written down by the caller *before*: whatever becomes
+        of this process, the borrowing can be returned with them.
+
+        Raises:
+            LocalProtocolError: no such seat is held.
+        """
+        self._see_clock(now, wall)
+        for place in self._sites:
+            if site in (None, place.index) and place.session is not None and handle in place.session.seats:
+                request = self._take_number()
+                place.session.borrow(
+                    Order("borrow", request, handle=handle, borrow=borrow, secret=secret, until=until)
+                )
+                self._turn()
+                return request
+        raise LocalProtocolError(f"no seat with handle {handle} is held")
+
     def withdraw(self, request: int, *, now: float, wall: float | None = None) -> None:
         """Give up a checkout: no answer to it follows. If it was granted meanwhile its seats are given back.
 

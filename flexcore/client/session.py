@@ -22,7 +22,10 @@ from typing import Literal, NamedTuple
 from flexcore import timing
 from flexcore.client.state import State
 from flexcore.client.values import Seat
+from flexcore.codes import ErrorCode
 from flexcore.wire.messages import (
+    Borrow,
+    Borrowed,
     CheckedIn,
     Checkin,
     Checkout,
@@ -66,7 +69,7 @@ def derive_session(entropy: bytes, site: int, counter: int) -> tuple[bytes, byte
 class Order(NamedTuple):
     """Something that must happen exactly once. *request* is the application's number for it, 0 for nobody's."""
 
-    kind: Literal["checkout", "checkin", "withdraw"]
+    kind: Literal["checkout", "checkin", "withdraw", "borrow"]
     request: int
     feature: str = ""
     version: str = ""
@@ -74,16 +77,20 @@ class Order(NamedTuple):
     handle: int = 0
     target: int = 0
     queue: bool = False
+    borrow: bytes = b""
+    secret: bytes = b""
+    until: float = 0.0
 
 
 class Result(NamedTuple):
     """What an answer means to the application."""
 
-    kind: Literal["granted", "denied", "returned", "queued"]
+    kind: Literal["granted", "denied", "returned", "queued", "borrowed", "not_borrowed"]
     order: Order
     seat: Seat | None = None
     denied: Denied | None = None
     queued: Queued | None = None
+    borrowed: Borrowed | None = None
 
 
 class Session(State):
@@ -260,6 +267,9 @@ class Session(State):
         seq = self.take_seq(now)
         if order.kind == "checkin":
             return Checkin(seq, number, self.answered, order.handle, term_seen)
+        if order.kind == "borrow":
+            return Borrow(seq, number, self.answered, order.handle, order.until, order.borrow, order.secret,
+                          term_seen)  # fmt: skip
         return Withdraw(seq, number, self.answered, order.target, term_seen)
 
     def withdraw(self, request: int) -> bool:
@@ -290,8 +300,24 @@ class Session(State):
                 return order
         return None
 
+    def borrow(self, order: Order) -> None:
+        """Have a seat lent. It is held as before until the answer, and no more from then on."""
+        assert order.kind == "borrow"
+        self.waiting.append(order)
+
+    def borrowings(self) -> list[Order]:
+        """What was asked to be lent and is not answered."""
+        return [o for o in (*self.orders.values(), *self.waiting) if o.kind == "borrow"]
+
+    def _lent(self, order: Order, message: Borrowed | Denied) -> Result:
+        if isinstance(message, Denied):
+            lost = message.code == ErrorCode.NEVER_CHECKED_OUT
+            seat = self.seats.pop(order.handle, None) if lost else None
+            return Result("not_borrowed", order, seat=seat, denied=message)
+        return Result("borrowed", order, seat=self.seats.pop(order.handle, None), borrowed=message)
+
     def resolve(
-        self, message: Granted | Denied | CheckedIn | Withdrawn | Queued
+        self, message: Granted | Denied | CheckedIn | Withdrawn | Queued | Borrowed
     ) -> Result | None:
         """Take the answer to a request; None if it is no news: a repeat, or the answer to what was withdrawn."""
         order = self.orders.get(message.request) or self.queued.get(message.request)
@@ -323,6 +349,11 @@ class Session(State):
             return None
         if isinstance(message, Granted | Queued):
             return None
+        if order.kind == "borrow":
+            if not isinstance(message, Borrowed | Denied):
+                return None
+            self._done(message.request)
+            return self._lent(order, message)
         self._done(message.request)
         if order.kind == "withdraw":
             self._done(order.target)
@@ -358,6 +389,7 @@ class Session(State):
     def missing_from(self, held: tuple[HeldSeat, ...]) -> list[Seat]:
         """Seats that the ledger does not hold for this session any more: forget them."""
         listed = {seat.handle for seat in held}
+        listed.update(order.handle for order in self.borrowings())  # lent perhaps: the answer will tell
         lost = [seat for handle, seat in self.seats.items() if handle not in listed]
         for seat in lost:
             del self.seats[seat.handle]

@@ -19,12 +19,14 @@ from flexcore.client.loads import Loads
 from flexcore.client.pursuit import Pursuit
 from flexcore.client.session import NEVER, QUEUE_ASK_S, Order, Result, Session
 from flexcore.client.values import (
+    BorrowRefused,
     CheckedIn,
     CheckoutDeniedAction,
     CheckoutGranted,
     CheckoutQueued,
     ClientConfig,
     Seat,
+    SeatBorrowed,
     SeatLost,
     StateChanged,
 )
@@ -41,6 +43,7 @@ CLOSE_WAIT_S, so that the rest is enough for a connection, the resuming and the 
 Answer: TypeAlias = (
     wire.SessionReply | wire.Granted | wire.Denied | wire.CheckedIn | wire.Withdrawn
     | wire.HeartbeatReply | wire.SeatsLost | wire.Queued
+    | wire.Borrowed
 )  # fmt: skip
 
 
@@ -175,10 +178,43 @@ class Site(Pursuit):
                     text=queued.text,
                 )
             )  # fmt: skip
+        elif result.kind == "borrowed":
+            self._borrowed(result)
+        elif result.kind == "not_borrowed":
+            assert result.denied is not None
+            self._not_borrowed(order, result.denied.code, result.denied.detail)
+            if result.seat is not None:
+                self._lose(result.seat, "the licence server does not hold it for this client any more")
         elif order.request:
             self.actions.append(
                 CheckedIn(request=order.request, handle=order.handle, site=self.index)
             )
+
+    def _borrowed(self, result: Result) -> None:
+        """It is this machine's now. A seat that was lost to its lease meanwhile is borrowed all the same: whoever
+        asked has written down that it did, and returns it by that."""
+        said, order = result.borrowed, result.order
+        assert said is not None
+        if result.seat is not None:
+            self.actions.append(
+                SeatBorrowed(
+                    request=order.request, seat=result.seat, borrow=said.borrow, until=said.until, wall=said.wall
+                )
+            )
+        else:
+            self._not_borrowed(order, ErrorCode.BORROW_FAILED, "its lease was over before the answer came")
+
+    def _not_borrowed(self, order: Order, code: int, detail: str) -> None:
+        self.actions.append(
+            BorrowRefused(
+                request=order.request, handle=order.handle, site=self.index, code=int(code), minor=minor_of(code),
+                text=text_of(code), detail=detail,
+            )
+        )  # fmt: skip
+
+    def _borrowings_void(self, session: Session, reason: str) -> None:
+        for order in session.borrowings():
+            self._not_borrowed(order, ErrorCode.BORROW_FAILED, reason)
 
     def _session_reply(
         self, link: Link, session: Session, message: wire.SessionReply, now: float
@@ -232,6 +268,7 @@ class Site(Pursuit):
                 )
             )  # fmt: skip
         self._checkins_done(checkins)
+        self._borrowings_void(session, text)
         self.session = None
         self._end(link, text, now)
 
@@ -245,6 +282,7 @@ class Site(Pursuit):
             self._lose(seat, reason)
         checkouts, checkins = session.unfinished()
         self._checkins_done(checkins)
+        self._borrowings_void(session, reason)
         self.session = None
         self.heartbeat_at = NEVER
         if checkouts:
@@ -343,6 +381,7 @@ class Site(Pursuit):
                 if home is not None:  # its answer is about this session, and must not open the next one
                     self._end(home, "it does not answer", now, silent=True)
                 self._checkins_done(checkins)
+                self._borrowings_void(session, "no licence server has answered in time")
                 self.session = None
 
     def _advance_session(self, home: Link, session: Session, now: float) -> None:

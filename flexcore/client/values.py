@@ -248,6 +248,31 @@ class StateChanged:
 
 
 @attrs.frozen(kw_only=True)
+class SeatBorrowed:
+    """This seat is this machine's until *until* (epoch seconds by the servers' clocks, which show *wall* now): it is no
+    session's any more, and whoever has *borrow* and its secret uses it without a server."""
+
+    request: int
+    seat: Seat
+    borrow: bytes
+    until: float
+    wall: float
+
+
+@attrs.frozen(kw_only=True)
+class BorrowRefused:
+    """This seat is not borrowed; it is held as before, unless a SeatLost says otherwise."""
+
+    request: int
+    handle: int
+    site: int
+    code: int
+    minor: int
+    text: str
+    detail: str = ""
+
+
+@attrs.frozen(kw_only=True)
 class Closed:
     """Everything that :meth:`ClientNode.close` began is done; no action follows."""
 
@@ -261,6 +286,8 @@ ApplicationAction: TypeAlias = (
     | SeatLost
     | StateChanged
     | Closed
+    | SeatBorrowed
+    | BorrowRefused
 )
 NodeAction: TypeAlias = TransportAction | SendMessage | ApplicationAction
 ClientAction: TypeAlias = TransportAction | SendData | ApplicationAction

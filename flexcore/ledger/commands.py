@@ -130,6 +130,28 @@ class RequestUnqueued(NamedTuple):
     reason: str
 
 
+class SeatBorrowed(NamedTuple):
+    """*handle* leaves *session* and is lent until *until* (epoch seconds), as *borrow*, whose id and
+    secret come from the client; *hostids* are of the machine that may use it without a server
+    (:mod:`flexcore.ledger.borrowing`). The result of *request*."""
+    session: bytes
+    request: int
+    answered: int
+    handle: int
+    borrow: bytes
+    secret: bytes
+    until: float
+    hostids: tuple[str, ...]
+
+
+class BorrowEnded(NamedTuple):
+    """A borrow is over and its seat is free: it was returned, or its time has passed by the middle of
+    the servers' clocks (rule 18)."""
+
+    borrow: bytes
+    reason: str
+
+
 class SeatLingers(NamedTuple):
     """Handle *handle* was given back (request > 0) or its session is about to end (request 0), and
     stays with its user for *total_s* seconds: until the linger clock shows *ends_s*
@@ -191,4 +213,6 @@ Command: TypeAlias = (
     | LingerPassed
     | LingerResumed
     | SeatRemoved
+    | SeatBorrowed
+    | BorrowEnded
 )

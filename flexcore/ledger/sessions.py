@@ -8,7 +8,13 @@ from typing import NamedTuple
 import attrs
 
 from flexcore.errors import StateDamaged
-from flexcore.ledger.commands import RequestWithdrawn, SeatGranted, SeatReturned, Share
+from flexcore.ledger.commands import (
+    RequestWithdrawn,
+    SeatBorrowed,
+    SeatGranted,
+    SeatReturned,
+    Share,
+)
 
 RESULTS_MAX = 256
 """How many requests of one session may be open (not yet answered): the checkout refuses more, see
@@ -82,7 +88,7 @@ class Outcome(NamedTuple):
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     stamp: float
-    command: SeatGranted | SeatReturned | RequestWithdrawn
+    command: SeatGranted | SeatReturned | RequestWithdrawn | SeatBorrowed
 
 
 @attrs.define
@@ -113,6 +119,9 @@ class Session:
     address: str = ""
     queued: dict[int, Queued] = attrs.field(factory=dict)
     """Its requests that wait, by number."""
+    borrowed_until: float = 0.0
+    """Not 0: this is no session but a borrow, which ends by an entry after this instant (epoch
+    seconds; :mod:`flexcore.ledger.borrowing`)."""
 
     @property
     def outstanding(self) -> int:

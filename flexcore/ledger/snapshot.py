@@ -21,7 +21,13 @@ from typing import NamedTuple, TypeVar, cast
 
 from flexcore.errors import RemoteProtocolError
 from flexcore.identity import Last
-from flexcore.ledger.commands import RequestWithdrawn, SeatGranted, SeatReturned, Share
+from flexcore.ledger.commands import (
+    RequestWithdrawn,
+    SeatBorrowed,
+    SeatGranted,
+    SeatReturned,
+    Share,
+)
 from flexcore.ledger.sessions import (
     LedgerCorrupt,
     Linger,
@@ -114,6 +120,7 @@ class SessionRow(NamedTuple):
     platform: str
     address: str
     queued: tuple[QueuedRow, ...] = ()
+    borrowed_until: float = 0.0
 
 
 class RemovalRow(NamedTuple):
@@ -262,6 +269,7 @@ def _session_row(session: Session) -> SessionRow:
             QueuedRow(each.place, request, each.feature, each.version, each.count, each.since)
             for request, each in sorted(session.queued.items())
         ),
+        session.borrowed_until,
     )
 
 
@@ -338,6 +346,9 @@ def _read(reader: _Reader) -> tuple[LedgerState, Last]:
     state.sessions = {session.session: session for session in sessions}
     if len(state.sessions) != len(sessions):
         raise LedgerCorrupt("the ledger's snapshot holds a session twice")
+    state.borrows = {
+        each.session: each.borrowed_until for each in sessions if each.borrowed_until
+    }
     waiting = sorted(each for session in sessions for each in session.queued.values())
     for queued in waiting:
         state.queue.add(queued)
@@ -383,11 +394,11 @@ def _seat_of(row: SeatRow, names: list[str], sessions: list[Session]) -> Seat:
 
 def _session_of(row: SessionRow) -> Session:
     session = Session(*row[:12], hostids=row.hostids, platform=row.platform,
-                      address=row.address)  # fmt: skip
+                      address=row.address, borrowed_until=row.borrowed_until)  # fmt: skip
     session.withdrawn = set(row.withdrawn)
     for request, index, stamp, payload in row.results:
         command = decode_command(payload)
-        if not isinstance(command, (SeatGranted, SeatReturned, RequestWithdrawn)):
+        if not isinstance(command, (SeatGranted, SeatReturned, RequestWithdrawn, SeatBorrowed)):
             raise LedgerCorrupt(
                 f"the ledger's snapshot has a {type(command).__name__} as the result of a request"
             )

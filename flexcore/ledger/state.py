@@ -36,7 +36,9 @@ from typing import Any, TypeAlias
 
 from flexcore.identity import Last
 from flexcore.ledger.books import PoolBooks
+from flexcore.ledger.borrowing import borrow_seat, end_borrow
 from flexcore.ledger.commands import (
+    BorrowEnded,
     Command,
     Formed,
     LingerPassed,
@@ -45,6 +47,7 @@ from flexcore.ledger.commands import (
     RequestUnqueued,
     RequestWithdrawn,
     Rights,
+    SeatBorrowed,
     SeatGranted,
     SeatLingers,
     SeatRemoved,
@@ -115,6 +118,9 @@ class LedgerState:
         self.lingering = Lingering()
         self.linger_clock_s = 0.0
         """Counted seconds, advanced by entries alone (:mod:`flexcore.ledger.lingering`)."""
+        self.borrows: dict[bytes, float] = {}
+        """Until when each borrow lasts; each is in *sessions* too."""
+        self.borrow_changes = 0  # changes with them, for whoever keeps something made of them
         self.pools = self.books.pools
         self._freed = self.books.freed
         self._ended_purge_at = _ENDED_PURGE_MIN
@@ -216,6 +222,7 @@ class LedgerState:
         twin.ended = dict(self.ended)
         twin.queue = self.queue.copy()
         twin.lingering = self.lingering.copy()
+        twin.borrows = dict(self.borrows)
         return twin
 
     def fingerprint(self) -> bytes:
@@ -488,4 +495,6 @@ _APPLY: dict[type, Callable[..., Undo]] = {
     LingerPassed: linger_passed,
     LingerResumed: linger_resumed,
     SeatRemoved: seat_removed,
+    SeatBorrowed: borrow_seat,
+    BorrowEnded: end_borrow,
 }

@@ -108,14 +108,14 @@ class Peer:
     next: int = 1
     acked_round: int = 0
     acked_at: float | None = None
+    clock_gap: float = 0.0  # its wall clock less our monotonic one, as that said (rule 18)
     good_since: float | None = None
     hurried_at: float = -1e9
     inflight: list[tuple[int, float]] = attrs.Factory(list)
 
 
 def same_process(one: Endpoint | None, other: Endpoint | None) -> bool:
-    """Whether two endpoints are one process: the id is drawn at each start, the counter may rise
-    once (rule 7)."""
+    """Whether two endpoints are one process: the id is drawn at each start (rule 7)."""
     return (
         one is not None
         and other is not None

@@ -221,6 +221,7 @@ class Rounds(Promises):
         sent_at = self._take_round(peer, body.round)
         peer.acked_round = max(peer.acked_round, body.round)
         peer.acked_at = now
+        peer.clock_gap = body.wall - now
         if sent_at is not None:
             self._measure(peer, now - sent_at)
         if body.ok:

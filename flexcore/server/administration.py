@@ -10,13 +10,18 @@ from .connections import ServerConnection
 
 REMOVE = "remove"
 """Verb of lmremove."""
+FORCE = "force"
+"""Argument of 'down': also while licences are borrowed (lmdown -force)."""
 
 
 def answer_admin(
-    config: ServerConfig, connection: ServerConnection, message: AdminRequest
+    config: ServerConfig, connection: ServerConnection, message: AdminRequest, *, borrowed: int = 0
 ) -> tuple[AdminReply | None, str]:
     """Return the answer and, if this server is to stop, 'one' or 'all', else ''. None: a reread or
     a removal, which is answered later (:mod:`flexcore.server.rereads`, :mod:`flexcore.server.removals`).
+
+    *borrowed*: how many borrows there are. They survive a stop; but whoever wants to return early finds
+    nobody, so a stop of everything takes -force (-120). One of three may be stopped for maintenance.
 
     Only from this machine until administrators have keys (design.md section 7); from elsewhere the
     answer is -119 with the hosts to log in to.
@@ -29,6 +34,9 @@ def answer_admin(
         why = ("lmdown is switched off: lmgrd -x lmdown",)
         return _refusal(message.seq, ErrorCode.REQUEST_NOT_SUPPORTED, why), ""
     if message.verb == "down" and scope in ("all", "one"):
+        ends_all = scope == "all" or not config.license.is_triad
+        if borrowed and ends_all and FORCE not in message.arguments[1:]:
+            return _refusal(message.seq, ErrorCode.LICENSES_BORROWED, ()), ""
         return AdminReply(message.seq, 0, ""), scope
     if (message.verb == "reread" and scope in ("all", "one")) or message.verb == REMOVE:
         return None, ""

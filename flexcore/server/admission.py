@@ -25,6 +25,7 @@ from flexcore.wire.messages import (
 )
 from flexcore.wire.proof import proofs_equal, session_proof
 
+from .answers import ProtocolMistake as ProtocolMistake
 from .answers import is_well_formed, opening_entry
 from .leases import SessionLeases
 from .removals import lost_seats
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
     from .config import ServerConfig
     from .connections import ServerConnection
     from .outbox import Outbox
-
-
-class ProtocolMistake(Exception):
-    """The client sent what no correct one sends at this place."""
 
 
 class SessionDesk:
@@ -142,7 +139,7 @@ class SessionDesk:
             raise ProtocolMistake("a session has an id of 16 bytes and a secret of 16 to 64")
         session = state.sessions.get(name)
         if session is not None:
-            if not proofs_equal(session.secret, message.secret):
+            if session.borrowed_until or not proofs_equal(session.secret, message.secret):
                 self._refuse_session(conn, message.seq, "this session belongs to somebody else")
             else:
                 self._welcome_back(conn, session, message.seq, at, now)
@@ -167,7 +164,7 @@ class SessionDesk:
     ) -> None:
         self._check_binding(conn, message.session)
         session = self._state.sessions.get(message.session)
-        if session is None:
+        if session is None or session.borrowed_until:
             said = SessionReply(message.seq, self.term, False, SESSION_UNKNOWN, self._lease_s, (),
                                 "no such session: it is over, or was never opened here")  # fmt: skip
             self._hold_for_round(conn, said, now)

@@ -10,6 +10,7 @@ from flexcore.ledger.commands import LingerResumed, SeatGranted, SeatReturned, S
 from flexcore.report.logline import dequeued_line
 from flexcore.report.plain import word_of
 from flexcore.wire.messages import (
+    Borrow,
     CheckedIn,
     Checkin,
     Checkout,
@@ -28,8 +29,19 @@ if TYPE_CHECKING:
     from .config import ServerConfig
 
 NAME_MAX = 128
+REQUEST_MAX = 1 << 53
 SESSION_BYTES = 16
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 16, 64
+
+
+class ProtocolMistake(Exception):
+    """The client sent what no correct one sends at this place."""
+
+
+def check_number(message: Checkout | Checkin | Withdraw | Borrow) -> None:
+    """Raise ProtocolMistake unless the request has a number that a client gives."""
+    if not message.answered < message.request <= REQUEST_MAX or message.answered < 0:
+        raise ProtocolMistake("a request number that no client gives")
 
 
 def is_well_formed(message: OpenSession) -> bool:
@@ -51,7 +63,9 @@ def opening_entry(message: OpenSession, config: ServerConfig, remote: str) -> Se
     )  # fmt: skip
 
 
-def denied_answer(message: Checkout | Checkin | Withdraw, denial: Denial, term: int) -> Denied:
+def denied_answer(
+    message: Checkout | Checkin | Withdraw | Borrow, denial: Denial, term: int
+) -> Denied:
     """Return the no to *message*. It renews nothing (rule 15)."""
     code = int(denial.code)
     return Denied(message.seq, message.request, term, False, code, minor_of(code), text_of(code),

@@ -33,6 +33,7 @@ from flexcore.checkout.machine import (
 from flexcore.ledger.commands import Command, SessionEnded
 from flexcore.report.logline import out_line
 from flexcore.wire.messages import (
+    Borrow,
     CanCheckOut,
     Checkin,
     Checkout,
@@ -42,6 +43,7 @@ from flexcore.wire.messages import (
     HeartbeatReply,
     OpenSession,
     ResumeSession,
+    ReturnBorrow,
     StatusPage,
     StatusRequest,
     Withdraw,
@@ -49,6 +51,7 @@ from flexcore.wire.messages import (
 
 from .admission import ProtocolMistake as ProtocolMistake
 from .admission import SessionDesk
+from .answers import check_number as check_number
 from .answers import (
     denied_answer,
     dequeued_lines,
@@ -56,6 +59,7 @@ from .answers import (
     granted_answer,
     repeated_answer,
 )
+from .borrowing import BorrowCounter
 from .clocks import CLOCK_BACK_S, clock_refusal
 from .config import LEASES_ENDED_PER_TURN_MAX, ServerConfig
 from .connections import ServerConnection
@@ -76,11 +80,10 @@ if TYPE_CHECKING:
 EPOCH_ORDINAL = 719_163
 """``datetime.date(1970, 1, 1).toordinal()``."""
 
-REQUEST_MAX = 1 << 53
 
 DeskMessage: TypeAlias = (
     OpenSession | ResumeSession | Checkout | Checkin | Withdraw | Heartbeat | Goodbye | StatusRequest
-    | CanCheckOut
+    | CanCheckOut | Borrow | ReturnBorrow
 )
 
 
@@ -98,6 +101,7 @@ class ClientDesk(SessionDesk):
         self._linger = LingerClock()
         self._memory = RequestMemory()
         self.queueing = Queueing(self)
+        self._borrows = BorrowCounter(self)
         self._handlers: dict[type, Callable[..., None]] = {
             Checkout: self._request,
             Checkin: self._request,
@@ -108,6 +112,8 @@ class ClientDesk(SessionDesk):
             Goodbye: self._goodbye,
             StatusRequest: self._status,
             CanCheckOut: self._status,
+            Borrow: self._borrows.borrow,
+            ReturnBorrow: self._borrows.give_back,
         }
 
     # --- a reign ----------------------------------------------------------------------------------
@@ -208,8 +214,7 @@ class ClientDesk(SessionDesk):
         if session is None:
             return
         number = message.request
-        if not message.answered < number <= REQUEST_MAX or message.answered < 0:
-            raise ProtocolMistake("a request number that no client gives")
+        check_number(message)
         self._memory.note_answered(session, message.answered)
         if type(message) is Checkout and message.queue:
             if self.queueing.answer_again(conn, message, session, now, wall):
@@ -326,7 +331,7 @@ class ClientDesk(SessionDesk):
     ) -> None:  # fmt: skip
         page = answer_question(message, self._checkout, self._state, partial(self._imagine, now, wall),
                                term=self.term, rank=int(self._config.rank), remote=conn.remote,
-                               day=self.day(wall))  # fmt: skip
+                               day=self.day(wall), wall=wall)  # fmt: skip
         if page is None:
             raise ProtocolMistake("a status that does not exist")
         if self._state.lingering and type(page) is StatusPage and page.seats:
@@ -359,6 +364,8 @@ class ClientDesk(SessionDesk):
         for name, reason in self.leases.pop_due(sessions, now, LEASES_ENDED_PER_TURN_MAX):
             index, log = self._end_session(sessions[name], reason, now, wall)
             self.held.until_commit(index, 0, None, log)
+        if self._state.borrows:
+            self._borrows.end_due(now, wall)
 
     def next_timeout(self) -> float | None:
         """Return when the next lease, grace or lingering is over, or 0 if there is more to do at once."""
@@ -366,7 +373,10 @@ class ClientDesk(SessionDesk):
             return 0.0
         due = self.leases.next_due(self._state.sessions)
         linger = self._linger.next_due(self._state)
-        return linger if due is None or (linger is not None and linger < due) else due
+        due = linger if due is None or (linger is not None and linger < due) else due
+        if self._state.borrows and (other := self._borrows.next_due()) is not None:
+            return other if due is None else min(due, other)
+        return due
 
     def release(self) -> None:
         """Let go of the answers and log lines whose entries are committed and rounds confirmed."""

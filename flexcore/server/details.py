@@ -118,11 +118,11 @@ def _digits(digest: bytes) -> str:
 
 def answer_question(
     message: StatusRequest | CanCheckOut, machine: CheckoutMachine, state: LedgerState,
-    decide: Decide, *, remote: str, term: int, rank: int, day: int,
+    decide: Decide, *, remote: str, term: int, rank: int, day: int, wall: float,
 ) -> StatusPage | CheckoutAnswers | None:  # fmt: skip
     """Return the page that *message* asks for, None if it asks for nothing that exists."""
     if isinstance(message, StatusRequest):
-        return status_page(message, machine, state, term=term, rank=rank, day=day)
+        return status_page(message, machine, state, term=term, rank=rank, day=day, wall=wall)
     return can_check_out(message, machine, decide, remote=remote, term=term, rank=rank, day=day)
 
 

@@ -48,7 +48,8 @@ class SessionLeases:
         self.stop()
         self._spared_until = won_at + timeout_s
         self._timeout_s = timeout_s
-        self._due = [(self._free_at(session), session.session) for session in sessions]
+        self._due = [(self._free_at(session), session.session) for session in sessions
+                     if not session.borrowed_until]  # fmt: skip
         heapq.heapify(self._due)
 
     def stop(self) -> None:

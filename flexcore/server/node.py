@@ -318,7 +318,7 @@ class ServerNode:
     # --- administration ---------------------------------------------------------------------------
 
     def _admin(self, connection: ServerConnection, message: AdminRequest) -> None:
-        reply, scope = answer_admin(self._config, connection, message)
+        reply, scope = answer_admin(self._config, connection, message, borrowed=len(self._quorum.ledger.state.borrows))
         if reply is None:
             desk = self._desk if self._may_decide() else None
             self._rereads.ask(connection, message, desk=desk, now=self._now, wall=self._wall)

@@ -180,6 +180,9 @@ class Removals:
             return (), _no(ErrorCode.INVALID_PARAMETER)
         feature = arguments[1]
         held, lingering = (_of_user if arguments[0] == BY_USER else _of_handle)(state, arguments)
+        if state.borrows:  # out of reach: its holder could not be told, and would use it on
+            lingering = (*lingering, *(seat for seat in held if seat.session in state.borrows))
+            held = [seat for seat in held if seat.session not in state.borrows]
         if not held:
             if lingering:
                 return (), _no(ErrorCode.LINGER_NOT_REMOVABLE, _lines(lingering, state)[0])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flexcore.checkout.durations import durations_of
 from flexcore.checkout.machine import CheckoutMachine
 from flexcore.checkout.reading import read_rights
-from flexcore.checkout.regulations import regulations_of
+from flexcore.checkout.regulations import policy_of, regulations_of
 from flexcore.checkout.rights import Rights
 from flexcore.licensefile import membership_digest
 from flexcore.options import options_digest
@@ -39,7 +39,9 @@ def make_checkout(
         made = None if newest.regulations is None else newest.regulations.copy()
     else:
         made = regulations_of(options, rights)
-    return CheckoutMachine(rights, made, durations_of(options, rights))
+    machine = CheckoutMachine(rights, made, durations_of(options, rights))
+    machine.policy = policy_of(options, rights) if made is None else made.policy
+    return machine
 
 
 def make_quorum(

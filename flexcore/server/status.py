@@ -53,7 +53,7 @@ def make_report(
 
 def status_page(
     request: StatusRequest, machine: CheckoutMachine, state: LedgerState,
-    *, term: int, rank: int, day: int,
+    *, term: int, rank: int, day: int, wall: float = 0.0,
 ) -> StatusPage | None:  # fmt: skip
     """Return the page that *request* asks for, None if it asks for nothing that exists."""
     cursor = _place(request.cursor)
@@ -66,7 +66,7 @@ def status_page(
         rows = with_queued(features, machine, state, day)
         return StatusPage(request.seq, term, rank, rows, (), more, reservations=kept)
     if request.what == SEATS:
-        seats, more = _seat_rows(request.feature, machine, state, place, handle)
+        seats, more = _seat_rows(request.feature, machine, state, place, handle, wall)
         return StatusPage(request.seq, term, rank, (), tuple(seats), more)
     if request.what == QUEUE:
         waiting, more = queue_rows(request.feature, machine, state, handle, day, STATUS_ROWS_MAX)
@@ -96,7 +96,8 @@ def _pools(machine: CheckoutMachine, state: LedgerState) -> list[str]:
 
 
 def _seat_rows(
-    feature: str, machine: CheckoutMachine, state: LedgerState, place: int, after: int
+    feature: str, machine: CheckoutMachine, state: LedgerState, place: int, after: int,
+    wall: float,
 ) -> tuple[list[SeatRow], str]:
     pools = _pools(machine, state)
     known = {pool.key: pool.feature for pool in machine.rights.pools}
@@ -109,7 +110,7 @@ def _seat_rows(
         wanted = STATUS_ROWS_MAX - len(rows)
         seats = state.seats_page(pools[number], after if number == place else 0, wanted)
         for seat in seats:
-            row = _seat_row(seat, state)
+            row = _seat_row(seat, state, wall)
             if seat.pool != pools[number]:  # a component's seat, as its suite's pool has it
                 row = row._replace(pool=pools[number], feature=known.get(pools[number], row.feature))
             rows.append(row)
@@ -119,11 +120,15 @@ def _seat_rows(
     return rows, ""
 
 
-def _seat_row(seat: Seat, state: LedgerState) -> SeatRow:
+def _seat_row(seat: Seat, state: LedgerState, wall: float) -> SeatRow:
     session = state.holder_of(seat)
-    return SeatRow(seat.pool, seat.feature, session.user, session.host, session.display,
+    row = SeatRow(seat.pool, seat.feature, session.user, session.host, session.display,
                    seat.version, seat.handle, seat.started, seat.seats, session.pid,
                    project=session.project)  # fmt: skip
+    if not state.borrows or seat.session not in state.borrows:
+        return row
+    until, since = state.borrows[seat.session], state.sessions[seat.session].opened
+    return row._replace(linger_left_s=max(0.0, until - wall), linger_s=until - since, borrowed=True)
 
 
 def _feature_rows(

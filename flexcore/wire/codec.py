@@ -49,6 +49,10 @@ MESSAGES: Mapping[int, type] = {
     48: m.SeatsLost,
     49: m.NotServing,
     50: m.Queued,
+    54: m.Borrow,
+    55: m.Borrowed,
+    56: m.ReturnBorrow,
+    57: m.BorrowReturned,
     # status and administration
     64: m.StatusRequest,
     65: m.StatusPage,
@@ -104,6 +108,8 @@ COMMANDS: Mapping[int, type] = {
     18: c.LingerPassed,
     19: c.LingerResumed,
     20: c.SeatRemoved,
+    13: c.SeatBorrowed,
+    14: c.BorrowEnded,
 }
 """What may stand in the ledger."""
 

@@ -545,6 +545,53 @@ class GoodbyeReply(NamedTuple):
     term: int
 
 
+class Borrow(NamedTuple):
+    """Lend me the seat *handle*, which I hold, until *until* (epoch seconds): my session gives it up,
+    and my machine uses it without a server. Id (16 bytes) and secret of the borrow are drawn by the
+    client. Answered by Borrowed or Denied."""
+
+    seq: int
+    request: int
+    answered: int
+    handle: int
+    until: float
+    borrow: bytes
+    secret: bytes
+    term_seen: int
+
+
+class Borrowed(NamedTuple):
+    """*wall* is the middle of the servers' clocks (rule 18), by which *until* is meant."""
+
+    seq: int
+    request: int
+    term: int
+    renews: bool
+    handle: int
+    borrow: bytes
+    until: float
+    wall: float
+
+
+class ReturnBorrow(NamedTuple):
+    """Early return; needs no session. *proof* = session_proof(secret, ServerHello.nonce, borrow)."""
+
+    seq: int
+    borrow: bytes
+    proof: bytes
+    term_seen: int
+
+
+class BorrowReturned(NamedTuple):
+    """code 0: the seat is back. Else one of the manual's, with its text."""
+
+    seq: int
+    term: int
+    code: int
+    text: str
+    detail: str
+
+
 class SeatsLost(NamedTuple):
     """Unasked: these seats were taken (lmremove, TIMEOUT), with the reason; the client gives them back."""
 
@@ -792,6 +839,8 @@ ClientMessage: TypeAlias = (
     | Checkout
     | Checkin
     | Withdraw
+    | Borrow
+    | ReturnBorrow
     | Heartbeat
     | Goodbye
     | StatusRequest
@@ -806,6 +855,8 @@ ServerMessage: TypeAlias = (
     | Denied
     | CheckedIn
     | Withdrawn
+    | Borrowed
+    | BorrowReturned
     | HeartbeatReply
     | GoodbyeReply
     | SeatsLost

@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from flexcore.client import (
     ApplicationAction,
+    BorrowRefused,
     CheckedIn,
     CheckoutDeniedAction,
     CheckoutGranted,
@@ -22,6 +23,7 @@ from flexcore.client import (
     ClientConfig,
     Closed,
     LicenseClient,
+    SeatBorrowed,
     SeatLost,
     StateChanged,
     Trouble,
@@ -153,6 +155,7 @@ class Desk(Generic[SeatT]):
         self._queued: dict[int, WaitingBase[SeatT]] = {}
         self._seats: dict[Key, SeatT] = {}
         self._returning: set[Key] = set()
+        self._borrowings: dict[int, SeatBorrowed | BorrowRefused | None] = {}
 
     # --- whether there is a client ----------------------------------------------------------------
 
@@ -355,6 +358,8 @@ class Desk(Generic[SeatT]):
                     self._answers[action.request] = action
             elif isinstance(action, CheckedIn):
                 self._returning.discard((action.site, action.handle))
+            elif isinstance(action, SeatBorrowed | BorrowRefused):
+                self._borrow_answered(action)
             elif isinstance(action, Closed):
                 self.closed = True
             elif isinstance(action, SeatLost):
@@ -376,6 +381,12 @@ class Desk(Generic[SeatT]):
         else:
             granted = action.seat
             waiting._seat = self._seats[granted.site, granted.handle] = self._make_seat(granted)
+
+    def _borrow_answered(self, action: SeatBorrowed | BorrowRefused) -> None:
+        if action.request in self._borrowings:
+            self._borrowings[action.request] = action
+        if isinstance(action, SeatBorrowed):
+            self._seats.pop((action.seat.site, action.seat.handle), None)
 
     def _granted(self, action: CheckoutGranted) -> None:
         granted = action.seat
