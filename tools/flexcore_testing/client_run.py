@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcore.client import (
     Abort,
+    BorrowRefused,
     CheckedIn,
     CheckoutDeniedAction,
     CheckoutGranted,
@@ -24,6 +25,7 @@ from flexcore.client import (
     MessageReceived,
     NodeEvent,
     Seat,
+    SeatBorrowed,
     SeatLost,
     SendMessage,
     StateChanged,
@@ -69,6 +71,8 @@ class ClientRun:
         self.denied: dict[int, CheckoutDeniedAction] = {}
         self.queued: dict[int, CheckoutQueued] = {}
         """How those that wait in a queue, or did, stood last."""
+        self.lent: dict[int, SeatBorrowed | BorrowRefused] = {}
+        """What came of borrowings, by request."""
         self.listeners: dict[int, Callable[[], None]] = {}
         """Who is to hear what is told about a request."""
         self.told: list[str] = []
@@ -102,6 +106,14 @@ class ClientRun:
         request = self.node.checkout(feature, version, count, now=self.now(), wall=self.wall(), queue=queue)
         self.pending[request] = feature
         self.triad.recorder.asked(self, request, feature, count)
+        self._wake(self.world.now)
+        return request
+
+    def borrow(self, handle: int, until: float, ident: bytes, secret: bytes) -> int:
+        """Take a seat home until *until*."""
+        request = self.node.borrow(
+            handle, until, borrow=ident, secret=secret, now=self.now(), wall=self.wall()
+        )
         self._wake(self.world.now)
         return request
 
@@ -241,6 +253,12 @@ class ClientRun:
             if self.seats.pop(action.handle, None) is not None:
                 self.triad.client_lost(self, action)
                 self._say(f"has lost {action.seat.feature} handle {action.handle}: {action.reason}")
+        elif isinstance(action, SeatBorrowed):
+            self.lent[action.request] = action
+            self.seats.pop(action.seat.handle, None)
+            self._say(f"takes {action.seat.feature} handle {action.seat.handle} home")
+        elif isinstance(action, BorrowRefused):
+            self.lent[action.request] = action
         elif isinstance(action, CheckedIn):
             self.triad.client_returned(self, action)
         elif isinstance(action, StateChanged):

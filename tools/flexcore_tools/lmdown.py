@@ -53,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare lmdown's flags."""
     parser.add_argument("-c", metavar="PATH", dest="path", help=PATH_HELP)
     parser.add_argument("-all", "--all", action="store_true", help="all servers, as without it")
+    parser.add_argument("-force", "--force", action="store_true",
+                        help="also while licenses are borrowed, which is refused otherwise (-120)")  # fmt: skip
     parser.add_argument("-q", action="store_true", dest="quiet", help="do not ask")
     parser.add_argument(
         "-vendor", "--vendor", metavar="NAME",
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             return 1
         if vendors:
             return stop_vendors(survey, vendors)
-        return _stop(survey, targets, one=args.server is not None)
+        return _stop(survey, targets, one=args.server is not None, force=args.force)
 
 
 # --- what is to be stopped -----------------------------------------------------------------------
@@ -116,12 +118,13 @@ def _agreed(survey: Survey, targets: list[int]) -> bool:
 # --- stopping it ------------------------------------------------------------------------------------
 
 
-def _stop(survey: Survey, targets: list[int], *, one: bool) -> int:
-    refused = _tell(survey, targets, one=one)
+def _stop(survey: Survey, targets: list[int], *, one: bool, force: bool) -> int:
+    words = ("one" if one else "all", *(["force"] if force else []))
+    refused = _tell(survey, targets, words)
     if refused is not None:
         _print_refusal(survey, refused)
         return exit_status(refused.code)
-    again = None if one else lambda index: _tell_straggler(survey, index)
+    again = None if one else lambda index: _tell_straggler(survey, index, words)
     listening = _wait_closed(survey, targets, again)
     status = 0
     for index in listening:
@@ -141,7 +144,7 @@ def _stop(survey: Survey, targets: list[int], *, one: bool) -> int:
     return status
 
 
-def _tell(survey: Survey, targets: list[int], *, one: bool) -> Failure | None:
+def _tell(survey: Survey, targets: list[int], words: tuple[str, ...]) -> Failure | None:
     """Ask the servers in turn until one takes the command; return the refusal if none does.
 
     Servers of this machine come first, the master before others: it has nobody to pass it on to.
@@ -156,7 +159,7 @@ def _tell(survey: Survey, targets: list[int], *, one: bool) -> Failure | None:
     )
     refused: Failure | None = None
     for index in order:
-        failure = _ask_down(survey.links[index], "one" if one else "all")
+        failure = _ask_down(survey.links[index], words)
         if failure is None:
             return None
         # "Log in to one of the servers' machines" is what helps, if anybody said so.
@@ -165,12 +168,12 @@ def _tell(survey: Survey, targets: list[int], *, one: bool) -> Failure | None:
     return refused
 
 
-def _ask_down(link: Link, scope: str) -> Failure | None:
+def _ask_down(link: Link, words: tuple[str, ...]) -> Failure | None:
     """Send the command on one link; None if it was taken."""
     from flexcore_host import whoami
 
     try:
-        answer = link.admin("down", (scope,), whoami.user(), whoami.host(), ANSWER_S)
+        answer = link.admin("down", words, whoami.user(), whoami.host(), ANSWER_S)
     except LinkFailed as failed:
         # An end without an answer: it may have stopped before the answer left. The port will tell.
         return None if failed.failure.code == ErrorCode.CANNOT_READ else failed.failure
@@ -207,8 +210,8 @@ def _wait_closed(
     return left
 
 
-def _tell_straggler(survey: Survey, index: int) -> None:
-    failure = _ask_down(survey.links[index], "all")
+def _tell_straggler(survey: Survey, index: int, words: tuple[str, ...]) -> None:
+    failure = _ask_down(survey.links[index], words)
     if failure is not None:
         print(f"{place(survey.servers[index])}: {failure.printed}")
 
