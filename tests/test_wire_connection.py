@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from flexcore.errors import LocalProtocolError, RemoteProtocolError
 from flexcore.wire.codec import MAX_FRAME_BYTES, encode
 from flexcore.wire.connection import BUFFER_BYTES_MAX, SMALL_FRAME_BYTES, Connection
-from flexcore.wire.messages import Checkout, Heartbeat, Message, Refusal
+from flexcore.wire.messages import Checkout, Heartbeat, IdleSeat, Message, Refusal
 
 MESSAGE = st.one_of(
-    st.builds(Heartbeat, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)),
+    st.builds(
+        Heartbeat,
+        *[st.integers(0, 9)] * 3,
+        st.lists(st.builds(IdleSeat, st.integers(0, 9), st.integers(0, 9).map(float)), max_size=2).map(tuple),
+    ),
     st.builds(Refusal, st.integers(-9, 9), st.text(max_size=30)),
     st.builds(
         Checkout,
