@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import flexcore
+import flexcore_host
+import flexcore_sync
+import flexcore_tools
+import flexcore_trio
 from flexcore.codes import TEXTS, ErrorCode
 from flexcore.licensefile.version import DateError, parse_date
 from flexcore_tools import cli
@@ -88,8 +93,8 @@ def test_a_date_that_is_none() -> None:
 def given_codes() -> set[int]:
     """The codes that the product gives out, by the names that stand in its modules."""
     found = set()
-    for part in ("flexcore", "transports", "tools/flexcore_tools"):
-        for path in (ROOT / part).rglob("*.py"):
+    for package in (flexcore, flexcore_host, flexcore_sync, flexcore_trio, flexcore_tools):
+        for path in Path(package.__file__ or "").parent.rglob("*.py"):
             text = path.read_text(encoding="utf-8")
             found |= {int(ErrorCode[name]) for name in re.findall(r"ErrorCode\.([A-Z_]+)", text)}
     return found
