@@ -60,10 +60,10 @@ access = st.builds(
 )  # fmt: skip
 counts = st.builds(
     lambda what, feature, key, who, number: Option(what, feature, key, who[0], who[1], number),
-    st.sampled_from(("MAX", "RESERVE")), st.sampled_from(FEATURES), st.sampled_from(("", "", "x")), people,
+    st.sampled_from(("MAX", "RESERVE", "RESERVE")), st.sampled_from(FEATURES), st.sampled_from(("", "", "x")), people,
     st.sampled_from((1, 2)),
 )  # fmt: skip
-options = st.lists(access | counts | counts, max_size=3, unique=True).map(tuple)
+options = st.lists(counts | access | counts, max_size=3, unique=True).map(tuple)
 users = st.sampled_from(USERS)
 features = st.sampled_from(FEATURES)
 orders = st.permutations(tuple(Rank))
