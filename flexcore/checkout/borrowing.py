@@ -2,7 +2,7 @@
 
 A line with BORROW allows it, for its hours; the options file may shorten that (MAX_BORROW_HOURS), keep
 some licences in the house (BORROW_LOWWATER) and say who may (INCLUDE_BORROW, EXCLUDE_BORROW). Nobody
-borrows beyond a licence's last day. ``tests/test_borrow_decision.py``.
+borrows beyond a licence's last day. ``tests/test_borrow_server.py::test_who_may_and_for_how_long``.
 
 The time that counts is the servers' (:mod:`flexcore.quorum.clocks`), not the client's.
 """
@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flexcore.codes import ErrorCode
-from flexcore.options.patterns import Requester
+
+from .tallies import requester_of
 
 if TYPE_CHECKING:
     from flexcore.ledger.state import LedgerState, Seat, Session
@@ -66,7 +67,7 @@ def borrow_refusal(
         return ErrorCode.BORROW_FAILED, "the client shows no hostid that a borrowing is bound to"
     policy = machine.policy
     if policy is not None:
-        refused = policy.borrow_refusal(offer.pool, _requester(session))
+        refused = policy.borrow_refusal(offer.pool, requester_of(session))
         if refused is not None:
             return refused.code, refused.detail
         hours = policy.borrow_hours_max(offer.pool, hours)
@@ -102,8 +103,3 @@ def borrowed_of(state: LedgerState, pool: str) -> int:
         for seat in state.sessions[borrow].seats.values()
         if seat.pool == pool
     )
-
-
-def _requester(session: Session) -> Requester:
-    return Requester(session.user, session.host, session.display, session.address,
-                     session.project)  # fmt: skip

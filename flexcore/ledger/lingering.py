@@ -9,7 +9,7 @@ which only entries advance (:class:`~flexcore.ledger.commands.SeatLingers` and
 :class:`~flexcore.ledger.commands.LingerPassed`, one a minute while anything lingers); each seat has
 the reading at which it is over. What remains is the difference, in every server and after every
 failover, restart and snapshot; the time that nobody served is not counted
-(``tests/test_linger_ledger.py``).
+(``tests/test_linger_server.py::test_what_remains_survives_a_failover``).
 
 **Removal** (``lmremove``, TIMEOUT): a seat is *marked* as taken away, with code and reason, and stays
 in use until its client has given it back or its session is over: the client may believe in it for as

@@ -1,7 +1,7 @@
 """Other ways to write the same licence file: one line each, wrapped, or in digits for a telephone.
 
 What is signed is a line's fields and attributes, not its text, so every form verifies as before
-(``tests/test_format.py::test_every_form_still_verifies``). The field's own decimal format is not
+(``tests/test_lmutil.py::test_every_form_still_verifies``). The field's own decimal format is not
 published; this one is flexcore's: a licence line is written in rows ::
 
     DECIMAL 3.2 25701-30068-21061-08262-12589-12345-23456-34567-05512

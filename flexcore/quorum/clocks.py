@@ -4,7 +4,7 @@ A borrowed licence comes back at an instant of the calendar, and calendars are s
 clock that jumps must neither free what is out in the world nor keep it for ever: the master takes the
 **middle** of the servers' wall clocks, **of two the earlier**, as they come with acknowledgements. A
 master that has heard nobody in this reign knows no time, and ends nothing; a single server has its
-own clock only (``tests/test_quorum_clocks.py``).
+own clock only (``tests/test_borrow_simulated.py``).
 """
 
 from __future__ import annotations

@@ -15,11 +15,11 @@ from collections.abc import Callable
 
 from flexcore.codes import ErrorCode, exit_status
 from flexcore.report.status import SERVING, Failure
-from flexcore.wire.messages import AdminReply
 
 from ._ask import DEFAULT_TIMEOUT_S, Survey
 from ._common import print_anything
-from ._link import Link, LinkFailed, is_listening
+from ._link import Link, is_listening
+from ._orders import in_order, order, print_refusal, refusal_of, worse
 from ._servers import chosen_server, failure_of, not_reached, place
 from ._vendors_admin import stop_vendors, vendor_named
 from ._where import PATH_HELP, only_one
@@ -122,7 +122,7 @@ def _stop(survey: Survey, targets: list[int], *, one: bool, force: bool) -> int:
     words = ("one" if one else "all", *(["force"] if force else []))
     refused = _tell(survey, targets, words)
     if refused is not None:
-        _print_refusal(survey, refused)
+        print_refusal(survey, refused)
         return exit_status(refused.code)
     again = None if one else lambda index: _tell_straggler(survey, index, words)
     listening = _wait_closed(survey, targets, again)
@@ -145,46 +145,27 @@ def _stop(survey: Survey, targets: list[int], *, one: bool, force: bool) -> int:
 
 
 def _tell(survey: Survey, targets: list[int], words: tuple[str, ...]) -> Failure | None:
-    """Ask the servers in turn until one takes the command; return the refusal if none does.
-
-    Servers of this machine come first, the master before others: it has nobody to pass it on to.
-    """
-    order = sorted(
-        targets,
-        key=lambda index: (
-            not survey.links[index].is_local,
-            survey.links[index].report.state != SERVING,
-            index,
-        ),
-    )
+    """Ask the servers in turn until one takes the command; return the refusal if none does."""
     refused: Failure | None = None
-    for index in order:
+    for index in in_order(survey, targets):
         failure = _ask_down(survey.links[index], words)
         if failure is None:
             return None
-        # "Log in to one of the servers' machines" is what helps, if anybody said so.
-        if refused is None or failure.code == ErrorCode.NOT_ON_SERVER_MACHINE:
-            refused = failure
+        refused = worse(refused, failure)
     return refused
 
 
 def _ask_down(link: Link, words: tuple[str, ...]) -> Failure | None:
     """Send the command on one link; None if it was taken."""
-    from flexcore_host import whoami
-
-    try:
-        answer = link.admin("down", words, whoami.user(), whoami.host(), ANSWER_S)
-    except LinkFailed as failed:
+    answer = order(link, "down", words, ANSWER_S)
+    if isinstance(answer, Failure):
         # An end without an answer: it may have stopped before the answer left. The port will tell.
-        return None if failed.failure.code == ErrorCode.CANNOT_READ else failed.failure
-    if not isinstance(answer, AdminReply):
-        return Failure(ErrorCode.BAD_DATA_FROM_SERVER)
-    if answer.code == 0:
-        for line in answer.lines:
-            print(line)
-        return None
-    text = answer.text.rstrip(".") or None
-    return Failure(answer.code, text=text)
+        return None if answer.code == ErrorCode.CANNOT_READ else answer
+    if answer.code:
+        return refusal_of(answer)
+    for line in answer.lines:
+        print(line)
+    return None
 
 
 def _wait_closed(
@@ -214,10 +195,3 @@ def _tell_straggler(survey: Survey, index: int, words: tuple[str, ...]) -> None:
     failure = _ask_down(survey.links[index], words)
     if failure is not None:
         print(f"{place(survey.servers[index])}: {failure.printed}")
-
-
-def _print_refusal(survey: Survey, refused: Failure) -> None:
-    print(refused.printed)
-    if refused.code == ErrorCode.NOT_ON_SERVER_MACHINE:
-        hosts = ", ".join(dict.fromkeys(address.host for address in survey.servers))
-        print(f"log in to one of them and run it there: {hosts}")

@@ -7,16 +7,14 @@ prints. Everything goes to stdout.
 
 from __future__ import annotations
 
-from flexcore.codes import ErrorCode, exit_status
-from flexcore.report.status import Failure
+from flexcore.codes import exit_status
 from flexcore.wire.messages import AdminReply
 
 from ._ask import DEFAULT_TIMEOUT_S, Survey
 from ._common import print_anything
-from ._link import Link, LinkFailed
+from ._orders import order, order_one_of, refusal_of
 from ._servers import not_reached
 from ._where import PATH_HELP, only_one
-from .lmreread import in_order
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,42 +59,17 @@ def run(args: argparse.Namespace) -> int:
     with Survey(where, DEFAULT_TIMEOUT_S) as survey:
         if not survey.links:
             return not_reached(survey, list(range(len(survey.servers))))
-        refused: Failure | None = None
-        for index in in_order(survey):
-            answer = _ask(survey.links[index], arguments)
-            if isinstance(answer, AdminReply) and answer.code != ErrorCode.NOT_ON_SERVER_MACHINE:
-                return _print_answer(answer)
-            failure = _failure(answer) if isinstance(answer, AdminReply) else answer
-            if refused is None or failure.code == ErrorCode.NOT_ON_SERVER_MACHINE:
-                refused = failure
-        assert refused is not None
-        print(refused.printed)
-        if refused.code == ErrorCode.NOT_ON_SERVER_MACHINE:
-            hosts = ", ".join(dict.fromkeys(address.host for address in survey.servers))
-            print(f"log in to one of them and run it there: {hosts}")
-        return exit_status(refused.code)
-
-
-def _ask(link: Link, arguments: tuple[str, ...]) -> AdminReply | Failure:
-    from flexcore_host import whoami
-
-    try:
-        answer = link.admin("remove", arguments, whoami.user(), whoami.host(), ANSWER_S)
-    except LinkFailed as failed:
-        return failed.failure
-    return answer if isinstance(answer, AdminReply) else Failure(ErrorCode.BAD_DATA_FROM_SERVER)
+        return order_one_of(
+            survey, survey.links, lambda link: order(link, "remove", arguments, ANSWER_S), _print_answer
+        )
 
 
 def _print_answer(answer: AdminReply) -> int:
     if answer.code:
-        print(_failure(answer).printed)
+        print(refusal_of(answer).printed)
         for line in answer.lines:
             print(line)
         return exit_status(answer.code)
     for line in answer.lines:
         print(f"taken away: {line}")
     return 0
-
-
-def _failure(answer: AdminReply) -> Failure:
-    return Failure(answer.code, text=answer.text.rstrip(".") or None)

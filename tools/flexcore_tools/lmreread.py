@@ -8,12 +8,13 @@ it there; whoever does not take its file keeps what it has. Everything goes to s
 from __future__ import annotations
 
 from flexcore.codes import ErrorCode, exit_status
-from flexcore.report.status import SERVING, Failure
+from flexcore.report.status import Failure
 from flexcore.wire.messages import AdminReply
 
 from ._ask import DEFAULT_TIMEOUT_S, Survey
 from ._common import print_anything
-from ._link import Link, LinkFailed
+from ._link import Link
+from ._orders import order, order_one_of, refusal_of
 from ._servers import chosen_server, not_reached
 from ._vendors_admin import until_up, vendor_named
 from ._where import PATH_HELP, only_one
@@ -72,11 +73,11 @@ def run(args: argparse.Namespace) -> int:
         if survey.vendors:
             return _reread_vendors(survey, [chosen_vendor] if chosen_vendor else list(survey.vendors))
         if args.server is None:
-            return _ask_one_of(survey, in_order(survey), "all")
+            return order_one_of(survey, survey.links, lambda link: _ask(link, "all"), _print_answer)
         chosen = chosen_server(survey, args.server)
         if chosen not in survey.links:
             return not_reached(survey, [chosen])
-        return _ask_one_of(survey, [chosen], "one")
+        return order_one_of(survey, [chosen], lambda link: _ask(link, "one"), _print_answer)
 
 
 def _reread_vendors(survey: Survey, names: list[str]) -> int:
@@ -89,7 +90,7 @@ def _reread_vendors(survey: Survey, names: list[str]) -> int:
         if isinstance(answer, AdminReply) and answer.code != ErrorCode.NOT_ON_SERVER_MACHINE:
             status = status or _print_answer(answer)
             continue
-        failure = _refusal(answer) if isinstance(answer, AdminReply) else answer
+        failure = refusal_of(answer) if isinstance(answer, AdminReply) else answer
         print(failure.printed)
         status = status or exit_status(failure.code)
     if status == exit_status(ErrorCode.NOT_ON_SERVER_MACHINE):
@@ -100,45 +101,8 @@ def _reread_vendors(survey: Survey, names: list[str]) -> int:
     return status
 
 
-def in_order(survey: Survey) -> list[int]:
-    """Servers of this machine first, the master before others: it knows what is in force."""
-    return sorted(
-        survey.links,
-        key=lambda index: (
-            not survey.links[index].is_local,
-            survey.links[index].report.state != SERVING,
-            index,
-        ),
-    )
-
-
-def _ask_one_of(survey: Survey, order: list[int], scope: str) -> int:
-    """Ask in turn until a server takes the command; print what it says."""
-    refused: Failure | None = None
-    for index in order:
-        answer = _ask(survey.links[index], scope)
-        if isinstance(answer, AdminReply) and answer.code != ErrorCode.NOT_ON_SERVER_MACHINE:
-            return _print_answer(answer)
-        failure = _refusal(answer) if isinstance(answer, AdminReply) else answer
-        # "Log in to one of the servers' machines" is what helps, if anybody said so.
-        if refused is None or failure.code == ErrorCode.NOT_ON_SERVER_MACHINE:
-            refused = failure
-    assert refused is not None
-    print(refused.printed)
-    if refused.code == ErrorCode.NOT_ON_SERVER_MACHINE:
-        hosts = ", ".join(dict.fromkeys(address.host for address in survey.servers))
-        print(f"log in to one of them and run it there: {hosts}")
-    return exit_status(refused.code)
-
-
 def _ask(link: Link, scope: str) -> AdminReply | Failure:
-    from flexcore_host import whoami
-
-    try:
-        answer = link.admin("reread", (scope,), whoami.user(), whoami.host(), ANSWER_S)
-    except LinkFailed as failed:
-        return failed.failure
-    return answer if isinstance(answer, AdminReply) else Failure(ErrorCode.BAD_DATA_FROM_SERVER)
+    return order(link, "reread", (scope,), ANSWER_S)
 
 
 def _print_answer(answer: AdminReply) -> int:
@@ -147,9 +111,5 @@ def _print_answer(answer: AdminReply) -> int:
     if not answer.code:
         return 0
     if not answer.lines:
-        print(_refusal(answer).printed)
+        print(refusal_of(answer).printed)
     return exit_status(answer.code)
-
-
-def _refusal(answer: AdminReply) -> Failure:
-    return Failure(answer.code, text=answer.text.rstrip(".") or None)
