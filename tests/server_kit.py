@@ -342,3 +342,17 @@ class Client:
 
     def goodbye(self) -> Any:
         return self.ask(Goodbye(self.next(), self.term_seen))
+
+
+def live(kit: Kit, seconds: float, *clients: Client) -> None:
+    """Let time pass while *clients* heartbeat."""
+    while seconds > 0:
+        kit.pass_time(min(seconds, 10.0))
+        seconds -= 10.0
+        for client in clients:
+            client.heartbeat()
+
+
+def in_use(kit: Kit) -> int:
+    """Seats that are out, in all pools."""
+    return sum(kit.state.in_use.values())

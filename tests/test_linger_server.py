@@ -9,7 +9,7 @@ import pytest
 from flexcore.ledger import Ledger
 from flexcore.options import parse_options
 from flexcore.wire.messages import Denied, Granted, StatusRequest
-from tests.server_kit import Client, Kit, line
+from tests.server_kit import Client, Kit, in_use, line, live
 
 
 def kit_of(text: str, *lines: Any, **changes: Any) -> Kit:
@@ -23,19 +23,6 @@ def rest(kit: Kit) -> list[tuple[float | None, float | None]]:
     kit.send(conn, StatusRequest(1, "seats", "f1", ""))
     (page,) = kit.said(conn)
     return [(row.linger_left_s, row.linger_s) for row in page.seats]
-
-
-def live(kit: Kit, seconds: float, *clients: Client) -> None:
-    """Let time pass while *clients* heartbeat."""
-    while seconds > 0:
-        kit.pass_time(min(seconds, 10.0))
-        seconds -= 10.0
-        for client in clients:
-            client.heartbeat()
-
-
-def in_use(kit: Kit) -> int:
-    return sum(kit.state.in_use.values())
 
 
 def code(answer: Any) -> int:

@@ -22,7 +22,7 @@ from flexcore.wire.messages import (
     SeatsLost,
     SessionReply,
 )
-from tests.server_kit import Client, Kit, line
+from tests.server_kit import Client, Kit, in_use, line, live
 
 BY_ANN = ("user", "f1", "ann", "elm", ":0")
 
@@ -39,18 +39,6 @@ def remove(kit: Kit, *arguments: str, local: bool = True) -> Any:
     kit.turn()  # the answer leaves in the turn after the commit
     said = kit.said(conn)
     return said[0] if said else None
-
-
-def live(kit: Kit, seconds: float, *clients: Client) -> None:
-    while seconds > 0:
-        kit.pass_time(min(seconds, 10.0))
-        seconds -= 10.0
-        for client in clients:
-            client.heartbeat()
-
-
-def in_use(kit: Kit) -> int:
-    return sum(kit.state.in_use.values())
 
 
 def test_a_removed_seat_is_free_when_its_client_gives_it_back() -> None:
