@@ -213,7 +213,9 @@ class Meaning:
                 session = self.sessions[gone.session]
                 was = session["results"].get(gone.target)
                 if was is not None and isinstance(was[1], SeatGranted):
-                    self.seats.pop(was[1].handle, None)
+                    handle = was[1].handle
+                    if handle in self.seats and self.seats[handle][0] == gone.session:
+                        del self.seats[handle]  # lingering or lent, it is the session's no more
                     del session["results"][gone.target]
                 elif session["queued"].pop(gone.target, None) is None:
                     mine = (gone.session, gone.target)
