@@ -17,6 +17,16 @@ settings.register_profile(
 settings.load_profile("flexcore")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On several cores a file stays together, for the sake of its fixtures; and all tests with real processes do, so
+    that no two triads compete for the machine."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        name = "real" if item.path.parent.name == "real" else item.path.name
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _signals_as_in_a_terminal() -> Iterator[None]:
     """A shell starts what it runs in the background with SIGINT and SIGQUIT ignored, commands inherit that,
