@@ -23,7 +23,7 @@ demo: $(VENV)/.run ## a triad on this machine, its master killed, nothing lost: 
 	@$(BIN)/flexcore demo
 
 test: $(VENV)/.dev ## all tests (PYTEST_ARGS="-k lint" and the like are passed on)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	@failed=0; $(BIN)/ruff check . || failed=1; $(BIN)/mypy || failed=1; exit $$failed

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,14 +18,19 @@ settings.register_profile(
 settings.load_profile("flexcore")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """On several cores a file stays together, for the sake of its fixtures; and all tests with real processes do, so
     that no two triads compete for the machine."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        name = "real" if item.path.parent.name == "real" else item.path.name
-        item.add_marker(pytest.mark.xdist_group(name))
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # it ships no types
+
+    scheduler = LoadFileScheduling(config, log)
+    scheduler._split_scope = _kept_together
+    return scheduler
+
+
+def _kept_together(nodeid: str) -> str:
+    return "real" if nodeid.startswith("tests/real/") else nodeid.split("::", 1)[0]
 
 
 @pytest.fixture(autouse=True, scope="session")
