@@ -46,8 +46,6 @@ class SocketServer:
         with self.triad.lock:
             self.kill()
         self.selector.close()
-        self.wake_in.close()
-        self.wake_out.close()
 
     def accept(self) -> None:
         if self.listener is None:
@@ -158,3 +156,5 @@ class SocketTriad(FakeTriad):
             server.wake_in.send(b"x")
         for server in self.sockets:
             server.thread.join(5)
+            server.wake_in.close()
+            server.wake_out.close()
