@@ -22,7 +22,8 @@ room. Who waits, and who may pass them, stands in :mod:`flexcore.checkout.claims
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from flexcore.codes import ErrorCode
@@ -157,6 +158,17 @@ class CheckoutMachine:
             self._day = day
         return self._offers
 
+    @contextmanager
+    def passing_over(self, feature: str, pools: Collection[str], day: int) -> Iterator[None]:
+        """For the time of a decision: *feature* as it were without *pools*."""
+        offers = self.offers(day)
+        all_of_it = offers[feature]
+        offers[feature] = tuple(offer for offer in all_of_it if offer.pool not in pools)
+        try:
+            yield
+        finally:
+            offers[feature] = all_of_it
+
     def decide(
         self, state: LedgerState, session: Session, request: Request, *, day: int, now: float,
         claims: Claims | None = None,
@@ -244,7 +256,7 @@ class CheckoutMachine:
             if seen is not None and request.request not in session.queued:
                 return seen
         offers = (self._offers if day == self._day else self.offers(day)).get(request.feature)
-        if offers is None:
+        if not offers:
             return Denial(ErrorCode.NO_SUCH_FEATURE, "")
         count = request.count
         if not 0 < count <= COUNT_MAX:
