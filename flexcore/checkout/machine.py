@@ -368,14 +368,11 @@ class CheckoutMachine:
         offers = [offer for offer in self.offers(day).get(feature, ()) if not offer.refusal]
         return self._in_use(state, offers, now) if offers else ""
 
-    def _is_named(self, pool: str) -> bool:
-        """Whether the options file names who may use *pool*."""
-        return self._regulations is not None and bool(self._regulations.policy.included(pool))
-
     def _refusal(self, session: Session, offer: Offer) -> tuple[int, str] | None:
         if offer.terms is None:
             return None
-        return offer.terms.refusal(session, is_named=self._is_named(offer.pool))
+        rules = self._regulations
+        return offer.terms.refusal(session, offer.pool, None if rules is None else rules.policy)
 
     def _shares(
         self, state: LedgerState, session: Session, offer: Offer, terms: Terms, count: int
