@@ -558,6 +558,26 @@ async def test_log_lines_are_handed_on_in_order(running):
 
 
 @pytest.mark.trio
+async def test_nobody_is_told_what_is_not_in_the_log_yet(running):
+    """A denial is in no ledger: a process that is killed between the answer and the log would leave no trace."""
+    stream = await running.connect()
+    await running.machine.until("opened", 1)
+    order: list[object] = []
+    send = running.loop._send
+
+    def sent(link, data):
+        order.append(data)
+        send(link, data)
+
+    running.loop._send = sent
+    running.loop._log = lambda lines: order.extend(text for _, text in lines)
+    running.machine.outgoing.append((1, b"denied\n"))
+    running.ask(WriteLog("demo", "DENIED"), CloseConnection(conn=1, abort=False))
+    assert await read_line(stream) == b"denied\n"
+    assert order == ["DENIED", b"denied\n"]
+
+
+@pytest.mark.trio
 async def test_halt_sends_what_is_queued_closes_the_port_and_returns(running):
     stream = await running.connect()
     await running.machine.until("opened", 1)

@@ -2,8 +2,10 @@
 
 Reader tasks hand bytes to the machine as they become ready and ask for a turn; trio runs the turn
 after all of them, so that one ``end_turn`` serves a whole batch of clients with one frame a peer and
-one ``Persist`` (design.md section 4). The order of a turn: time, ``end_turn``, bytes out, actions.
-Entries thus leave for the peers before their own commit begins (protocol.md rule 20).
+one ``Persist`` (design.md section 4). The order of a turn: time, ``end_turn``, logs, bytes out, actions.
+Entries thus leave for the peers before their own commit begins (protocol.md rule 20), and nobody is told
+what is not in the logs yet: a denial is in no ledger, so one that was told by a process that is killed
+before it writes would be in no log at all.
 """
 
 from __future__ import annotations
@@ -71,6 +73,9 @@ LogSink: TypeAlias = Callable[[Sequence[tuple[str, str]]], None]
 
 ReportSink: TypeAlias = Callable[[Sequence[str]], None]
 """Where the lines of the report log go, a batch a turn."""
+
+Duty: TypeAlias = Persist | CloseConnection | DialPeer | ReadLicense | Halt
+"""What is carried out once the turn's bytes are on their way."""
 
 LicenseReader: TypeAlias = Callable[[], LicenseRead | LicenseRefused]
 """Reads the licence file anew and judges it. Called in a thread; may raise FlexcoreError or OSError."""
@@ -198,22 +203,36 @@ class ServerLoop:
         now, wall = self._moment()
         machine.end_turn(now=now, wall=wall)
         links = self._links
-        for conn, data in machine.data_to_send():
+        outgoing = machine.data_to_send()
+        later: list[Duty] = []
+        while (action := machine.next_action()) is not None:
+            self._note(action, later)
+        if self._lines or self._records:
+            self._write_log()
+        for conn, data in outgoing:
             link = links.get(conn)
             if link is not None:
                 self._send(link, data)
-        while (action := machine.next_action()) is not None:
-            self._carry_out(action)
+        for duty in later:
+            self._carry_out(duty)
         self._note_due()
-        if self._lines or self._records:
-            self._write_log()
 
-    def _carry_out(self, action: ServerAction) -> None:
+    def _note(self, action: ServerAction, later: list[Duty]) -> None:
+        """Logs are written before anything else happens; the rest comes after the bytes."""
         match action:
             case WriteLog(daemon=daemon, text=text):
                 self._lines.append((daemon, text))
             case WriteReport(text=text):
                 self._records.append(text)
+            case UseDebugLog():
+                self._write_log()  # what was said before goes where it went before
+                if self._use_debug_log is not None:
+                    self._use_debug_log(action)
+            case _:
+                later.append(action)
+
+    def _carry_out(self, action: Duty) -> None:
+        match action:
             case Persist(ticket=ticket, batch=batch):
                 self._persist(ticket, batch)
             case CloseConnection(conn=conn, abort=abort):
@@ -222,10 +241,6 @@ class ServerLoop:
                 self._start(self._dial, peer, host, port)
             case ReadLicense(ticket=ticket):
                 self._start(self._reread, ticket)
-            case UseDebugLog():
-                self._write_log()  # what was said before goes where it went before
-                if self._use_debug_log is not None:
-                    self._use_debug_log(action)
             case Halt(exit_code=exit_code, reason=reason):
                 if self._outcome is None:
                     self._outcome = Outcome(exit_code, reason)
