@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
@@ -276,13 +277,23 @@ def test_expiry_is_said_at_start() -> None:
     assert "in 7 days" in warned[0]
 
 
-def test_timestamps() -> None:
+def test_the_date_is_said_every_six_hours_and_when_a_day_begins() -> None:
     single = Single()
-    count = len([text for text in single.logs if "TIMESTAMP" in text])
-    assert count == 2
-    single.now += 6 * 3600.0
-    single.turn()
-    assert len([text for text in single.logs if "TIMESTAMP" in text]) == 4
+    hours = []
+    for _ in range(5):
+        stamps = [text for text in single.logs if "TIMESTAMP" in text]
+        date = datetime.date.fromordinal(719_163 + int(single.wall // 86400))
+        text = f"TIMESTAMP {date.month}/{date.day}/{date.year}"
+        assert stamps == [f"(lmgrd) {text}", f"(sampled) {text}"]
+        hours.append(single.wall % 86400 / 3600)
+        single.logs.clear()
+        due = single.server.next_timeout()
+        assert due is not None
+        single.now = due
+        single.turn()
+    start = hours[0]
+    assert hours == [start, start + 6.0, start + 12.0, 0.0, 6.0]
+    assert "(sampled) (@sampled-SLOG@) Sessions: 0" in single.logs
 
 
 def test_next_timeout_always_makes_progress(single: Single) -> None:

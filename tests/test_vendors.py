@@ -284,6 +284,10 @@ def test_a_full_disk_ends_one_vendor_and_is_tried_again_while_the_other_keeps_it
     assert exited
     assert "disk" in exited[0] or "space" in exited[0]
     assert any("still full" in text for text in exited)
+    texts = [text for _, text in house.lines]
+    after = texts.index(exited[0])
+    assert texts[after + 2] == "manager (lmgrd) will attempt to re-start the vendor daemon."
+    assert f"REStarted acme (pid {os.getpid()})" in texts[after:]
 
 
 def test_a_bug_in_one_is_not_the_others_end(monkeypatch):

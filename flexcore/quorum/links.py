@@ -354,7 +354,7 @@ class Links(Base):
             if link.dialled and link.greeted and link.boot is not None:
                 peer.out = link.number
                 peer.beat_at = now
-                self._notice("connected", f"boot {link.boot.counter}", peer.rank)
+                self._notice("connected", f"it answers, in its start no. {link.boot.counter}", peer.rank)
 
     def _judge_hello(self, peer: Peer, hello: Hello, now: float) -> None:
         raise NotImplementedError

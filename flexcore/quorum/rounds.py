@@ -353,7 +353,7 @@ class Rounds(Promises):
         self._acks.clear()
         self.role = Role.FOLLOWER
         self._forget_refusals()
-        self._notice("master", f"term {self.hard.term}", Rank(endpoint.rank))
+        self._notice("master", "its entries are followed", Rank(endpoint.rank))
 
     def _peer_durable(self, body: Append, match: int) -> Last:
         """What the master has durable, as far as the logs agree: our own tail says nothing about

@@ -6,6 +6,7 @@ Nothing here asks anything: whoever has the values calls, with the clock and the
 
 from __future__ import annotations
 
+from .civil import date_text
 from .logline import (
     LMGRD,
     all_vendors_down_line,
@@ -14,7 +15,6 @@ from .logline import (
     denied_line,
     existing_master_line,
     exiting_line,
-    heartbeat_expired_line,
     in_line,
     license_files_line,
     lmgrd_exiting_line,
@@ -28,6 +28,7 @@ from .logline import (
     restarted_line,
     shutdown_requested_line,
     shutting_down_vendor_line,
+    slog_lines,
     started_line,
     started_vendor_line,
     starting_vendors_line,
@@ -60,6 +61,8 @@ __all__ = [
     "vendor_start_lines",
     "vendor_started_lines",
     "vendor_version_line",
+    "slog_lines",
+    "date_text",
     # while it runs
     "timestamp_line",
     "connected_line",
@@ -73,7 +76,6 @@ __all__ = [
     "vendor_exited_line",
     "shutting_down_vendor_line",
     "restarted_line",
-    "heartbeat_expired_line",
     "all_vendors_down_line",
     "lmgrd_exiting_line",
 ]

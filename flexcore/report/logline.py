@@ -251,6 +251,19 @@ def vendor_start_lines(
     return (vendor_version_line(version, build, arch), *vendor_started_lines(host, features))
 
 
+# --- the block for support (D9) -----------------------------------------------------------------
+
+
+def slog_lines(daemon: str, texts: Iterable[str]) -> tuple[str, ...]:
+    """Return *texts* as a block that readers of the log skip (D9), between two empty lines of it.
+
+    >>> slog_lines("lmgrd", ["PID: 7"])
+    ('(@lmgrd-SLOG@) =====', '(@lmgrd-SLOG@) PID: 7', '(@lmgrd-SLOG@) =====')
+    """
+    mark = f"(@{word_of(daemon)}-SLOG@) "
+    return (f"{mark}=====", *(mark + line_of(text) for text in texts), f"{mark}=====")
+
+
 # --- while it runs (D5, D8) ------------------------------------------------------------------------
 
 
@@ -285,6 +298,22 @@ def lost_quorum_line() -> str:
     return "Lost quorum"
 
 
+def why_line(why: str, term: int, heard: Iterable[tuple[str, float | None]] = ()) -> str:
+    """Return the line that follows one of the triad's (D8): what the shape itself does not tell.
+
+    *heard*: peers, and how many seconds ago each was heard last (None: never). No reader of these logs
+    has a pattern that it could be taken for, and none needs it.
+
+    >>> why_line("the connection ended", 7, [("lee", 0.21), ("terry", None)])
+    'Why: the connection ended; term 7; lee last heard 0.2 s ago; terry not heard yet'
+    """
+    parts = [line_of(why).rstrip("."), f"term {term}"]
+    for host, ago in heard:
+        said = "not heard yet" if ago is None else f"last heard {ago:.1f} s ago"
+        parts.append(f"{word_of(host)} {said}")
+    return "Why: " + "; ".join(part for part in parts if part)
+
+
 # --- a licence file that is read anew (D6) -------------------------------------------------------
 
 
@@ -300,9 +329,9 @@ def reread_lines(user: str, host: str) -> tuple[str, ...]:
     )
 
 
-def reread_finished_line() -> str:
-    """Return the last line of a reread (D6)."""
-    return "...Finished rereading"
+def reread_finished_lines() -> tuple[str, ...]:
+    """Return the last lines of a reread (D6)."""
+    return ("...Finished rereading", "Done rereading")
 
 
 # --- ends (D7) -------------------------------------------------------------------------------------
@@ -327,6 +356,14 @@ def vendor_exited_line(vendor: str, status: int, reason: str) -> str:
     return f"{word_of(vendor)} exited with status {status} ({line_of(reason)})"
 
 
+def attempt_restart_lines() -> tuple[str, ...]:
+    """Return lmgrd's two lines behind :func:`vendor_exited_line` where it starts the daemon again (D7)."""
+    return (
+        "Since this is an unknown status, license server ",
+        "manager (lmgrd) will attempt to re-start the vendor daemon.",
+    )
+
+
 def shutting_down_vendor_line(vendor: str, pid: int, signal: int) -> str:
     """Return lmgrd's line about a vendor daemon that it stops (D7)."""
     return f"Shutting down {word_of(vendor)} pid={pid} because of signal {signal}"
@@ -335,11 +372,6 @@ def shutting_down_vendor_line(vendor: str, pid: int, signal: int) -> str:
 def restarted_line(vendor: str, pid: int) -> str:
     """Return ``REStarted V (pid N)`` (D7): a vendor daemon serves again after it had stopped."""
     return f"REStarted {word_of(vendor)} (pid {pid})"
-
-
-def heartbeat_expired_line() -> str:
-    """Return the vendor daemon's line when its server stops it for want of a heartbeat (D7)."""
-    return "Lost connection to lmgrd, heartbeat timeout expired, exiting."
 
 
 def all_vendors_down_line() -> str:

@@ -86,6 +86,8 @@ class ServerConfig:
     lmremove_min_s: float = timing.LMREMOVE_MIN_S
     options: OptionsFile | None = None
     """What the administrator's options file says; None: there is none."""
+    pid: int = 0
+    """The process, for the debug log."""
     report: Position | None = None
     """Where the report log ends that is gone on with; None: none is written."""
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 DAY_S = 86_400.0
 
 
+def until_midnight_s(wall: float, utc_offset_s: float) -> float:
+    """Return the seconds until the next calendar day begins, more than 0."""
+    return DAY_S - (wall + utc_offset_s) % DAY_S
+
+
 class Midnights:
     """Watches the calendar for one server."""
 

@@ -6,6 +6,7 @@ served soon after its file, its key or its disk was put right, without a restart
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -105,6 +106,7 @@ class _Preparation:
             utc_offset_s=clock.utc_offset_s(clock.wall()), options=options,
             lmdown="lmdown" not in setup.switched_off,
             lmremove="lmremove" not in setup.switched_off, lmremove_min_s=setup.lmremove_min_s,
+            pid=os.getpid(),
         )  # fmt: skip
         # "Nobody holds anything" was true once: when a vendor is started again somebody may.
         self._first_start = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -166,7 +167,7 @@ def _serve_on(
         raise
     log_file.begin()
     options, warning = _options.options_or_warning(setup.license, setup.path, setup.vendor)
-    log([("lmgrd", text) for text in [*_opening_lines(setup, log_file.path), *warning]])
+    log([*_opening_lines(setup, log_file.path), *(("lmgrd", text) for text in warning)])
     report = _open_report(report_log or _report_option(options, setup.path), log)
     config = ServerConfig(
         license=setup.license,
@@ -182,6 +183,7 @@ def _serve_on(
         lmremove="lmremove" not in setup.switched_off,
         lmremove_min_s=setup.lmremove_min_s,
         notes=tuple(_setup.place_warnings(setup, log_file.path)),
+        pid=os.getpid(),
         report=None if report is None else report.position,
     )
     outcome = run_server(
@@ -231,7 +233,7 @@ def _serve_vendors(setup: Setup, log_file: LogFile, logs: DebugLogs, *, first_st
     listeners = open_listeners(setup.listen, setup.port)
     log_file.begin()
     log = logs.write
-    log([("lmgrd", text) for text in _opening_lines(setup, log_file.path)])
+    log(_opening_lines(setup, log_file.path))
     services = vendor_services(setup, logs, first_start=first_start)
     outcome = run_vendors(services, listeners=listeners, log=log, on_hangup=logs.reopen)
     return _end(outcome, log)
@@ -244,9 +246,8 @@ def _end(outcome: Outcome, log: LogSink) -> int:
     return outcome.exit_code
 
 
-def _opening_lines(setup: Setup, log_path: str) -> list[str]:
-    """What every log begins with (observed-formats D1), and whatever should be seen to."""
-    import os
+def _opening_lines(setup: Setup, log_path: str) -> list[tuple[str, str]]:
+    """What every log begins with (observed-formats D1, D2, D9), and whatever should be seen to."""
     import platform
 
     from flexcore import __version__, report
@@ -264,6 +265,7 @@ def _opening_lines(setup: Setup, log_path: str) -> list[str]:
         report.started_line(__version__, "1", arch, whoami.host(), system, wall, offset_s),
         report.license_files_line([setup.path]),
         report.lmgrd_port_line(setup.port),
+        *report.slog_lines("lmgrd", _slog_texts(setup, report.date_text(wall, offset_s))),
         report.starting_vendors_line(),
         *(report.started_vendor_line(name, os.getpid(), setup.port) for name in names),
         *(report.vendor_port_line(name, setup.port) for name in names),
@@ -281,7 +283,25 @@ def _opening_lines(setup: Setup, log_path: str) -> list[str]:
         *_setup.place_warnings(setup, log_path),
         *_setup.expiry_warnings(setup.license, wall, offset_s),
     ]
-    return lines + [f"WARNING: {warning}" for warning in warnings[:WARNINGS_MAX]]
+    lines += [f"WARNING: {warning}" for warning in warnings[:WARNINGS_MAX]]
+    versions = [(name, report.vendor_version_line(__version__, "1", arch)) for name in names]
+    return [*(("lmgrd", text) for text in lines), *versions]
+
+
+def _slog_texts(setup: Setup, date: str) -> list[str]:
+    from flexcore import __version__
+
+    triad = "Three-Server Redundancy" if setup.license.is_triad else "Single Server"
+    return [
+        "=== LMGRD ===",
+        f"Start-Date: {date}",
+        f"PID: {os.getpid()}",
+        f"LMGRD Version: v{__version__} build 1",
+        f"Listening port: {setup.port}",
+        f"Server Configuration: {triad}",
+        f"Command-line options used at LS startup: {' '.join(sys.argv[1:])}",
+        f"License file(s) used: {setup.path}",
+    ]
 
 
 def _state_lines(setup: Setup) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import socket
 from collections.abc import Callable, Sequence
 
@@ -100,6 +101,7 @@ class VendorHouse:
         self._front = Front([service.vendor for service in services])
         self._loops: dict[str, ServerLoop] = {}
         self._alive = {service.vendor for service in services}  # asked for membership only
+        self._exited: set[str] = set()  # asked for membership only
         self._stopping: str | None = None
         self._wanted = trio.Event()
         self._over = trio.Event()
@@ -146,6 +148,7 @@ class VendorHouse:
             self._front.vendor_down(vendor, outcome.reason or "it was stopped")
             in_order = not outcome.exit_code or self._stopping is not None
             self._alive.discard(vendor)
+            self._exited.add(vendor)
             if not self._alive:
                 self._outcome = Outcome(0, "") if in_order else outcome
                 self._over.set()
@@ -172,7 +175,8 @@ class VendorHouse:
     def _say_exited(self, vendor: str, outcome: Outcome) -> None:
         exited = logline.vendor_exited_line(vendor, outcome.exit_code, outcome.reason)
         again = f"{vendor} is started again in {RESTART_MIN_S:g} s, later in longer steps"
-        self._log([("lmgrd", exited), ("lmgrd", f"{again}; the other vendors are served")])
+        lines = (exited, *logline.attempt_restart_lines(), f"{again}; the other vendors are served")
+        self._log([("lmgrd", text) for text in lines])
 
     async def _once(self, service: VendorService) -> Outcome:
         """Serve one vendor once. Whatever goes wrong is this vendor's alone."""
@@ -205,6 +209,9 @@ class VendorHouse:
         loop = await nursery.start(served)
         self._loops[vendor] = loop
         self._front.vendor_up(vendor)
+        if vendor in self._exited:
+            self._exited.discard(vendor)
+            self._log([("lmgrd", logline.restarted_line(vendor, os.getpid()))])
         if self._stopping is not None:
             loop.stop("one", self._stopping)
         await over.wait()
