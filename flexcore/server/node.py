@@ -94,6 +94,8 @@ class ServerNode:
         self._waiting = WaitingRoom(config, quorum, self._outbox, self._connections)
         self._journal = Journal(config, rights, self._outbox, quorum, now, wall)
         self._rereads = Rereads(config, rights, quorum, self._outbox, self._journal)
+        self._rights_named: bytes | None = None
+        """What the ledger named when it was looked up last: the very object, compared at each event."""
         self._pump()
 
     # --- what it is -------------------------------------------------------------------------------
@@ -340,12 +342,14 @@ class ServerNode:
         """What ReadLicense *ticket* asked for was read and judged (protocol.md rule 19)."""
         self._enter(now, wall)
         self._rereads.read(ticket, outcome, now=now, wall=wall)
-        self._pump()  # other lines may be in force now
+        self._rights_named = None  # what the ledger names may be known by now
+        self._pump()
         if self._rereads.options_to_use():
             self._decide_by(self._checkout.rights)
 
     def _use_rights_in_force(self) -> None:
         """Decide by the signed lines that the ledger names from here on, as far as they are known."""
+        self._rights_named = self._quorum.ledger.state.rights
         in_force = self._rereads.rights_in_force()
         if in_force is not self._checkout.rights:
             self._decide_by(in_force)
@@ -404,7 +408,7 @@ class ServerNode:
         self._enter(now, wall)
         if not self._waiting.is_empty:
             self._settle_kept()
-        if self._may_decide():
+        if self._desk.queueing.has_work and self._may_decide():
             self._desk.queueing.serve(now, wall)
         self._rereads.settle(self._connections, now=now, wall=wall)
         self._quorum.end_turn(now=now, wall=wall)
@@ -437,7 +441,7 @@ class ServerNode:
         """Do what the quorum machine asks for, as far as it is ours; pass the rest on."""
         while (action := self._quorum.next_action()) is not None:
             self._do(action)
-        if self._serving:
+        if self._serving and self._quorum.ledger.state.rights is not self._rights_named:
             self._use_rights_in_force()
 
     def _do(self, action: q.QuorumAction) -> None:

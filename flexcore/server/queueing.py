@@ -104,6 +104,11 @@ class Queueing:
         """Whether there is more to do at once."""
         return self._unfinished
 
+    @property
+    def has_work(self) -> bool:
+        """Whether :meth:`serve` has to be called this turn: a turn of a house where nobody waits costs nothing."""
+        return bool(self._again or self._unfinished or self._desk._quorum.ledger.state.queue)
+
     # --- a checkout that comes --------------------------------------------------------------------
 
     def answer_again(

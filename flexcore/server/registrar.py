@@ -69,7 +69,7 @@ class Registrar:
     ) -> None:
         self._config, self._quorum, self._outbox = config, quorum, outbox
         ledger = quorum.ledger
-        ledger.feed = []
+        ledger.feed = None if config.report is None else []
         self._ledger = ledger
         self._chain: ReportChain | None = None
         self._triad = ""
@@ -112,8 +112,7 @@ class Registrar:
         feed = ledger.feed
         if feed:
             ledger.feed = []
-            if self._chain is not None:
-                self._committed(feed, wall)
+            self._committed(feed, wall)
         if self._outbox.refusals:
             refusals, self._outbox.refusals = self._outbox.refusals, []
             if self._chain is not None:

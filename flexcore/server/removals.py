@@ -201,6 +201,11 @@ class Removals:
 
     # --- answering --------------------------------------------------------------------------------
 
+    @property
+    def has_work(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._asks or self._ready)
+
     def settle(
         self, connections: Mapping[int, ServerConnection], *, now: float, wall: float
     ) -> None:

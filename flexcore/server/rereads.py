@@ -301,7 +301,8 @@ class Rereads:
                     self._deliver(each.waiter, late, now, wall)
                 else:
                     self._ready.append(each)
-        self.removals.settle(connections, now=now, wall=wall)
+        if self.removals.has_work:
+            self.removals.settle(connections, now=now, wall=wall)
         for number, ask in list(self._asks.items()):
             if not ask.waiting or ask.deadline <= now:
                 del self._asks[number]

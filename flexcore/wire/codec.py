@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from flexcore.errors import LocalProtocolError, RemoteProtocolError
 from flexcore.ledger import commands as c
 from flexcore.wire import messages as m
-from flexcore.wire.records import Compiler
+from flexcore.wire.records import Compiler, Decoder, Encoder
 
 MAX_FRAME_BYTES = (1 << 20) + (1 << 16)
 """No message is longer: a mebibyte of entries or of snapshot, and the envelope around it."""
@@ -132,6 +132,8 @@ class TypeTable:
         self._top = top
         self._head = {cls: _NUMBER.pack(number) for number, cls in top.items()}
         self._compiler = Compiler({cls: number for number, cls in (inner or {}).items()})
+        self._writers: dict[type, tuple[bytes, Encoder]] = {}
+        self._readers: dict[int, Decoder] = {}
 
     def encode(self, value: Any) -> bytes:
         """Bytes of *value*.
@@ -140,11 +142,9 @@ class TypeTable:
             is not finite, a text that is not Unicode, or longer than the limit.
         """
         cls = type(value)
-        head = self._head.get(cls)
-        if head is None:
-            raise LocalProtocolError(f"{cls.__name__} is no {self._what}")
+        head, encoder = self._writers.get(cls) or self._writer(cls)
         try:
-            data = head + self._compiler.encoder(cls)(value)
+            data = head + encoder(value)
         except (struct.error, UnicodeEncodeError) as error:
             raise LocalProtocolError(f"{cls.__name__} cannot be encoded: {error}") from error
         if len(data) > self._max_bytes:
@@ -166,15 +166,28 @@ class TypeTable:
         data = bytes(data)  # of a bytearray, fields of type bytes would be bytearrays; else free
         try:
             (number,) = _NUMBER.unpack_from(data)
-            cls = self._top.get(number)
-            if cls is None:
-                raise RemoteProtocolError(f"type number {number} is no {self._what}")
-            value, end = self._compiler.decoder(cls)(data, _NUMBER.size, len(data))
+            decoder = self._readers.get(number) or self._reader(number)
+            value, end = decoder(data, _NUMBER.size, len(data))
         except (struct.error, UnicodeDecodeError) as error:
             raise RemoteProtocolError(f"malformed {self._what}: {error}") from error
         if end != len(data):
             raise RemoteProtocolError(f"{len(data) - end} bytes after the end of a {self._what}")
         return value
+
+    def _writer(self, cls: type) -> tuple[bytes, Encoder]:
+        """What writes a *cls*, compiled when it is needed first."""
+        head = self._head.get(cls)
+        if head is None:
+            raise LocalProtocolError(f"{cls.__name__} is no {self._what}")
+        found = self._writers[cls] = (head, self._compiler.encoder(cls))
+        return found
+
+    def _reader(self, number: int) -> Decoder:
+        cls = self._top.get(number)
+        if cls is None:
+            raise RemoteProtocolError(f"type number {number} is no {self._what}")
+        found = self._readers[number] = self._compiler.decoder(cls)
+        return found
 
 
 _messages = TypeTable("message", MESSAGES, PEER_BODIES, max_bytes=MAX_FRAME_BYTES)
@@ -196,7 +209,8 @@ def decode(data: bytes) -> m.Message:
     Raises:
         RemoteProtocolError: *data* is no message.
     """
-    return cast("m.Message", _messages.decode(data))
+    message: m.Message = _messages.decode(data)
+    return message
 
 
 def encode_command(command: c.Command) -> bytes:
@@ -214,4 +228,5 @@ def decode_command(payload: bytes) -> c.Command:
     Raises:
         RemoteProtocolError: *payload* is no command, or one of a newer version.
     """
-    return cast("c.Command", _commands.decode(payload))
+    command: c.Command = _commands.decode(payload)
+    return command
