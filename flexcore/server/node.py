@@ -94,8 +94,7 @@ class ServerNode:
         self._waiting = WaitingRoom(config, quorum, self._outbox, self._connections)
         self._journal = Journal(config, rights, self._outbox, quorum, now, wall)
         self._rereads = Rereads(config, rights, quorum, self._outbox, self._journal)
-        self._rights_named: bytes | None = None
-        """What the ledger named when it was looked up last: the very object, compared at each event."""
+        self._rights_named: bytes | None = None  # by the ledger, at the last look: compared after each event
         self._pump()
 
     # --- what it is -------------------------------------------------------------------------------
@@ -379,12 +378,9 @@ class ServerNode:
             return None
         due = self._journal.next_timeout()
         for at in (  # asked for after every turn: no list, no generator
-            self._quorum.next_timeout(),
-            self._silence.next_timeout(),
-            self._waiting.next_timeout(),
-            self._rereads.next_timeout(),
-            self._desk.next_timeout() if self._may_decide() else None,
-        ):
+            self._quorum.next_timeout(), self._silence.next_timeout(), self._waiting.next_timeout(),
+            self._rereads.next_timeout(), self._desk.next_timeout() if self._may_decide() else None,
+        ):  # fmt: skip
             if at is not None and at < due:
                 due = at
         return due
