@@ -75,6 +75,45 @@ def test_exclude_and_include_name_the_rule_the_numbers_and_the_holders() -> None
     assert desk.refused("ann") == (-4, "2 of 2 in use: ann@ann-pc (2)")
 
 
+FOUR = ("ann", "bob", "carl", "dan")
+NAMED = """GROUP dev bob ann b*
+INCLUDE f1 USER ann
+INCLUDE f1 GROUP dev
+INCLUDE f1 USER *
+INCLUDE f1 USER carl
+"""
+
+
+def test_no_more_users_are_named_than_the_licence_says() -> None:
+    """USER_BASED=2: the first two names count; a pattern names nobody, and lets nobody in beside them."""
+    desk = Desk(NAMED, line(seats=5)._replace(named_users=2), users=FOUR)
+    assert desk.out("ann").count == desk.out("bob").count == 1
+    assert desk.refused("carl") == (
+        -39, "USER_BASED: 2 of the users named may use it, and carl is number 3: demo.opt:5: INCLUDE f1 USER carl"
+    )  # fmt: skip
+    assert desk.refused("dan") == (-39, "USER_BASED: dan is none of the 3 that INCLUDE lines of demo.opt name")
+
+
+def test_named_users_add_up_as_counts_do() -> None:
+    two = [line(seats=1)._replace(named_users=1), line(seats=1)._replace(named_users=2)]
+    assert Desk(NAMED, *two, users=FOUR).out("carl").count == 1
+
+
+def test_named_hosts() -> None:
+    """Short and long names are one host; addresses and patterns; a user's name names no host."""
+    text = "HOST_GROUP lab ANN-PC.example.org\nINCLUDE f1 USER *\nINCLUDE f1 HOST_GROUP lab\nINCLUDEALL HOST carl-pc\n"
+    desk = Desk(text, line(seats=5)._replace(named_hosts=1), users=FOUR)
+    assert desk.out("ann").count == 1
+    assert desk.refused("bob")[1] == "HOST_BASED: bob-pc is none of the 2 that INCLUDE lines of demo.opt name"
+    said = "HOST_BASED: 1 of the hosts named may use it, and carl-pc is number 2: demo.opt:4: INCLUDEALL HOST carl-pc"
+    assert desk.refused("carl")[1] == said
+
+
+@pytest.mark.parametrize("text", ["", "INCLUDE f1 HOST ann-pc\n", "INCLUDE f1 USER *\n", "EXCLUDE f1 USER bob\n"])
+def test_nobody_is_named_by_lines_about_others(text: str) -> None:
+    assert Desk(text, line(seats=5)._replace(named_users=2)).refused("ann")[0] == -84
+
+
 def test_max_counts_what_its_people_hold_and_no_more() -> None:
     desk = Desk("GROUP dev ann bob\nMAX 2 f1 GROUP dev\n", line(seats=5))
     handle = desk.out("ann").handle

@@ -75,3 +75,19 @@ def test_lint_knows_components_of_packages_and_what_upgrades_take(
          " come first"),
     ]
     assert len(said) == 4
+
+
+def test_more_are_named_than_the_licence_lets_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "demo.lic"
+    path.write_text(
+        "SERVER elm ANY 27000\nVENDOR demo\nFEATURE f1 demo 1.0 permanent 2 USER_BASED SIGN=1\n"
+        "FEATURE f2 demo 1.0 permanent 5 HOST_BASED=1 SIGN=1\n"
+    )
+    assert lint(b"INCLUDE f1 USER ann\nGROUP dev ann bob carl dan\nINCLUDE f1 GROUP dev\n", str(path)) == 0
+    said = capsys.readouterr().out.replace(f"{tmp_path}/", "").splitlines()
+    assert said[:2] == [
+        ("demo.opt:1:1: warning: f2 v1.0 is HOST_BASED, and no INCLUDE line names hosts: nobody may use it (-84);"
+        " INCLUDE f2 HOST name"),
+        ("demo.opt:3:1: warning: f1 v1.0 is USER_BASED, which lets 2 be named: carl and 1 more behind may not use it;"
+        " name fewer, or buy more"),
+    ]

@@ -111,6 +111,33 @@ def test_who_shares_takes_nothing_beside_what_is_left_over():
     assert isinstance(client.checkout("f1", "2.0"), Granted)
 
 
+def test_a_later_pool_is_tried_where_leftovers_refuse_the_first():
+    """Two of version 1.0 are out and gone from the file. Version 3.0 has room by itself, but not for the feature;
+    of 2.0 the same user holds a licence that he shares (DUP_GROUP), which takes nothing more."""
+    shared = feature("f1", 1, "2.0") + " DUP_GROUP=U sort=200"
+    farm = Farm(text_of(feature("f1", 2, "1.0"), shared))
+    client = farm.client()
+    assert [client.checkout("f1", version).version for version in ("2.0", "1.0", "1.0")] == ["2.0", "1.0", "1.0"]
+    put(farm, text_of(feature("f1", 1, "3.0"), shared))
+    assert farm.reread(P).code == 0
+    assert client.checkout("f1", "3.0").detail == "3 of 2 in use, 2 of them by lines that are no longer in force"
+    taken = client.checkout("f1", "1.0")
+    assert (taken.version, "2.0" in taken.line) == ("1.0", True)
+
+
+@pytest.mark.parametrize("licensed", [1, 2])
+def test_what_lingers_is_taken_over_beside_what_is_left_over(licensed):
+    """A licence that lingers is its user's again at once, where that takes nothing more than is licensed."""
+    lasting = feature("f1", 1, "2.0") + " LINGER=600"
+    farm = Farm(text_of(feature("f1", 1, "1.0") + " sort=1", lasting))
+    client = farm.client()
+    assert isinstance(client.checkout("f1", "1.0"), Granted)
+    client.checkin(client.checkout("f1", "2.0").handle)
+    put(farm, text_of(lasting, *[feature("f1", 1, "3.0")] * (licensed - 1)))
+    assert farm.reread(P).code == 0
+    assert type(client.checkout("f1", "2.0")) is (Granted if licensed == 2 else Denied)
+
+
 def test_the_same_file_is_no_change():
     farm = Farm()
     last = farm.hosts[P].node.quorum.ledger.last

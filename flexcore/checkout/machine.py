@@ -22,7 +22,8 @@ room. Who waits, and who may pass them, stands in :mod:`flexcore.checkout.claims
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from flexcore.codes import ErrorCode
@@ -157,6 +158,17 @@ class CheckoutMachine:
             self._day = day
         return self._offers
 
+    @contextmanager
+    def passing_over(self, feature: str, pools: Collection[str], day: int) -> Iterator[None]:
+        """For the time of a decision: *feature* as it were without *pools*."""
+        offers = self.offers(day)
+        all_of_it = offers[feature]
+        offers[feature] = tuple(offer for offer in all_of_it if offer.pool not in pools)
+        try:
+            yield
+        finally:
+            offers[feature] = all_of_it
+
     def decide(
         self, state: LedgerState, session: Session, request: Request, *, day: int, now: float,
         claims: Claims | None = None,
@@ -244,7 +256,7 @@ class CheckoutMachine:
             if seen is not None and request.request not in session.queued:
                 return seen
         offers = (self._offers if day == self._day else self.offers(day)).get(request.feature)
-        if offers is None:
+        if not offers:
             return Denial(ErrorCode.NO_SUCH_FEATURE, "")
         count = request.count
         if not 0 < count <= COUNT_MAX:
@@ -356,14 +368,11 @@ class CheckoutMachine:
         offers = [offer for offer in self.offers(day).get(feature, ()) if not offer.refusal]
         return self._in_use(state, offers, now) if offers else ""
 
-    def _is_named(self, pool: str) -> bool:
-        """Whether the options file names who may use *pool*."""
-        return self._regulations is not None and bool(self._regulations.policy.included(pool))
-
     def _refusal(self, session: Session, offer: Offer) -> tuple[int, str] | None:
         if offer.terms is None:
             return None
-        return offer.terms.refusal(session, is_named=self._is_named(offer.pool))
+        rules = self._regulations
+        return offer.terms.refusal(session, offer.pool, None if rules is None else rules.policy)
 
     def _shares(
         self, state: LedgerState, session: Session, offer: Offer, terms: Terms, count: int

@@ -240,13 +240,16 @@ def offer_on(
         refusal = ErrorCode.NOT_STARTED_YET if early else ErrorCode.EXPIRED
     return Offer(pool.key, pool.feature, pool.version, pool.version_key, uncounted, count,
                  pool.first.lock, int(refusal), line, tuple(good),
-                 _terms(pool.first, suites.get(pool.first.suite)))  # fmt: skip
+                 _terms(pool.first, good, suites.get(pool.first.suite)))  # fmt: skip
 
 
-def _terms(line: Line, suite: Offer | None) -> Terms | None:
-    """Return the terms of the pool of which *line* is the first: its lines agree in them."""
+def _terms(line: Line, good: list[Line], suite: Offer | None) -> Terms | None:
+    """Return the terms of the pool of which *line* is the first: its lines agree in them, but for how
+    many users and hosts may be named, which add up as counts do."""
+    named = good or [line]
     terms = Terms(
-        line.lock, line.platforms, line.named_users, line.named_hosts, line.group,
+        line.lock, line.platforms, sum(each.named_users for each in named),
+        sum(each.named_hosts for each in named), line.group,
         line.suite, line.suite_group, 0 if suite is None else suite.seats,
         suite is not None and suite.uncounted,
     )  # fmt: skip

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flexcore.codes import ErrorCode
 from flexcore.ledger.commands import Share
+from flexcore.options.named import Naming
 
 from .nodelock import lock_allows
 from .sharing import group_of
+from .tallies import requester_of
 
 if TYPE_CHECKING:
     from flexcore.ledger import LedgerState, Session
-
-NOBODY_NAMED = "INCLUDE lines of the options file have to name who may use it"
+    from flexcore.options.policy import Policy
 
 
 class Terms(NamedTuple):
@@ -33,11 +34,10 @@ class Terms(NamedTuple):
     suite_seats: int = 0
     suite_uncounted: bool = False
 
-    def refusal(self, session: Session, *, is_named: bool = False) -> tuple[int, str] | None:
-        """Return the code and the reason why *session* may have nothing of the pool, or None.
+    def refusal(self, session: Session, pool: str, policy: Policy | None) -> tuple[int, str] | None:
+        """Return the code and the reason why *session* may have nothing of *pool*, or None.
 
-        *is_named*: the options file has INCLUDE lines for the pool (who is in none of them is refused
-        by these).
+        *policy*: what the options file says, whose INCLUDE lines name users and hosts.
         """
         if self.lock and not lock_allows(self.lock, session):
             return int(ErrorCode.INVALID_HOST), f"locked to {self.lock}"
@@ -45,8 +45,9 @@ class Terms(NamedTuple):
             shown = session.platform or "of a kind that it does not say"
             return (int(ErrorCode.PLATFORM_NOT_AUTHORIZED),
                     f"licensed for {' '.join(self.platforms)}, this client is {shown}")  # fmt: skip
-        if (self.named_users or self.named_hosts) and not is_named:
-            return int(ErrorCode.USER_BASED_NOBODY), NOBODY_NAMED
+        for naming, limit in ((Naming.USERS, self.named_users), (Naming.HOSTS, self.named_hosts)):
+            if limit and (no := _unnamed(naming, limit, session, pool, policy)) is not None:
+                return no
         return None
 
     def shares(self, pool: str, session: Session) -> tuple[Share, ...]:
@@ -81,6 +82,25 @@ class Terms(NamedTuple):
         name = self.suite.partition(" ")[0]
         used = self.suite_seats - state.available(self.suite, self.suite_seats)
         return f"; of the suite {name} {used} of {self.suite_seats}"
+
+
+def _unnamed(
+    naming: Naming, limit: int, session: Session, pool: str, policy: Policy | None
+) -> tuple[int, str] | None:
+    """Return why *session* is none of the users, or hosts, who are named for *pool*, or None."""
+    if policy is None or not (names := policy.named(pool, naming).names):
+        said = f"INCLUDE lines of the options file have to name the {naming.noun} who may use it"
+        return int(ErrorCode.USER_BASED_NOBODY), f"{naming}: {said}"
+    place = policy.place_of(pool, naming, requester_of(session))
+    if place is not None and place < limit:
+        return None
+    who = session.user if naming is Naming.USERS else session.host
+    if place is None:
+        said = f"{who} is none of the {len(names)} that INCLUDE lines of {policy.options.name or 'the options'} name"
+    else:
+        said = (f"{limit} of the {naming.noun} named may use it, and {who} is number {place + 1}:"
+                f" {policy.options.where(names[place].rule)}")  # fmt: skip
+    return int(ErrorCode.NOT_INCLUDED), f"{naming}: {said}"
 
 
 def _fits(state: LedgerState, share: Share, seats: int, count: int) -> bool:

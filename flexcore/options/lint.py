@@ -9,8 +9,9 @@ from flexcore.licensefile import LicenseFile
 from flexcore.licensefile.entitlements import read_entitlements
 from flexcore.licensefile.lines import FeatureLine, Problem, Severity
 
+from .named import Naming
 from .patterns import parse_address_pattern, same_host, same_name
-from .policy import PoolFacts, means, pool_facts
+from .policy import Policy, PoolFacts, means, pool_facts
 from .rules import (
     AccessRule,
     CountRule,
@@ -98,6 +99,7 @@ class _Lint:
         yield from self._shadowed()
         yield from self._reservations()
         yield from self._numbers()
+        yield from self._named()
 
     # --- names ----------------------------------------------------------------------------------
 
@@ -285,3 +287,30 @@ class _Lint:
                     yield _problem(rule, "max-without-effect",
                                    f"the licence file allows {hours} hours, and it wins",
                                    "write fewer, or take the line out")  # fmt: skip
+
+    def _named(self) -> Iterator[Problem]:
+        """USER_BASED and HOST_BASED: more users or hosts than may be named, or none."""
+        policy = Policy(self.options, self.pools)
+        for pool in self.pools:
+            for naming in Naming:
+                given = [keys[naming] for keys in pool.lines if naming in keys]
+                if not given:
+                    continue
+                names = policy.named(pool.pool, naming).names
+                limit = sum(int(value) for value in given if _is_count(value)) or pool.total or len(names)
+                what = f"{pool.feature} v{pool.lines[0]['VERSION']} is {naming}"
+                if not names:
+                    kind = naming.noun.upper().removesuffix("S")
+                    yield Problem(Severity.WARNING, 1, 1, "nobody-named",
+                                  f"{what}, and no INCLUDE line names {naming.noun}: nobody may use it (-84)",
+                                  f"INCLUDE {pool.feature} {kind} name")  # fmt: skip
+                elif len(names) > limit:
+                    first = names[limit]
+                    yield _problem(first.rule, "too-many-named",
+                                   f"{what}, which lets {limit} be named: {first.text}"
+                                   f" and {len(names) - limit - 1} more behind may not use it",
+                                   "name fewer, or buy more")  # fmt: skip
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0

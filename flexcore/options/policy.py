@@ -25,6 +25,7 @@ from flexcore.codes import ErrorCode
 from flexcore.licensefile.lines import FeatureLine
 from flexcore.licensefile.version import VersionError, parse_version
 
+from .named import NamedList, Naming
 from .patterns import Matcher, Matchers, Requester
 from .rules import AccessRule, CountRule, FeatureNumber, FeatureSpec, OptionsFile, Rule
 from .tally import KINDS_MAX, Counted, Limit, Reserve, Reserved, Tally
@@ -127,6 +128,9 @@ class _PoolRules:
         self.counted = Counted()
         self.verdicts: dict[Requester, Refusal | None] = {}
         """What EXCLUDE and INCLUDE said: it depends on the requester alone. Bounded."""
+        self.named: dict[Naming, NamedList] = {}
+        self.places: dict[tuple[Naming, Requester], int | None] = {}
+        """Where a requester stands among the names of a kind. Bounded."""
 
     def gates(self, rule: AccessRule) -> list[_Gate]:
         """Return the list in which *rule* belongs."""
@@ -258,11 +262,33 @@ class Policy:
         return None if rules is None else self._remembered_access(rules, who)
 
     def included(self, pool: str) -> tuple[AccessRule, ...]:
-        """Return the INCLUDE and INCLUDEALL lines about *pool*: USER_BASED needs some (-84)."""
+        """Return the INCLUDE and INCLUDEALL lines about *pool*."""
         rules = self._pools.get(pool)
         if rules is None:
             return ()
         return tuple(rule for rule, _ in (*self._all.includes, *rules.includes))
+
+    def named(self, pool: str, naming: Naming) -> NamedList:
+        """Return whom those lines name (USER_BASED, HOST_BASED), all of them."""
+        rules = self._pools.get(pool)
+        if rules is None:
+            return NamedList(self.options, (), naming)
+        made = rules.named.get(naming)
+        if made is None:
+            made = rules.named[naming] = NamedList(self.options, self.included(pool), naming)
+        return made
+
+    def place_of(self, pool: str, naming: Naming, who: Requester) -> int | None:
+        """Return where *who* stands among those whom these lines name, counted from 0, or None."""
+        rules = self._pools.get(pool)
+        if rules is None:
+            return None
+        key = (naming, who)
+        if key not in rules.places:
+            if len(rules.places) >= KINDS_MAX:
+                rules.places.clear()
+            rules.places[key] = self.named(pool, naming).place_of(who)
+        return rules.places[key]
 
     # --- who waits (flexcore.checkout.claims) ----------------------------------------------------
 

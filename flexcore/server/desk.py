@@ -233,13 +233,13 @@ class ClientDesk(SessionDesk):
         verdict = checkout.decide(state, session, message, day=day, now=now, claims=claims)
         if type(verdict) is not Grant:
             return verdict
-        no: Denial | None = None
         if self._leftovers:
-            no = self._leftovers.refusal(state, checkout, verdict.command, day)
+            again = partial(checkout.decide, state, session, message, day=day, now=now, claims=claims)
+            verdict = self._leftovers.settle(state, checkout, verdict, day, again)
         behind_s = state.stamp - wall
-        if no is None and behind_s > CLOCK_BACK_S:
-            no = clock_refusal(checkout, verdict.command, behind_s=behind_s, day=day)
-        return no or verdict
+        if behind_s > CLOCK_BACK_S and type(verdict) is Grant:
+            return clock_refusal(checkout, verdict.command, behind_s=behind_s, day=day) or verdict
+        return verdict
 
     def _imagine(self, now: float, wall: float, session: Session, message: Checkout) -> Verdict:
         """Return the verdict on a checkout that nobody asked for: lmdiag's question."""

@@ -11,13 +11,17 @@ Shown by ``tests/test_server_rereads.py::test_another_pool_of_the_feature_does_n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from flexcore.checkout.machine import CheckoutMachine, Denial
+from flexcore.checkout.machine import CheckoutMachine, Denial, Grant, Verdict
 from flexcore.codes import ErrorCode
+from flexcore.ledger.commands import LingerResumed
+from flexcore.ledger.lingering import without
 
 if TYPE_CHECKING:
-    from flexcore.ledger.commands import LingerResumed, SeatGranted
+    from flexcore.checkout.rights import Offer
+    from flexcore.ledger.commands import SeatGranted
     from flexcore.ledger.state import LedgerState
 
 _ALL = 1 << 62
@@ -54,19 +58,51 @@ class Leftovers:
                 feature = state.seats_page(pool, 0, 1)[0].feature
                 self._pools[feature] = (*self._pools.get(feature, ()), pool)
 
+    def settle(
+        self, state: LedgerState, checkout: CheckoutMachine, verdict: Verdict, day: int,
+        decide: Callable[[], Verdict],
+    ) -> Verdict:  # fmt: skip
+        """Return *verdict* unless it is a grant that is too much for its feature; else what *decide* says
+        where that pool is passed over: a later pool may be uncounted, or shared with what is held.
+
+        What *decide* says at last is a denial about other pools, so the first refusal is the one that is told.
+        """
+        first: Denial | None = None
+        passed: set[str] = set()
+        while type(verdict) is Grant:
+            refused = self.refusal(state, checkout, verdict.command, day)
+            if refused is None:
+                return verdict
+            first = first or refused
+            passed.add(verdict.command.pool)
+            with checkout.passing_over(verdict.command.feature, passed, day):
+                verdict = decide()
+        return first or verdict
+
     def refusal(
         self, state: LedgerState, checkout: CheckoutMachine, grant: SeatGranted | LingerResumed, day: int
     ) -> Denial | None:
         """Return why *grant*, which its own pool has room for, is too much for its feature."""
         feature = grant.feature
-        left = sum(_held(state, pool) for pool in self._pools.get(feature, ()))
-        if not left:
+        if not self._left(state, feature):
             self._pools.pop(feature, None)
             return None
         offers = checkout.offers(day).get(feature, ())
         if any(offer.uncounted and offer.pool == grant.pool for offer in offers):
             return None
         counted = [offer for offer in offers if not offer.uncounted]
+        if type(grant) is LingerResumed:  # what it takes over is free for it
+            with without(state, tuple(state.seats[handle] for handle in grant.ended)):
+                return self._too_much(state, grant, counted)
+        return self._too_much(state, grant, counted)
+
+    def _left(self, state: LedgerState, feature: str) -> int:
+        return sum(_held(state, pool) for pool in self._pools.get(feature, ()))
+
+    def _too_much(
+        self, state: LedgerState, grant: SeatGranted | LingerResumed, counted: list[Offer]
+    ) -> Denial | None:
+        left = self._left(state, grant.feature)
         issued = sum(offer.seats for offer in counted)
         used = left + sum(_held(state, offer.pool) for offer in counted)
         takes = _taken(state, grant)
