@@ -88,7 +88,8 @@ class ClientMachine(State):
         self._closing = False
         self._closed_said = False
         self._now = now
-        self._offset = None if wall is None else wall - now
+        self._offset: float | None = None
+        self._see_clock(now, wall)
 
     # --- what the application asks ---
 
@@ -294,7 +295,10 @@ class ClientMachine(State):
                 beat = site.session.heartbeat_s if site.session is not None else 0.0
                 if beat and offset - self._offset > beat:
                     site.distrust(self._now)
-        self._offset = offset
+        if offset != self._offset:
+            self._offset = offset
+            for site in self._sites:
+                site.clock_gap_s = offset
 
     def _turn(self) -> None:
         for _ in range(2 * len(self._sites) + 4):

@@ -42,6 +42,7 @@ class Pursuit(State):
     __slots__ = (
         "actions",
         "broken",
+        "clock_gap_s",
         "config",
         "digest",
         "entropy",
@@ -58,7 +59,7 @@ class Pursuit(State):
         "term_seen",
         "unready_since_at",
     )
-    NUMBERING = frozenset({"config", "entropy", "next_conn", "sessions_made", "stride"})
+    NUMBERING = frozenset({"clock_gap_s", "config", "entropy", "next_conn", "sessions_made", "stride"})
     NUMBERED = frozenset({"links"})
 
     def __init__(self, index: int, config: ClientConfig, entropy: bytes) -> None:
@@ -73,6 +74,7 @@ class Pursuit(State):
         self.next_conn = index + len(config.path)
         self.stride = len(config.path)
         self.term_seen = 0
+        self.clock_gap_s: float | None = None  # the calendar clock less the monotonic one
         self.round_trip_s = 0.0
         self.heartbeat_at = NEVER
         self.unready_since_at: float | None = None
@@ -121,9 +123,14 @@ class Pursuit(State):
         self._send(
             link,
             wire.ClientHello(
-                wire.PROTOCOL_VERSION, self.config.software, self.config.vendor, self.term_seen
+                wire.PROTOCOL_VERSION, self.config.software, self.config.vendor, self.term_seen,
+                wall=self.wall(now),
             ),
         )
+
+    def wall(self, now: float) -> float:
+        """Return this machine's calendar time, 0 where the transport tells none."""
+        return 0.0 if self.clock_gap_s is None else now + self.clock_gap_s
 
     def connection_over(self, conn: int, error: str, errno: int | None, now: float) -> None:
         """The connection failed, ended or broke: its transport has nothing more to do with it."""

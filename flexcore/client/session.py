@@ -215,8 +215,8 @@ class Session(State):
         self.asked_at.clear()
         self.heard_at = NEVER
 
-    def heartbeat(self, term_seen: int, now: float) -> Heartbeat:
-        return Heartbeat(self.take_seq(now), self.answered, term_seen, self._idle(now))
+    def heartbeat(self, term_seen: int, now: float, wall: float) -> Heartbeat:
+        return Heartbeat(self.take_seq(now), self.answered, term_seen, self._idle(now), wall)
 
     def _idle(self, now: float) -> tuple[IdleSeat, ...]:
         """The seats that the product does not use, the longest first: every heartbeat tells of them all, so

@@ -398,7 +398,7 @@ class Site(Pursuit):
                     self._send_order(home, session, number, now)
             self.resend_before_at = now
             self.heartbeat_at = now + session.heartbeat_s
-            self._send(home, session.heartbeat(self.term_seen, now))
+            self._send(home, session.heartbeat(self.term_seen, now, self.wall(now)))
 
     def _send_order(self, home: Link, session: Session, number: int, now: float) -> None:
         message = session.message_for(number, self.term_seen, now)

@@ -27,6 +27,7 @@ from flexcore.wire.proof import proofs_equal, session_proof
 
 from .answers import ProtocolMistake as ProtocolMistake
 from .answers import is_well_formed, opening_entry
+from .clocks import ClientClocks
 from .leases import SessionLeases
 from .removals import lost_seats
 from .replies import HeldReplies
@@ -56,6 +57,7 @@ class SessionDesk:
         self.leases = SessionLeases()
         self.held = HeldReplies()
         self._speaks_on: dict[bytes, int] = {}
+        self._clocks = ClientClocks()
 
     @property
     def _state(self) -> LedgerState:
@@ -123,6 +125,12 @@ class SessionDesk:
                 self._outbox.close(older, abort=True)
         conn.session = session
         self._speaks_on[session] = conn.conn
+        self._hear_clock(conn, self._state.sessions[session])
+
+    def _hear_clock(self, conn: ServerConnection, session: Session) -> None:
+        said = self._clocks.hear(session, conn.ahead_s, self._quorum)
+        if said:
+            self._outbox.log(self._config.served_vendor, said)
 
     def _check_binding(self, conn: ServerConnection, session: bytes) -> None:
         """A connection carries one session; another may follow on it only when that is over."""

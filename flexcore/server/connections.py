@@ -12,6 +12,7 @@ class ServerConnection:
     """One connection, accepted or dialled. Plain slots: there are ten thousands, and they change."""
 
     __slots__ = (
+        "ahead_s",
         "conn",
         "held",
         "kept",
@@ -39,16 +40,23 @@ class ServerConnection:
         self.quiet_since = now
         self.shown_term = 0
         """The highest term above this reign's that was shown here."""
+        self.ahead_s = 0.0
+        """How far the client's clock is ahead of this server's, as it said last; 0 where it does not say."""
+
+    def greeted(self, its_wall: float, wall: float) -> None:
+        """It said hello: a client or a utility, whose calendar clock shows *its_wall*, 0 where it does not say."""
+        self.kind = CLIENT
+        self.ahead_s = its_wall - wall if its_wall else 0.0
 
     def copy(self) -> ServerConnection:
         """Return a twin."""
         twin = ServerConnection(self.conn, self.kind, nonce=self.nonce, local=self.local,
                                 remote=self.remote, now=self.quiet_since)  # fmt: skip
         twin.session, twin.held, twin.kept = self.session, self.held, self.kept
-        twin.shown_term = self.shown_term
+        twin.shown_term, twin.ahead_s = self.shown_term, self.ahead_s
         return twin
 
     def fingerprint(self, now: float) -> Hashable:
         """Return what decides its future."""
         return (self.conn, self.kind, self.nonce, self.local, self.session, self.held, self.kept,
-                self.quiet_since - now, self.shown_term)  # fmt: skip
+                self.quiet_since - now, self.shown_term, self.ahead_s)  # fmt: skip

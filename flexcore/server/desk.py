@@ -124,6 +124,7 @@ class ClientDesk(SessionDesk):
         self.term = term
         self.held.clear()
         self._speaks_on.clear()
+        self._clocks.clear()
         self._memory.clear()
         self.queueing.stop()
         timeout = max(self._config.timeout_s, state.longest_timeout_s)
@@ -171,6 +172,9 @@ class ClientDesk(SessionDesk):
         session = self._session_of(conn, message.seq, at, now)
         if session is not None:
             self._memory.note_answered(session, message.answered)
+            if message.wall:
+                conn.ahead_s = message.wall - wall
+                self._hear_clock(conn, session)
             if message.idle and self._quorum.accepting:
                 take_idle(self, session, message.idle, now=now, wall=wall)
             self._hold_for_round(conn, HeartbeatReply(message.seq, self.term, True), now)
@@ -201,6 +205,7 @@ class ClientDesk(SessionDesk):
         index = self._quorum.propose(SessionEnded(name, reason), now=now, wall=wall)
         self.leases.forget(name)
         self._memory.forget(name)
+        self._clocks.forget(name)
         self._speaks_on.pop(name, None)
         return index, (*log, *dequeued_lines(session))
 
@@ -238,7 +243,9 @@ class ClientDesk(SessionDesk):
             verdict = self._leftovers.settle(state, checkout, verdict, day, again)
         behind_s = state.stamp - wall
         if behind_s > CLOCK_BACK_S and type(verdict) is Grant:
-            return clock_refusal(checkout, verdict.command, behind_s=behind_s, day=day) or verdict
+            verdict = clock_refusal(checkout, verdict.command, behind_s=behind_s, day=day) or verdict
+        if self._clocks and type(verdict) is Grant:
+            return self._clocks.refusal(checkout, session, verdict.command, day) or verdict
         return verdict
 
     def _imagine(self, now: float, wall: float, session: Session, message: Checkout) -> Verdict:
@@ -404,6 +411,7 @@ class ClientDesk(SessionDesk):
         twin.term = self.term
         twin._leftovers, twin._linger = self._leftovers.copy(), self._linger.copy()
         twin.leases, twin.held = self.leases.copy(), self.held.copy()
+        twin._clocks = self._clocks.copy()
         twin._speaks_on, twin._memory = dict(self._speaks_on), self._memory.copy()
         twin.queueing = self.queueing.copy(twin)
         return twin
@@ -415,6 +423,7 @@ class ClientDesk(SessionDesk):
             self.leases.fingerprint(now),
             self.held.fingerprint(),
             tuple(sorted(self._speaks_on.items())),
+            self._clocks.fingerprint(),
             self._memory.fingerprint(),
             self._linger.fingerprint(self._state, now),
             self.queueing.fingerprint(now),

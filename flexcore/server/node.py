@@ -232,7 +232,7 @@ class ServerNode:
         if refusal is not None:
             self._turn_away(connection.conn, *refusal)
             return
-        connection.kind = CLIENT
+        connection.greeted(message.wall, self._wall)
         self._silence.strangers -= 1
         self._silence.is_client(connection.conn, self._now)
         self._note_term(connection, message.term_seen)

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from flexcore.checkout.machine import Denial, Grant
+from flexcore.checkout.machine import Denial, Grant, Verdict
 from flexcore.codes import ErrorCode, minor_of, text_of
 from flexcore.ledger.commands import RequestQueued, RequestUnqueued
 from flexcore.report.logline import denied_line, dequeued_line, out_line, queued_line
@@ -270,7 +270,7 @@ class Queueing:
             if type(verdict) is Grant:
                 self._grant(session, waiting, verdict, now, wall)
                 left -= 1
-            elif not checkout.claim(claims, state, session, waiting, day):
+            elif _is_his_clock(verdict) or not checkout.claim(claims, state, session, waiting, day):
                 self._refuse(session, waiting, asked, day, now, wall)
                 left -= 1
             elif plain and all(claims.has(o.pool) for o in checkout.offers(day).get(feature, ())):
@@ -339,6 +339,11 @@ class Queueing:
         """Return what decides its future."""
         again = tuple(each._replace(at=each.at - now) for each in self._again)
         return again, self._seen is None, self._unfinished, self._everybody
+
+
+def _is_his_clock(verdict: Verdict) -> bool:
+    """Whether somebody who waits is refused for his clock: nobody else shall wait until it is set right."""
+    return type(verdict) is Denial and verdict.code == ErrorCode.CLOCK_DIFFERENCE
 
 
 def _joined(checkout: CheckoutMachine, day: int) -> dict[str, tuple[str, ...]]:

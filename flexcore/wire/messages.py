@@ -350,6 +350,8 @@ class ClientHello(NamedTuple):
     vendor: str
     term_seen: int
     utility: bool = False
+    wall: float = 0.0
+    """The client's calendar clock, epoch seconds (-34); 0: it does not say."""
 
 
 class ServerHello(NamedTuple):
@@ -524,6 +526,8 @@ class Heartbeat(NamedTuple):
     answered: int
     term_seen: int
     idle: tuple[IdleSeat, ...] = ()
+    wall: float = 0.0
+    """As in ClientHello."""
 
 
 class HeartbeatReply(NamedTuple):
