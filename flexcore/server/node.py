@@ -134,12 +134,13 @@ class ServerNode:
 
     @closes_on_error
     def connection_opened(
-        self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float
+        self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float, administrator: bool = True
     ) -> None:
-        """A connection was accepted. *nonce*: 16 fresh random bytes; *local*: from this machine."""
+        """See :meth:`LicenseServer.connection_opened`."""
         self._enter(now, wall)
         assert conn not in self._connections
-        self._connections[conn] = ServerConnection(conn, NEW, nonce=nonce, local=local, remote=remote, now=now)
+        self._connections[conn] = ServerConnection(
+            conn, NEW, nonce=nonce, local=local, remote=remote, now=now, administrator=administrator)  # fmt: skip
         self._silence.accepted(conn, now)
         if self._silence.strangers > self._config.limits.unknown_connections:
             self._turn_away(conn, ErrorCode.OUT_OF_CONNECTIONS, "too many connections that say nothing")
@@ -236,8 +237,7 @@ class ServerNode:
         self._silence.strangers -= 1
         self._silence.is_client(connection.conn, self._now)
         self._note_term(connection, message.term_seen)
-        digest = self._quorum.config.membership_digest
-        said = hello_of(self._config, connection, self.report(), self._wall, digest)
+        said = hello_of(self._config, connection, self.report(), self._wall, self._quorum.config.membership_digest)
         self._outbox.send(connection.conn, said)
 
     def _note_term(self, connection: ServerConnection, term: int) -> None:
