@@ -229,7 +229,7 @@ class ServerNode:
             self.refuse(conn, ErrorCode.BAD_DATA_FROM_SERVER, "say hello first")
 
     def _client_hello(self, connection: ServerConnection, message: ClientHello) -> None:
-        refusal = hello_refusal(self._config, self._rereads.options, message, self._connections)
+        refusal = hello_refusal(self._config, message, len(self._connections))
         if refusal is not None:
             self._turn_away(connection.conn, *refusal)
             return
@@ -286,7 +286,7 @@ class ServerNode:
         try:
             self._desk.handle(connection, message, at=at, now=self._now, wall=self._wall)
         except ProtocolMistake as mistake:
-            self.refuse(connection.conn, ErrorCode.BAD_DATA_FROM_SERVER, str(mistake))
+            self.refuse(connection.conn, mistake.code, str(mistake))
 
     # --- while this server does not serve (rules 5 and 10) ----------------------------------------
 
@@ -356,7 +356,7 @@ class ServerNode:
 
     def _decide_by(self, rights: Rights) -> None:
         self._checkout = make_checkout(rights, self._rereads.options, self._rereads.newest)
-        self._desk.use(self._checkout)
+        self._desk.use(self._checkout, self._rereads.options)
 
     # --- disk, time, turn -------------------------------------------------------------------------
 
