@@ -9,6 +9,7 @@ from typing import Any
 from flexcore.identity import Rank
 from flexcore.keys import SigningKey
 from flexcore.licensefile import format_license, parse_license, sign_license
+from flexcore.report.reportlog import START
 from flexcore.server import (
     CloseConnection,
     DialPeer,
@@ -16,7 +17,9 @@ from flexcore.server import (
     ReadLicense,
     ServerConfig,
     ServerNode,
+    SwitchLog,
     WriteLog,
+    WriteReport,
     judge_license,
 )
 from flexcore.wire.messages import AdminReply, AdminRequest, ClientHello
@@ -55,9 +58,13 @@ class Host:
         self.farm, self.rank, self.text = farm, rank, text
         self.logs: list[str] = []
         self.out: dict[int, list[Any]] = {}
+        self.report: list[str] = []
+        self.switched: list[SwitchLog] = []
+        self.cannot_switch = ""
         self.reading: int | None = None
         self.node = ServerNode(
-            ServerConfig(license=parse_license(text), keys=(KEY.verifying_key,), rank=rank, first_start=True),
+            ServerConfig(license=parse_license(text), keys=(KEY.verifying_key,), rank=rank, first_start=True,
+                         report=START if farm.reporting else None),
             stored=stored, boot_id=farm.draw(), triad_id=farm.draw(), now=farm.now, wall=farm.wall,
         )  # fmt: skip
 
@@ -68,7 +75,8 @@ class Host:
 class Farm:
     """Real nodes, one or three, whose messages arrive at once; files are read when the test says so."""
 
-    def __init__(self, text: str = OLD, *, read: bool = True) -> None:
+    def __init__(self, text: str = OLD, *, read: bool = True, reporting: bool = False) -> None:
+        self.reporting = reporting
         self.now, self.drawn, self.conns = 100.0, 0, 0
         self.read_at_once = read
         self.hosts: dict[Rank, Host] = {}
@@ -132,6 +140,13 @@ class Farm:
     def carry_out(self, host: Host, action: Any) -> None:
         if isinstance(action, WriteLog):
             host.logs.append(action.text)
+        elif isinstance(action, WriteReport):
+            host.report.append(action.text)
+        elif isinstance(action, SwitchLog):
+            host.switched.append(action)
+            host.report += [action.first] if action.first else []
+            said = host.cannot_switch or f"it goes on ({action.path})"
+            host.node.log_switched(action.ticket, -42 if host.cannot_switch else 0, said, now=self.now, wall=self.wall)
         elif isinstance(action, Persist):
             host.node.persisted(action.ticket, now=self.now, wall=self.wall)
         elif isinstance(action, ReadLicense):
@@ -214,8 +229,11 @@ class Farm:
         return self.hosts[rank].out.pop(conn, [])
 
     def reread(self, rank: Rank, scope: str = "all", *, local: bool = True, wait_s: float = 0.0) -> AdminReply:
+        return self.order(rank, "reread", scope, local=local, wait_s=wait_s)
+
+    def order(self, rank: Rank, verb: str, *words: str, local: bool = True, wait_s: float = 0.0) -> AdminReply:
         conn = self.connect(rank, local=local)
-        self.send(rank, conn, AdminRequest(1, "reread", (scope,), "ann", "elm"))
+        self.send(rank, conn, AdminRequest(1, verb, words, "ann", "elm"))
         self.turns()
         if wait_s:
             self.run(wait_s)

@@ -54,7 +54,7 @@ class FakeMachine:
                         return told
                 await self.changed.wait()
 
-    def connection_opened(self, conn, *, nonce, local, remote, now, wall, administrator=True):
+    def connection_opened(self, conn, *, nonce, local, remote, now, wall):
         assert len(nonce) == 16
         self.tell("opened", conn, local, remote)
 
@@ -95,6 +95,12 @@ class FakeMachine:
 
     def license_read(self, ticket, outcome, *, now, wall):
         self.tell("license_read", ticket, outcome)
+
+    def log_switched(self, ticket, code, text, *, now, wall):
+        self.tell("switched", ticket, code, text)
+
+    def reopen_logs(self, reason, *, now, wall):
+        self.tell("reopen", reason)
 
     def stop(self, scope, requested_by, *, now, wall):
         self.tell("stop", scope, requested_by)
@@ -570,7 +576,7 @@ async def test_nobody_is_told_what_is_not_in_the_log_yet(running):
         send(link, data)
 
     running.loop._send = sent
-    running.loop._log = lambda lines: order.extend(text for _, text in lines)
+    running.loop._logs.log = lambda lines: order.extend(text for _, text in lines)
     running.machine.outgoing.append((1, b"denied\n"))
     running.ask(WriteLog("demo", "DENIED"), CloseConnection(conn=1, abort=False))
     assert await read_line(stream) == b"denied\n"

@@ -168,6 +168,7 @@ def test_numbers_are_for_ever() -> None:
         9: "Append", 10: "AppendReply", 11: "Beat", 12: "BeatReply", 13: "TimeoutNow", 14: "Recover",
         15: "RecoverReply", 16: "FormPropose", 17: "FormReply", 18: "StopRelease", 19: "StopReleaseReply",
         20: "StopAll", 21: "Reread", 22: "RereadReply", 58: "Remove", 59: "RemoveReply",
+        90: "Switch", 91: "SwitchReply",
     }  # fmt: skip
     assert {number: cls.__name__ for number, cls in COMMANDS.items()} == {
         1: "TermStarted", 2: "Formed", 3: "Rights", 4: "SessionOpened", 5: "SessionEnded", 6: "SeatGranted",

@@ -8,7 +8,7 @@ import attrs
 
 from flexcore.identity import Rank
 from flexcore.quorum.config import PersistBatch
-from flexcore.wire.messages import PeerFrame, RemoveReply, RereadReply
+from flexcore.wire.messages import PeerFrame, RemoveReply, RereadReply, SwitchReply
 
 
 @attrs.frozen(kw_only=True)
@@ -180,12 +180,36 @@ class RemovalAnswered:
 
 
 @attrs.frozen(kw_only=True)
+class SwitchWanted:
+    """Another server passes on that a log is to go on elsewhere; answer with ``answer_switch(link, ...)``."""
+
+    link: int
+    number: int
+    verb: str
+    arguments: tuple[str, ...]
+    requested_by: str
+
+
+@attrs.frozen(kw_only=True)
+class SwitchAnswered:
+    """*peer* says what came of what ``ask_switch`` passed on."""
+
+    peer: Rank
+    reply: SwitchReply
+
+
+@attrs.frozen(kw_only=True)
 class Halt:
     """The end of this process: close the listener, flush what is queued, exit with *exit_code*."""
 
     exit_code: int
     reason: str
 
+
+PassedOn: TypeAlias = (
+    RereadWanted | RereadAnswered | RemovalWanted | RemovalAnswered | SwitchWanted | SwitchAnswered
+)
+"""What an administrator asked of one server and another carries out, and the answers to it."""
 
 QuorumAction: TypeAlias = (
     DialPeer
@@ -195,10 +219,7 @@ QuorumAction: TypeAlias = (
     | StartServing
     | StopServing
     | Notice
-    | RereadWanted
-    | RereadAnswered
-    | RemovalWanted
-    | RemovalAnswered
+    | PassedOn
     | Halt
 )
 

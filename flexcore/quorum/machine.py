@@ -57,6 +57,8 @@ from flexcore.wire.messages import (
     StopAll,
     StopRelease,
     StopReleaseReply,
+    Switch,
+    SwitchReply,
     TimeoutNow,
     Vote,
     VoteReply,
@@ -74,6 +76,8 @@ _FOR_ANY_TRIAD = (
     BeatReply,
     Reread,
     RereadReply,
+    Switch,
+    SwitchReply,
 )
 """Bodies that a server without the triad's id may say or hear."""
 
@@ -268,6 +272,8 @@ class QuorumMachine(Rereads):
                 self._on_reread_reply(peer, body)
             case RemoveReply():
                 self._on_remove_reply(peer, body)
+            case SwitchReply():
+                self._on_switch_reply(peer, body)
             case StopReleaseReply():
                 self._on_stop_release_reply(peer)
             case _:
@@ -304,6 +310,8 @@ class QuorumMachine(Rereads):
                 self._on_reread(link, body)
             case Remove():
                 self._on_remove(link, body)
+            case Switch():
+                self._on_switch(link, body)
             case _:
                 pass  # an answer on a link that we accepted belongs to nothing
 

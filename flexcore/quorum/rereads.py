@@ -25,10 +25,17 @@ from __future__ import annotations
 from flexcore.identity import Endpoint, Rank
 from flexcore.ledger.commands import Rights
 from flexcore.quorum.base import Role
-from flexcore.quorum.events import RemovalAnswered, RemovalWanted, RereadAnswered, RereadWanted
+from flexcore.quorum.events import (
+    RemovalAnswered,
+    RemovalWanted,
+    RereadAnswered,
+    RereadWanted,
+    SwitchAnswered,
+    SwitchWanted,
+)
 from flexcore.quorum.links import Link, Peer
 from flexcore.quorum.reports import Reports
-from flexcore.wire.messages import Remove, RemoveReply, Reread, RereadReply
+from flexcore.wire.messages import Remove, RemoveReply, Reread, RereadReply, Switch, SwitchReply
 
 
 class Rereads(Reports):
@@ -93,7 +100,7 @@ class Rereads(Reports):
         self._tick(now, wall)
         self._answer_on(link, reply)
 
-    def _answer_on(self, link: int, reply: RereadReply | RemoveReply) -> None:
+    def _answer_on(self, link: int, reply: RereadReply | RemoveReply | SwitchReply) -> None:
         known = self.links.get(link)
         if known is not None and known.boot is not None:
             self._post(link, Endpoint(int(known.peer), known.boot), reply)
@@ -132,3 +139,28 @@ class Rereads(Reports):
 
     def _on_remove_reply(self, peer: Peer, body: RemoveReply) -> None:
         self._emit(RemovalAnswered(peer=peer.rank, reply=body))
+
+    def ask_switch(
+        self, number: int, verb: str, arguments: tuple[str, ...], requested_by: str, *, now: float,
+        wall: float,
+    ) -> tuple[Rank, ...]:  # fmt: skip
+        """Pass on to both others that a log is to go on elsewhere; return whom that was sent to."""
+        self._tick(now, wall)
+        asked = Switch(number, verb, arguments, requested_by)
+        return tuple([peer.rank for peer in self._linked() if self._send(peer, asked)])
+
+    def answer_switch(self, link: int, reply: SwitchReply, *, now: float, wall: float) -> None:
+        """Say on *link*, where :class:`SwitchWanted` came from, what came of it."""
+        self._tick(now, wall)
+        self._answer_on(link, reply)
+
+    def _on_switch(self, link: Link, body: Switch) -> None:
+        self._emit(
+            SwitchWanted(
+                link=link.number, number=body.number, verb=body.verb, arguments=body.arguments,
+                requested_by=body.requested_by,
+            )
+        )  # fmt: skip
+
+    def _on_switch_reply(self, peer: Peer, body: SwitchReply) -> None:
+        self._emit(SwitchAnswered(peer=peer.rank, reply=body))

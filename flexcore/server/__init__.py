@@ -9,9 +9,11 @@ from __future__ import annotations
 from .actions import CloseConnection as CloseConnection
 from .actions import DialPeer as DialPeer
 from .actions import Halt as Halt
+from .actions import How as How
 from .actions import Persist as Persist
 from .actions import ReadLicense as ReadLicense
 from .actions import ServerAction as ServerAction
+from .actions import SwitchLog as SwitchLog
 from .actions import UseDebugLog as UseDebugLog
 from .actions import WriteLog as WriteLog
 from .actions import WriteReport as WriteReport

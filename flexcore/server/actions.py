@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import NamedTuple, TypeAlias
 
 import attrs
@@ -69,6 +70,35 @@ class UseDebugLog:
     append: bool
 
 
+class How(enum.Enum):
+    """How a log goes on. A path is the administrator's; a relative one counts from the log's folder."""
+
+    NEW = "new"
+    """In a new file, of the path that was given."""
+    KEEP = "keep"
+    """Under its own name; what was written so far is kept under the path that was given."""
+    REOPEN = "reopen"
+    """Under its own name, which may be another file by now (log rotation)."""
+    HOME = "home"
+    """Where it was before it was sent elsewhere, behind what stands there."""
+
+
+@attrs.frozen(kw_only=True)
+class SwitchLog:
+    """Let a log go on as *how* says, then call ``log_switched(ticket, ...)``. Lines of before go where they
+    went before.
+
+    *first*: the line of the report log that begins the new file; where that cannot be had it is
+    written behind the others. Of the debug log '': *daemon*'s lines are meant.
+    """
+
+    ticket: int
+    daemon: str
+    how: How
+    path: str
+    first: str
+
+
 @attrs.frozen(kw_only=True)
 class Halt:
     """The orderly (0) or disorderly end of this server: close the listener, flush, exit."""
@@ -78,5 +108,6 @@ class Halt:
 
 
 ServerAction: TypeAlias = (
-    DialPeer | CloseConnection | Persist | ReadLicense | WriteLog | WriteReport | UseDebugLog | Halt
+    DialPeer | CloseConnection | Persist | ReadLicense | WriteLog | WriteReport | UseDebugLog
+    | SwitchLog | Halt
 )

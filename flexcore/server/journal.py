@@ -17,7 +17,7 @@ from flexcore.quorum.events import Notice
 from flexcore.report import logline
 from flexcore.report.logline import LMGRD
 
-from .actions import UseDebugLog
+from .actions import How, UseDebugLog
 from .config import TIMESTAMP_EVERY_S, ServerConfig
 from .midnights import until_midnight_s
 from .outbox import Outbox
@@ -106,6 +106,15 @@ class Journal:
         for text in echo_lines(options):
             self._daemon(text)
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features of the lines in force."""
+        return self._rights.features
+
+    def log_switched(self, text: str, *, failed: bool) -> None:
+        """A log goes on elsewhere, or was to and does not."""
+        self._lmgrd(f"WARNING: {text}" if failed else text)
+
     # --- rereads (D6) -----------------------------------------------------------------------------
 
     def reread_asked(self, requested_by: str) -> None:
@@ -122,6 +131,8 @@ class Journal:
             self._daemon(f"REREAD: {text}")
         if taken:
             self.notes = self._config.notes
+            if self.registrar.is_elsewhere:  # lmswitchr lasts until then
+                self.registrar.switch(0, How.HOME, "", "the files were read anew", self._quorum.wall)
         for text in logline.reread_finished_lines():
             self._lmgrd(text)
 

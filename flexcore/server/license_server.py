@@ -64,17 +64,12 @@ class LicenseServer:
         return self._node.report()
 
     def connection_opened(
-        self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float,
-        administrator: bool = True,
-    ) -> None:  # fmt: skip
-        """A connection was accepted. *nonce*: 16 fresh random bytes; *local*: from this machine.
-
-        *administrator*: whether its user may give orders; asked only where
-        ``ServerConfig.administrators_only`` says so (lmgrd -2 -p).
-        """
+        self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float
+    ) -> None:
+        """A connection was accepted. *nonce*: 16 fresh random bytes; *local*: from this machine."""
         self._wires[conn] = Connection()
         self._node.connection_opened(
-            conn, nonce=nonce, local=local, remote=remote, now=now, wall=wall, administrator=administrator
+            conn, nonce=nonce, local=local, remote=remote, now=now, wall=wall
         )
 
     def peer_connected(self, conn: int, peer: Rank, *, nonce: bytes, now: float, wall: float) -> None:
@@ -130,6 +125,14 @@ class LicenseServer:
     ) -> None:
         """What ReadLicense *ticket* asked for was read and judged."""
         self._node.license_read(ticket, outcome, now=now, wall=wall)
+
+    def log_switched(self, ticket: int, code: int, text: str, *, now: float, wall: float) -> None:
+        """SwitchLog *ticket* was carried out (code 0), or why not."""
+        self._node.log_switched(ticket, code, text, now=now, wall=wall)
+
+    def reopen_logs(self, reason: str, *, now: float, wall: float) -> None:
+        """Let the report log go on in the file that has its name now (log rotation)."""
+        self._node.reopen_logs(reason, now=now, wall=wall)
 
     def stop(self, scope: str, requested_by: str, *, now: float, wall: float) -> None:
         """Stop this server ('one', after a hand-over) or all three ('all'); ends with Halt."""

@@ -42,7 +42,7 @@ from flexcore.wire.messages import (
     StatusRequest,
 )
 
-from .actions import DialPeer, Halt, Persist, ServerAction
+from .actions import DialPeer, Halt, How, Persist, ServerAction
 from .administration import answer_admin
 from .config import ServerConfig
 from .connections import CLIENT, NEW, PEER, ServerConnection
@@ -68,17 +68,9 @@ class ServerNode:
     """
 
     def __init__(
-        self,
-        config: ServerConfig,
-        *,
-        stored: StoredState | None = None,
-        boot_id: bytes,
-        triad_id: bytes,
-        now: float,
-        wall: float,
-        rights: Rights | None = None,
-        quorum: QuorumMachine | None = None,
-    ) -> None:
+        self, config: ServerConfig, *, stored: StoredState | None = None, boot_id: bytes, triad_id: bytes, now: float,
+        wall: float, rights: Rights | None = None, quorum: QuorumMachine | None = None,
+    ) -> None:  # fmt: skip
         """*rights* and *quorum* replace what would be made of the licence file."""
         rights = rights or make_server_rights(config)
         quorum = quorum or make_quorum(
@@ -133,14 +125,11 @@ class ServerNode:
     # --- connections ------------------------------------------------------------------------------
 
     @closes_on_error
-    def connection_opened(
-        self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float, administrator: bool = True
-    ) -> None:
-        """See :meth:`LicenseServer.connection_opened`."""
+    def connection_opened(self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float) -> None:
+        """A connection was accepted. *nonce*: 16 fresh random bytes; *local*: from this machine."""
         self._enter(now, wall)
         assert conn not in self._connections
-        self._connections[conn] = ServerConnection(
-            conn, NEW, nonce=nonce, local=local, remote=remote, now=now, administrator=administrator)  # fmt: skip
+        self._connections[conn] = ServerConnection(conn, NEW, nonce=nonce, local=local, remote=remote, now=now)
         self._silence.accepted(conn, now)
         if self._silence.strangers > self._config.limits.unknown_connections:
             self._turn_away(conn, ErrorCode.OUT_OF_CONNECTIONS, "too many connections that say nothing")
@@ -229,7 +218,7 @@ class ServerNode:
             self.refuse(conn, ErrorCode.BAD_DATA_FROM_SERVER, "say hello first")
 
     def _client_hello(self, connection: ServerConnection, message: ClientHello) -> None:
-        refusal = hello_refusal(self._config, message, len(self._connections))
+        refusal = hello_refusal(self._config, self._rereads.options, message, self._connections)
         if refusal is not None:
             self._turn_away(connection.conn, *refusal)
             return
@@ -237,7 +226,8 @@ class ServerNode:
         self._silence.strangers -= 1
         self._silence.is_client(connection.conn, self._now)
         self._note_term(connection, message.term_seen)
-        said = hello_of(self._config, connection, self.report(), self._wall, self._quorum.config.membership_digest)
+        digest = self._quorum.config.membership_digest
+        said = hello_of(self._config, connection, self.report(), self._wall, digest)
         self._outbox.send(connection.conn, said)
 
     def _note_term(self, connection: ServerConnection, term: int) -> None:
@@ -286,7 +276,7 @@ class ServerNode:
         try:
             self._desk.handle(connection, message, at=at, now=self._now, wall=self._wall)
         except ProtocolMistake as mistake:
-            self.refuse(connection.conn, mistake.code, str(mistake))
+            self.refuse(connection.conn, ErrorCode.BAD_DATA_FROM_SERVER, str(mistake))
 
     # --- while this server does not serve (rules 5 and 10) ----------------------------------------
 
@@ -346,6 +336,18 @@ class ServerNode:
         if self._rereads.options_to_use():
             self._decide_by(self._checkout.rights)
 
+    @closes_on_error
+    def log_switched(self, ticket: int, code: int, text: str, *, now: float, wall: float) -> None:
+        """SwitchLog *ticket* was carried out (code 0), or why not; *text* is for the administrator."""
+        self._enter(now, wall)
+        self._rereads.switches.done(ticket, code, text, now=now, wall=wall)
+
+    @closes_on_error
+    def reopen_logs(self, reason: str, *, now: float, wall: float) -> None:
+        """Let the report log go on in the file that has its name now: log rotation has moved the other."""
+        self._enter(now, wall)
+        self._journal.registrar.switch(0, How.REOPEN, "", reason, wall)
+
     def _use_rights_in_force(self) -> None:
         """Decide by the signed lines that the ledger names from here on, as far as they are known."""
         self._rights_named = self._quorum.ledger.state.rights
@@ -356,7 +358,7 @@ class ServerNode:
 
     def _decide_by(self, rights: Rights) -> None:
         self._checkout = make_checkout(rights, self._rereads.options, self._rereads.newest)
-        self._desk.use(self._checkout, self._rereads.options)
+        self._desk.use(self._checkout)
 
     # --- disk, time, turn -------------------------------------------------------------------------
 
@@ -459,7 +461,8 @@ class ServerNode:
                 self._stop_serving(action.successor)
             case q.Notice():
                 self._journal.notice(action)
-            case q.RereadWanted() | q.RereadAnswered() | q.RemovalWanted() | q.RemovalAnswered():
+            case (q.RereadWanted() | q.RereadAnswered() | q.RemovalWanted() | q.RemovalAnswered() | q.SwitchWanted()
+                  | q.SwitchAnswered()):  # fmt: skip
                 desk = self._desk if self._may_decide() else None
                 self._rereads.passed_on(action, desk=desk, now=self._now, wall=self._wall)
             case q.Halt(exit_code=exit_code, reason=reason):
@@ -489,12 +492,8 @@ class ServerNode:
     def fingerprint(self, now: float) -> Hashable:
         """Return a value that is equal for two servers with the same future, relative to *now*."""
         return (
-            (self._serving, self._closed),
-            self._quorum.fingerprint(now),
-            self._desk.fingerprint(now),
+            (self._serving, self._closed), self._quorum.fingerprint(now), self._desk.fingerprint(now),
             tuple(each.fingerprint(now) for _, each in sorted(self._connections.items())),
-            self._waiting.fingerprint(now),
-            self._silence.fingerprint(now),
-            self._rereads.fingerprint(now),
+            self._waiting.fingerprint(now), self._silence.fingerprint(now), self._rereads.fingerprint(now),
             (tuple(self._outbox.messages), tuple(self._outbox.actions)),
-        )
+        )  # fmt: skip

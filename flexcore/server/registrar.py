@@ -26,7 +26,7 @@ from flexcore.report.reportlog import (
     person_fields,
 )
 
-from .actions import WriteReport
+from .actions import How, SwitchLog, WriteReport
 from .answers import NAME_MAX
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class Registrar:
         self._triad = ""
         self._recorded = ledger.base.index
         self._denial = (0, 0, 0)
+        self.is_elsewhere = False
+        """lmswitchr sent it to another place, until the options file is read anew."""
         if config.report is not None:
             self._begin(wall)
 
@@ -86,11 +88,15 @@ class Registrar:
         self._triad = end.triad or here
         if end.index and here in ("", end.triad):
             self._recorded = end.index
+        self._outbox.actions.append(WriteReport(self._start_line(wall)))
+
+    def _start_line(self, wall: float) -> str:
+        assert self._chain is not None
         rank = self._config.rank
-        self._own("start", wall, {
+        return self._own_line("start", wall, {
             "schema": SCHEMA, "server": rank.word if self._config.license.is_triad else "single",
-            "host": self._config.host, "vendor": self._config.served_vendor, "prev": end.hash,
-            "software": f"flexcore {self._config.software}",
+            "host": self._config.host, "vendor": self._config.served_vendor,
+            "prev": self._chain.position.hash, "software": f"flexcore {self._config.software}",
         })  # fmt: skip
 
     def _triad_of_base(self) -> str:
@@ -100,9 +106,11 @@ class Registrar:
         return state.triad_id.hex()[:TRIAD_DIGITS] if held else ""
 
     def _own(self, kind: str, wall: float, fields: Record) -> None:
+        self._outbox.actions.append(WriteReport(self._own_line(kind, wall, fields)))
+
+    def _own_line(self, kind: str, wall: float, fields: Record) -> str:
         assert self._chain is not None
-        line = self._chain.line(kind, self._chain.position.term, self._recorded, wall, self._triad, fields)
-        self._outbox.actions.append(WriteReport(line))
+        return self._chain.line(kind, self._chain.position.term, self._recorded, wall, self._triad, fields)
 
     # --- once a turn ------------------------------------------------------------------------------
 
@@ -166,6 +174,26 @@ class Registrar:
         fields = {"server": self._config.rank.word, "after": each.after, "seq": number, **each.fields}
         line = self._chain.line(DENIED, each.term, each.after, wall, self._triad, fields)
         self._outbox.actions.append(WriteReport(line))
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is a report log."""
+        return self._chain is not None
+
+    def switch(self, ticket: int, how: How, path: str, reason: str, wall: float) -> None:
+        """Close the file that is written, and let the log go on as *how* says: the next line begins the
+        new file, in the same chain. Where it cannot be had the two lines stand behind each other.
+
+        *path* goes into the log where it goes on there, so that a server that starts again finds it.
+        """
+        if self._chain is None:
+            return
+        self.end_turn(wall)
+        self._own("stop", wall, {"reason": reason, "next": path} if how is How.NEW else {"reason": reason})
+        self.is_elsewhere = self.is_elsewhere and how is not How.HOME
+        self._outbox.actions.append(SwitchLog(
+            ticket=ticket, daemon=self._config.served_vendor, how=how, path=path,
+            first=self._start_line(wall)))  # fmt: skip
 
     def stop(self, reason: str, wall: float) -> None:
         """The server stops in order: nothing comes after this record."""

@@ -27,7 +27,15 @@ from flexcore.codes import ErrorCode, text_of
 from flexcore.identity import Rank
 from flexcore.options import options_digest
 from flexcore.quorum import QuorumMachine
-from flexcore.quorum.events import RemovalAnswered, RemovalWanted, RereadAnswered, RereadWanted
+from flexcore.quorum.events import (
+    PassedOn,
+    RemovalAnswered,
+    RemovalWanted,
+    RereadAnswered,
+    RereadWanted,
+    SwitchAnswered,
+    SwitchWanted,
+)
 from flexcore.report.plain import line_of
 from flexcore.wire.messages import AdminReply, AdminRequest, RereadReply
 
@@ -40,6 +48,7 @@ from .judgement import LicenseRead, LicenseRefused, changes_between
 from .midnights import Midnights
 from .outbox import Outbox
 from .removals import Removals
+from .switches import VERBS, Switches
 
 if TYPE_CHECKING:
     from flexcore.options import OptionsFile
@@ -129,6 +138,7 @@ class Rereads:
         self._ready: list[Ready] = []
         self._asks: dict[int, Ask] = {}
         self.removals = Removals(config, quorum, outbox)
+        self.switches = Switches(config, quorum, outbox, journal)
 
     @property
     def own_digest(self) -> bytes:
@@ -155,6 +165,9 @@ class Rereads:
         if message.verb == REMOVE:
             self.removals.ask(connection, message, desk, now=now, wall=wall)
             return
+        if message.verb in VERBS:
+            self.switches.ask(connection, message, now=now, wall=wall)
+            return
         if len(self._asks) >= WAITERS_MAX:
             busy = ErrorCode.SERVER_BUSY
             self._outbox.send(connection.conn, AdminReply(message.seq, int(busy), text_of(busy)))
@@ -179,9 +192,8 @@ class Rereads:
         self._want(Waiter(number=0, link=None))
 
     def passed_on(
-        self, action: RereadWanted | RereadAnswered | RemovalWanted | RemovalAnswered, *,
-        desk: ClientDesk | None, now: float, wall: float,
-    ) -> None:  # fmt: skip
+        self, action: PassedOn, *, desk: ClientDesk | None, now: float, wall: float
+    ) -> None:
         """What an administrator asked of another server came here, or its answer did."""
         match action:
             case RereadWanted():
@@ -192,6 +204,10 @@ class Rereads:
                 self.removals.ask_for_peer(action, desk, now=now, wall=wall)
             case RemovalAnswered():
                 self.removals.peer_answered(action.peer, action.reply)
+            case SwitchWanted():
+                self.switches.ask_for_peer(action, now=now, wall=wall)
+            case SwitchAnswered():
+                self.switches.peer_answered(action.peer, action.reply)
 
     def ask_for_peer(self, wanted: RereadWanted, *, now: float, wall: float) -> None:
         """Another server passes the word on."""
@@ -303,6 +319,8 @@ class Rereads:
                     self._ready.append(each)
         if self.removals.has_work:
             self.removals.settle(connections, now=now, wall=wall)
+        if self.switches.has_work:
+            self.switches.settle(connections, now=now)
         for number, ask in list(self._asks.items()):
             if not ask.waiting or ask.deadline <= now:
                 del self._asks[number]
@@ -382,10 +400,11 @@ class Rereads:
     def next_timeout(self) -> float | None:
         """Return when somebody has waited long enough."""
         midnight_at, removal_at = self._midnights.next_at, self.removals.next_timeout()
-        if not (self._ready or self._asks or midnight_at or removal_at):
+        switch_at = self.switches.next_timeout()
+        if not (self._ready or self._asks or midnight_at or removal_at or switch_at):
             return None
         dues = [each.deadline for each in self._ready] + [ask.deadline for ask in self._asks.values()]
-        dues += [at for at in (midnight_at, removal_at) if at is not None]
+        dues += [at for at in (midnight_at, removal_at, switch_at) if at is not None]
         return min(dues, default=None)
 
     def copy(self, quorum: QuorumMachine, outbox: Outbox, journal: Journal) -> Rereads:
@@ -399,12 +418,13 @@ class Rereads:
         twin._midnights = self._midnights.copy()
         twin._asks = {number: ask.copy() for number, ask in self._asks.items()}
         twin.removals = self.removals.copy(quorum, outbox)
+        twin.switches = self.switches.copy(quorum, outbox, journal)
         return twin
 
     def fingerprint(self, now: float) -> Hashable:
         """Return what decides its future, times relative to *now*."""
         return (
-            self.removals.fingerprint(now),
+            self.removals.fingerprint(now), self.switches.fingerprint(now),
             self._file.digest, self.options, tuple(self._known), self._ticket, self._number, self._reading,
             tuple(self._now_waiting), tuple(self._next_waiting),
             tuple((each.index, each.deadline - now, each.waiter, each.reply) for each in self._ready),

@@ -90,6 +90,8 @@ PEER_BODIES: Mapping[int, type] = {
     22: m.RereadReply,
     58: m.Remove,
     59: m.RemoveReply,
+    90: m.Switch,
+    91: m.SwitchReply,
 }
 """What may stand in a :class:`~flexcore.wire.messages.PeerFrame`."""
 

@@ -271,6 +271,24 @@ class RemoveReply(NamedTuple):
     lines: tuple[str, ...]
 
 
+class Switch(NamedTuple):
+    """An administrator wants the logs of all servers to go on elsewhere (lmswitch, lmswitchr, lmnewlog).
+    *verb* and *arguments* as in AdminRequest; *number* comes back with the answer."""
+
+    number: int
+    verb: str
+    arguments: tuple[str, ...]
+    requested_by: str
+
+
+class SwitchReply(NamedTuple):
+    """*code*: 0, or why the log goes on where it was (*text*)."""
+
+    number: int
+    code: int
+    text: str
+
+
 PeerBody: TypeAlias = (
     Hello
     | PreVote
@@ -295,6 +313,8 @@ PeerBody: TypeAlias = (
     | RereadReply
     | Remove
     | RemoveReply
+    | Switch
+    | SwitchReply
 )
 
 

@@ -17,6 +17,7 @@ from flexcore.server import ServerConfig
 from flexcore.server.actions import UseDebugLog
 from flexcore_host import clock
 from flexcore_host.folder import StateFolder, open_state_folder
+from flexcore_host.logswitch import switch_log
 from flexcore_trio import MemoryStore, SqliteStore, Store, VendorService, VendorStart
 
 from . import _options, _setup
@@ -106,7 +107,6 @@ class _Preparation:
             utc_offset_s=clock.utc_offset_s(clock.wall()), options=options,
             lmdown="lmdown" not in setup.switched_off,
             lmremove="lmremove" not in setup.switched_off, lmremove_min_s=setup.lmremove_min_s,
-            administrators_only=setup.administrators_only,
             pid=os.getpid(),
         )  # fmt: skip
         # "Nobody holds anything" was true once: when a vendor is started again somebody may.
@@ -115,6 +115,7 @@ class _Preparation:
             config=config, store=store, read_license=partial(_setup.read_license, setup.path),
             read_options=lambda read: _options.load_options(read, setup.path, vendor.name),
             use_debug_log=self._use_debug_log,
+            switch_log=lambda wanted: switch_log(wanted, self._logs, None),
         )  # fmt: skip
 
     def _use_debug_log(self, to: UseDebugLog) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 WARNINGS_MAX = 200
 """So many warnings are logged at start; `flexcore lint` prints them all."""
+LOG_SIZE_MIN = 4096
+LOG_KEEP_MAX = 999
 
 HELP = """\
 Run one server of a triad, or a single server, in the foreground.
@@ -32,7 +34,8 @@ The licence file says where: the server finds its SERVER line by its host name o
 applications, utilities and the other servers (a single server also those of several VENDOR lines,
 each with options, state folder and failures of its own), until lmdown, SIGTERM or SIGINT stops it in order
 (it hands mastership over first; a second signal stops it at once). lmreread has the licence file
-read anew while everything runs; SIGHUP opens the log anew.
+read anew while everything runs. The debug log begins anew at SIGHUP (for logrotate), at lmswitch, and
+with --log-size by itself; the report log goes on at SIGHUP, lmnewlog and lmswitchr.
 
 What it promised and recorded is kept in the state folder, which belongs to one process. Never
 restore it from a backup: delete it instead, and the server recovers from the other two.
@@ -61,14 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
              " (default: the SERVER line's address, or all for a name)")  # fmt: skip
     add("-l", dest="log", metavar="[+]LOG",
         help="write the debug log to LOG, +LOG to append (default: standard output)")  # fmt: skip
+    add("--log-size", metavar="SIZE", type=_size, default=0,
+        help="rotate the debug log when it has grown beyond SIZE bytes (with K, M or G): LOG.1 is the newest"
+             " of the old ones (default: never)")  # fmt: skip
+    add("--log-keep", metavar="N", type=_number, default=9, help="how many old ones are kept (default: %(default)s)")
     add("-x", dest="switched_off", metavar="COMMAND", action="append", choices=("lmdown", "lmremove"),
         help="do not take this command: lmdown or lmremove; may be given twice")  # fmt: skip
-    add("-2", dest="two", action="store_true",
-        help="with -p and -local: take lmdown, lmreread, lmremove and the like only of root, of the user whom this"
-             " server runs as, and of the group lmadmin")  # fmt: skip
-    add("-p", dest="protected", action="store_true", help="see -2")
-    add("-local", dest="local", action="store_true",
-        help="such commands from this machine only: it is always so, and -2 -p asks for it to be said")  # fmt: skip
     add("--lmremove-min", metavar="SECONDS", type=_seconds, default=LMREMOVE_MIN_S,
         help="how old a checkout is before lmremove takes it away (default: %(default)g)")  # fmt: skip
     add("--report-log", metavar="[+]LOG",
@@ -86,6 +87,22 @@ def _seconds(text: str) -> float:
     return number
 
 
+def _size(text: str) -> int:
+    units = {"K": 1024, "M": 1024**2, "G": 1024**3}
+    unit = units.get(text[-1:].upper(), 0)
+    number = int(text[:-1] if unit else text) * (unit or 1)
+    if number < LOG_SIZE_MIN:
+        raise ValueError("too small")
+    return number
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= LOG_KEEP_MAX:
+        raise ValueError("not as many logs")
+    return number
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the server; returns its exit status."""
     if args.check:
@@ -98,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace) -> int:
     from flexcore.errors import FlexcoreError
     from flexcore.report import log_line
-    from flexcore.report.logline import dated_log_line
+    from flexcore.report.logline import dated_log_line, timestamp_line
     from flexcore_host import clock
     from flexcore_host.debuglogs import DebugLogs
     from flexcore_host.folder import open_state_folder
@@ -108,7 +125,6 @@ def _serve(args: argparse.Namespace) -> int:
     from . import _setup
 
     setup = _setup.load(args)
-    log_file = LogFile(args.log or "")
 
     def printed(lines: Sequence[tuple[str, str]]) -> list[str]:
         wall = clock.wall()
@@ -116,7 +132,14 @@ def _serve(args: argparse.Namespace) -> int:
         line = dated_log_line if args.datestamp else log_line
         return [line(wall, offset_s, daemon, text) for daemon, text in lines]
 
-    logs = DebugLogs(log_file, printed, Path(setup.path).absolute().parent)
+    def dated() -> str:
+        wall = clock.wall()
+        return timestamp_line(wall, clock.utc_offset_s(wall))
+
+    size, kept = args.log_size, args.log_keep
+    log_file = LogFile(args.log or "", max_bytes=size, kept=kept, head=lambda: printed([("lmgrd", dated())]))
+    folder = Path(setup.path).absolute().parent
+    logs = DebugLogs(log_file, printed, folder, max_bytes=size, kept=kept, dated=dated)
     log = logs.write
     with contextlib.ExitStack() as stack:
         stack.callback(logs.close)
@@ -160,6 +183,7 @@ def _serve_on(
     from flexcore import __version__
     from flexcore.server import ServerConfig
     from flexcore_host import clock
+    from flexcore_host.logswitch import switch_log
     from flexcore_trio import open_listeners, run_server
 
     from . import _options, _setup
@@ -188,7 +212,6 @@ def _serve_on(
         lmdown="lmdown" not in setup.switched_off,
         lmremove="lmremove" not in setup.switched_off,
         lmremove_min_s=setup.lmremove_min_s,
-        administrators_only=setup.administrators_only,
         notes=tuple(_setup.place_warnings(setup, log_file.path)),
         pid=os.getpid(),
         report=None if report is None else report.position,
@@ -199,6 +222,7 @@ def _serve_on(
         read_options=lambda license: _options.load_options(license, setup.path, setup.vendor),
         use_debug_log=lambda to: logs.use(to.daemon, to.path, append=to.append),
         report=None if report is None else report.write,
+        switch_log=lambda wanted: switch_log(wanted, logs, report),
     )  # fmt: skip
     if report is not None:
         report.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ PROBLEMS_SHOWN_MAX = 100
 HELP = """\
 Verify report logs, or join the logs of the three servers into one history.
 
-verify FILE...   each file is one log, complete in itself; with --continued they are one log in several
-                 files, oldest first. Says which line was changed or is missing.
-merge FILE...    one file a server (several, oldest first, as A.1,A). Every entry that the triad committed
+verify FILE...   the logs of one server or more, each in one file or in several, in any order. Says which line
+                 was changed or is missing, and which lines stand in a file that is not there.
+merge FILE...    the same files. Every entry that the triad committed
                  is in it once; what no server wrote is named, with who wrote until where. -o writes
                  the history as a report log of its own.
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("what", choices=("verify", "merge"))
     parser.add_argument("files", metavar="FILE", nargs="+")
-    parser.add_argument("--continued", action="store_true", help="verify: the files are one log")
+    parser.add_argument("--continued", action="store_true", help="verify: the files are one log, oldest first")
     parser.add_argument(
         "-o", dest="output", metavar="FILE",
         help="merge: write the history there (- for standard output)",
@@ -51,6 +51,13 @@ def read_log(files: str) -> Reading:
     return read_report((name, _lines(name)) for name in _names(files))
 
 
+def _logs(files: Sequence[str]) -> list[str]:
+    """Return the files of each log, oldest first, with commas between."""
+    from ._reportfiles import arranged
+
+    return [",".join(names) for names in arranged(files)]
+
+
 def _names(files: str) -> list[str]:
     return [name for part in files.split(",") for name in (sorted(glob.glob(part)) or [part])]
 
@@ -61,7 +68,9 @@ def _lines(name: str) -> Iterator[str]:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    logs = [",".join(args.files)] if args.continued else args.files
+    from ._reportfiles import first_line
+
+    logs = [",".join(args.files)] if args.continued else _logs(args.files)
     status = 0
     for name in logs:
         reading = read_log(name)
@@ -69,6 +78,9 @@ def _verify(args: argparse.Namespace) -> int:
             print(problem)
         if len(reading.problems) > PROBLEMS_SHOWN_MAX:
             print(f"... and {len(reading.problems) - PROBLEMS_SHOWN_MAX} more")
+        before = first_line(name.split(",")[0]) - 1
+        if before > 0:
+            print(f"{name}: goes on behind line {before}, which stands in a file that is not given")
         status = 1 if reading.problems else status
         end = reading.end
         said = "ends with the server's stop" if reading.closed else (
@@ -84,7 +96,7 @@ def _merge(args: argparse.Namespace) -> int:
     from flexcore.report.reportmerge import merge_reports, merged_lines
     from flexcore_host import clock
 
-    logs = [read_log(name) for name in args.files]
+    logs = [read_log(name) for name in _logs(args.files)]
     merged = merge_reports(logs)
     out = sys.stderr if args.output == "-" else sys.stdout
     for log in logs:

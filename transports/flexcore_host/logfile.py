@@ -2,7 +2,8 @@
 
 ``-l LOG`` begins the file anew, ``-l +LOG`` appends to it. It begins anew only with :meth:`begin`,
 when the server has its folder and its port: one that may not start must not wipe the log of the one
-that runs. Texts in a line may come from anybody
+that runs. A log that has grown beyond ``max_bytes`` is kept as LOG.1, the one before as LOG.2 and so on,
+up to ``kept``. Texts in a line may come from anybody
 who can connect, so control characters in them are made harmless; bytes that are no UTF-8 pass
 through as they came. When the disk is full, that is said once on standard error, lines are counted
 as lost, and the first line that fits again says how many.
@@ -17,7 +18,9 @@ import select
 import stat
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from . import logplaces
 
 __all__ = ["LogFile"]
 
@@ -26,6 +29,9 @@ WAITING_LINES_MAX = 10_000
 PIECE_BYTES = 4096
 """What a pipe that is ready takes whole (PIPE_BUF, and no less room than a page)."""
 CLOSE_PATIENCE_S = 0.2
+KEPT = 9
+"""So many older logs are kept."""
+MODE = 0o644
 
 # All control characters but the tab, which the manual's own lines hold, and line separators.
 _UNFIT = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
@@ -37,12 +43,19 @@ class LogFile:
     Raises OSError when the file cannot be opened; later failures are survived. A pipe or terminal
     that takes nothing for a while (``^S``) does not hold up the server: lines wait, up to
     ``WAITING_LINES_MAX``, and the oldest are then lost and counted.
+
+    *max_bytes*: beyond this the file is rotated; 0 for never. *head* makes the lines that begin a
+    file which takes the place of another: a log whose lines have no date needs one.
     """
 
-    def __init__(self, target: str = "", *, fallback: int = 1) -> None:
+    def __init__(
+        self, target: str = "", *, fallback: int = 1, max_bytes: int = 0, kept: int = KEPT,
+        head: Callable[[], list[str]] = list,
+    ) -> None:  # fmt: skip
         self._append = target.startswith("+")
         self.path = target[1:] if self._append else target
         self._fallback = fallback
+        self._max_bytes, self._kept, self._head = max_bytes, kept, head
         self._failed = False
         self._lost = 0
         self._partial = False
@@ -75,6 +88,8 @@ class LogFile:
             self._failed = False
         if not self._put(b"".join(added)):
             self._lost += len(added)
+        if self._max_bytes and self.path and os.fstat(self._descriptor).st_size > self._max_bytes:
+            self._rotate()
 
     def reopen(self) -> None:
         """Open the path again (after log rotation). The old file stays in use if that fails."""
@@ -85,11 +100,36 @@ class LogFile:
         except OSError as error:
             self._complain(error)
             return
-        old = self._descriptor
-        self._descriptor = descriptor
+        is_new = not os.fstat(descriptor).st_size
+        self._use(descriptor)
+        if is_new and not self._may_block:
+            self._put(self._head_bytes())
+
+    def keep_as(self, place: str) -> None:
+        """Let what was written so far be *place*, and begin the log anew. Raises OSError."""
+        head = self._head_bytes()
+        self._use(logplaces.keep_as(place, self.path, lambda into: _fill(into, head), MODE))
+
+    def _use(self, descriptor: int) -> None:
+        old, self._descriptor = self._descriptor, descriptor
         self._may_block = _may_block(descriptor)
         self._partial = False
         os.close(old)
+
+    def _head_bytes(self) -> bytes:
+        return b"".join(line.encode("utf-8", "surrogateescape") + b"\n" for line in self._head())
+
+    def _rotate(self) -> None:
+        """Keep what was written as LOG.1. Where that fails the log goes on as it is, and is said once."""
+        try:
+            for number in range(self._kept - 1, 0, -1):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(f"{self.path}.{number}", f"{self.path}.{number + 1}")
+            os.replace(self.path, f"{self.path}.1")
+        except OSError as error:
+            self._complain(error)
+            return
+        self.reopen()
 
     def close(self) -> None:
         """Close the file; standard output stays open. Twice is harmless."""
@@ -103,7 +143,7 @@ class LogFile:
     def _open(self) -> int:
         if not self.path:
             return self._fallback
-        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, MODE)
 
     def _wait_with(self, added: list[bytes], *, patience_s: float = 0.0) -> None:
         """Write what a pipe or terminal takes now, in pieces that it takes whole; keep the rest."""
@@ -148,6 +188,11 @@ class LogFile:
                 " the server goes on without it\n"
             )
             sys.stderr.flush()
+
+
+def _fill(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def _lost_line(number: int) -> bytes:

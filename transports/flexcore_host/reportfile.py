@@ -1,20 +1,28 @@
 """The report log on disk: gone on with after a restart, and never the reason for a server to stop.
 
-``+PATH`` goes on where PATH ends; a bare PATH begins anew, and what stood there is kept as PATH.1, PATH.2
-... since it may be what somebody is to be billed by. One process writes a report log at a time. Lines
-that the disk does not take wait; beyond ``WAITING_BYTES_MAX`` they are lost, which ``flexcore reportlog
-verify`` finds, and the other servers' logs have them.
+``+PATH`` goes on where PATH ends; a bare PATH begins a new file, and what stood there is kept as PATH.1,
+PATH.2 ... since it may be what somebody is to be billed by. A new file goes on with the chain of the old one,
+however it came to be: by a start, by lmswitchr or lmnewlog, or by a log rotation that moved the old one away.
+So each file holds lines that follow each other, and their numbers say in which order files belong.
+
+One process writes a report log at a time. Lines that the disk does not take wait; beyond
+``WAITING_BYTES_MAX`` they are lost, which ``flexcore reportlog verify`` finds, and the other servers' logs
+have them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterable
 
 from flexcore.errors import FlexcoreError
-from flexcore.report.reportlog import LINE_CHARS_MAX, Position, read_report
+from flexcore.report.reportlog import LINE_CHARS_MAX, Position, Record, position_of, read_report
+from flexcore.server import How
+
+from . import logplaces
 
 __all__ = ["ReportFile"]
 
@@ -22,6 +30,8 @@ WAITING_BYTES_MAX = 64 * 1024 * 1024
 KEPT_MAX = 10_000
 """So many older logs are kept beside the one that is written."""
 _MODE = 0o640
+_HOPS_MAX = 100
+_ROTATED = re.compile(r"[.-]\d[\d.-]*")
 
 
 class ReportFile:
@@ -33,15 +43,18 @@ class ReportFile:
     def __init__(self, target: str) -> None:
         append = target.startswith("+")
         self.path = target[1:] if append else target
+        self._home = self.path
         self._waiting = b""
         self._failed = False
         self.lost_bytes = 0
-        if not append:
+        place, end = _end_of(self.path)
+        if not append or place != self.path:  # lmswitchr had sent it elsewhere, and it ends there
             self._put_aside()
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, _MODE)
+        self._descriptor = self._open()
         try:
-            self._lock()
-            self.position = self._end()
+            self._lock(self._descriptor)
+            self._cut_off()
+            self.position = end if end is not None else self._end_of_predecessor()
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -64,37 +77,101 @@ class ReportFile:
         self.write(())
         os.close(self._descriptor)
 
+    def switch(self, how: How, path: str, first: str) -> str:
+        """Let the log go on as *how* says, in a file that *first* begins. Returns what to tell the
+        administrator.
+
+        Raises FlexcoreError or OSError where that cannot be done; the log goes on where it was then,
+        *first* behind the others.
+        """
+        try:
+            self.write(())
+            if self._waiting:
+                raise FlexcoreError(f"the report log {self.path} waits for room on its disk")
+            return self._switch(how, path, f"{first}\n".encode("ascii", "replace"))
+        except (FlexcoreError, OSError):
+            self.write([first])
+            raise
+
+    def _switch(self, how: How, path: str, first: bytes) -> str:
+        if how in (How.REOPEN, How.HOME):
+            if how is How.HOME and self.path != self._home:
+                self.path = self._home
+                self._put_aside()
+            descriptor = self._open()
+            if os.path.sameopenfile(descriptor, self._descriptor):
+                os.close(descriptor)
+                _write_all(self._descriptor, first)
+            else:
+                self._use(descriptor, first)
+            return f"the report log goes on in {self.path}"
+        place = logplaces.new_place(path, self.path)
+        if how is How.KEEP:
+            descriptor = logplaces.keep_as(place, self.path, lambda into: _write_all(into, first), _MODE)
+            self._use(descriptor, b"")
+            return f"the report log goes on in {self.path}; what was written so far is in {place}"
+        self._use(logplaces.create(place, _MODE), first)
+        self.path = place
+        return f"the report log goes on in {place}"
+
+    def _use(self, descriptor: int, first: bytes) -> None:
+        try:
+            self._lock(descriptor)
+            _write_all(descriptor, first)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        old, self._descriptor = self._descriptor, descriptor
+        os.close(old)
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, _MODE)
+
     def _put_aside(self) -> None:
+        """Keep what stands in the file under another name."""
         with contextlib.suppress(FileNotFoundError):
             if os.path.getsize(self.path):
                 for number in range(1, KEPT_MAX):
-                    if not os.path.exists(f"{self.path}.{number}"):
-                        os.rename(self.path, f"{self.path}.{number}")
+                    place = f"{self.path}.{number}"
+                    if not os.path.exists(place):
+                        os.rename(self.path, place)
                         return
 
-    def _lock(self) -> None:
+    def _end_of_predecessor(self) -> Position:
+        """The file is new. Log rotation may have moved its predecessor away, and the server was killed before
+        it was told: the newest file beside it that has its name and a number or date is gone on with."""
+        folder, name = os.path.split(os.path.abspath(self.path))
+        found: list[tuple[float, str]] = []
+        for other in os.listdir(folder):
+            if other.startswith(name) and _ROTATED.fullmatch(other, len(name)):
+                place = os.path.join(folder, other)
+                with contextlib.suppress(OSError):
+                    found.append((os.stat(place).st_mtime, place))
+        for _, place in sorted(found, reverse=True)[:_HOPS_MAX]:
+            with contextlib.suppress(OSError):
+                end = _end_of(place)[1]
+                if end is not None:
+                    return end
+        return Position()
+
+    def _lock(self, descriptor: int) -> None:
         try:
             import fcntl
         except ImportError:  # Windows: two servers of one machine need two paths
             return
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise FlexcoreError(f"the report log {self.path} is written by another server") from error
 
-    def _end(self) -> Position:
-        """Cut off what a crash left of a line that was being written, and say where the log ends."""
+    def _cut_off(self) -> None:
+        """Cut off what a crash left of a line that was being written."""
         size = os.fstat(self._descriptor).st_size
         start = max(0, size - LINE_CHARS_MAX)
         tail = os.pread(self._descriptor, size - start, start)
         whole = tail.rfind(b"\n") + 1
         if whole < len(tail):
             os.ftruncate(self._descriptor, start + whole)
-        for line in reversed(tail[:whole].decode("utf-8", "replace").splitlines()):
-            reading = read_report([(self.path, [line])])
-            if reading.records:
-                return reading.end
-        return Position()
 
     def _complain(self, error: OSError) -> None:
         if self._failed:
@@ -104,3 +181,36 @@ class ReportFile:
             sys.stderr.write(f"flexcore: the report log {self.path} cannot be written: {error.strerror};"
                              " the server goes on, and tries again\n")  # fmt: skip
             sys.stderr.flush()
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _end_of(path: str) -> tuple[str, Position | None]:
+    """Return in which file the log ends that *path* is of, that one or where lmswitchr sent it from there, and
+    how; None: there is no record."""
+    place, end = path, None
+    for _ in range(_HOPS_MAX):
+        record = _last_record(path) if os.path.isfile(path) else None
+        if record is None or (end is not None and record["n"] <= end.n):
+            break
+        place, end = path, position_of(record)
+        beyond = record.get("next") if record["kind"] == "stop" else None
+        if not beyond or not isinstance(beyond, str):
+            break
+        path = os.path.join(os.path.dirname(os.path.abspath(path)), beyond)
+    return place, end
+
+
+def _last_record(path: str) -> Record | None:
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - LINE_CHARS_MAX))
+        tail = file.read()
+    for line in reversed(tail[: tail.rfind(b"\n") + 1].decode("utf-8", "replace").splitlines()):
+        reading = read_report([(path, [line])])
+        if reading.records:
+            return reading.records[-1]
+    return None

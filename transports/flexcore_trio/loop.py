@@ -32,10 +32,7 @@ from flexcore.server import (
     LicenseRefused,
     Persist,
     ReadLicense,
-    ServerAction,
     UseDebugLog,
-    WriteLog,
-    WriteReport,
 )
 from flexcore_host import clock, entropy, resolver
 
@@ -43,6 +40,7 @@ from . import sockets
 from .link import Link
 from .machine import Machine
 from .store import Store
+from .turnlogs import Duty, LogSink, LogSwitch, ReportSink, TurnLogs
 
 __all__ = ["LicenseReader", "LogSink", "Machine", "Outcome", "ServerLoop"]
 
@@ -67,16 +65,6 @@ FLUSH_S = 2.0
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-LogSink: TypeAlias = Callable[[Sequence[tuple[str, str]]], None]
-"""Where log lines go, a batch a turn: (daemon, text) pairs without a time."""
-
-
-ReportSink: TypeAlias = Callable[[Sequence[str]], None]
-"""Where the lines of the report log go, a batch a turn."""
-
-Duty: TypeAlias = Persist | CloseConnection | DialPeer | ReadLicense | Halt
-"""What is carried out once the turn's bytes are on their way."""
-
 LicenseReader: TypeAlias = Callable[[], LicenseRead | LicenseRefused]
 """Reads the licence file anew and judges it. Called in a thread; may raise FlexcoreError or OSError."""
 
@@ -96,15 +84,13 @@ class ServerLoop:
         timeout_s: float, links_max: int = LINKS_MAX, now: Callable[[], float] = clock.now,
         wall: Callable[[], float] = clock.wall, draw: Callable[[int], bytes] = entropy.draw,
         read_license: LicenseReader | None = None, report: ReportSink | None = None,
-        use_debug_log: Callable[[UseDebugLog], None] | None = None,
-        may_order: Callable[[socket.socket], bool] | None = None,
+        use_debug_log: Callable[[UseDebugLog], None] | None = None, switch_log: LogSwitch | None = None,
     ) -> None:  # fmt: skip
-        self._machine, self._may_order = machine, may_order
-        self._use_debug_log = use_debug_log
+        self._machine = machine
+        self._logs = TurnLogs(log, report=report, use_debug_log=use_debug_log, switch_log=switch_log)
         self._read_license = read_license
         self._store = store
         self._listeners = list(listeners)
-        self._log = log
         self._timeout_s = timeout_s
         self._links_max = links_max
         self._now = now
@@ -112,9 +98,6 @@ class ServerLoop:
         self._draw = draw
         self._links: dict[int, Link] = {}
         self._last_conn = 0
-        self._lines: list[tuple[str, str]] = []
-        self._records: list[str] = []
-        self._report = report
         self._known: dict[Rank, resolver.Address] = {}
         self._resolved: dict[tuple[str, int], tuple[resolver.Address, ...]] = {}
         self._writes_under_way = 0
@@ -147,7 +130,7 @@ class ServerLoop:
             for link in list(self._links.values()):
                 link.close()
             self._links.clear()
-            self._write_log()
+            self._logs.write()
         assert self._outcome is not None
         return self._outcome
 
@@ -155,6 +138,12 @@ class ServerLoop:
         """Stop in order: this server after a hand-over ('one'), or the triad ('all')."""
         now, wall = self._moment()
         self._machine.stop(scope, requested_by, now=now, wall=wall)
+        self._ask_for_turn()
+
+    def reopen_logs(self, reason: str) -> None:
+        """Let the report log go on in the file that has its name now (log rotation)."""
+        now, wall = self._moment()
+        self._machine.reopen_logs(reason, now=now, wall=wall)
         self._ask_for_turn()
 
     @property
@@ -207,30 +196,25 @@ class ServerLoop:
         outgoing = machine.data_to_send()
         later: list[Duty] = []
         while (action := machine.next_action()) is not None:
-            self._note(action, later)
-        if self._lines or self._records:
-            self._write_log()
+            duty = self._logs.take(action)
+            if duty is not None:
+                later.append(duty)
+        self._logs.write()
         for conn, data in outgoing:
             link = links.get(conn)
             if link is not None:
                 self._send(link, data)
         for duty in later:
             self._carry_out(duty)
+        if self._logs.switched:
+            self._tell_switched(now, wall)
         self._note_due()
 
-    def _note(self, action: ServerAction, later: list[Duty]) -> None:
-        """Logs are written before anything else happens; the rest comes after the bytes."""
-        match action:
-            case WriteLog(daemon=daemon, text=text):
-                self._lines.append((daemon, text))
-            case WriteReport(text=text):
-                self._records.append(text)
-            case UseDebugLog():
-                self._write_log()  # what was said before goes where it went before
-                if self._use_debug_log is not None:
-                    self._use_debug_log(action)
-            case _:
-                later.append(action)
+    def _tell_switched(self, now: float, wall: float) -> None:
+        switched, self._logs.switched = self._logs.switched, []
+        for ticket, code, text in switched:
+            self._machine.log_switched(ticket, code, text, now=now, wall=wall)
+        self._ask_for_turn()
 
     def _carry_out(self, action: Duty) -> None:
         match action:
@@ -247,13 +231,6 @@ class ServerLoop:
                     self._outcome = Outcome(exit_code, reason)
             case _:
                 assert_never(action)
-
-    def _write_log(self) -> None:
-        (lines, self._lines), (records, self._records) = (self._lines, []), (self._records, [])
-        if lines:
-            self._log(lines)
-        if records and self._report is not None:
-            self._report(records)
 
     def _start(self, function: Callable[..., object], *args: object) -> None:
         assert self._nursery is not None
@@ -359,8 +336,7 @@ class ServerLoop:
         link = self._add_link(sock, accepted=True)
         now, wall = self._moment()
         self._machine.connection_opened(
-            link.conn, nonce=self._draw(NONCE_BYTES), local=local, remote=remote, now=now, wall=wall,
-            administrator=self._may_order is None or (local and self._may_order(sock)),
+            link.conn, nonce=self._draw(NONCE_BYTES), local=local, remote=remote, now=now, wall=wall
         )
         if data:
             self._machine.receive_data(link.conn, data, now=now, wall=wall)
@@ -375,7 +351,7 @@ class ServerLoop:
         now = self._now()
         if now >= self._complain_at:
             self._complain_at = now + ACCEPT_COMPLAINT_S
-            self._lines.append(("lmgrd", text))
+            self._logs.say("lmgrd", text)
             self._ask_for_turn()
 
     def _add_link(self, sock: socket.socket, *, accepted: bool) -> Link:

@@ -24,10 +24,11 @@ from flexcore.server import (
     UseDebugLog,
     judge_license,
 )
-from flexcore_host import administrators, clock, entropy
+from flexcore_host import clock, entropy
 
-from .loop import LINKS_MAX, LogSink, Outcome, ReportSink, ServerLoop
+from .loop import LINKS_MAX, Outcome, ServerLoop
 from .store import Store
+from .turnlogs import LogSink, LogSwitch, ReportSink
 
 __all__ = ["run_server", "serve"]
 
@@ -46,7 +47,7 @@ async def serve(
     now: Callable[[], float] = clock.now, wall: Callable[[], float] = clock.wall,
     draw: Callable[[int], bytes] = entropy.draw, read_license: Callable[[], LicenseFile] | None = None,
     read_options: ReadOptions | None = None, shares: int = 1, report: ReportSink | None = None,
-    use_debug_log: Callable[[UseDebugLog], None] | None = None,
+    use_debug_log: Callable[[UseDebugLog], None] | None = None, switch_log: LogSwitch | None = None,
     task_status: trio.TaskStatus[ServerLoop] = trio.TASK_STATUS_IGNORED,
 ) -> Outcome:  # fmt: skip
     """Serve on ``listeners`` (bound, listening, non-blocking) until the server halts.
@@ -56,9 +57,9 @@ async def serve(
     what it raises is why the server keeps what it has. ``read_options`` then reads the options file for
     it in the same thread; what it raises is a remark, and the options stay. ``shares``: how many servers of this
     process share its file descriptors, in equal parts. ``use_debug_log`` sends the vendor daemon's lines
-    elsewhere (DEBUGLOG). ``report`` takes the lines of the report log, which ``config.report`` asks
-    for. ``task_status`` yields the loop, whose
-    ``stop`` stops in order. Raises StateError when the stored state cannot be used, with its place
+    elsewhere (DEBUGLOG), ``switch_log`` whatever an administrator has go on elsewhere (lmswitch, lmnewlog).
+    ``report`` takes the lines of the report log, which ``config.report`` asks for. ``task_status`` yields the
+    loop, whose ``stop`` stops in order. Raises StateError when the stored state cannot be used, with its place
     and what to do.
     """
     links_max = max(1, _links_max() // shares)
@@ -86,8 +87,7 @@ async def serve(
         links_max=links_max, now=now, wall=wall, draw=draw,
         read_license=None if read_license is None
         else partial(_read_and_judge, config, read_license, read_options),
-        use_debug_log=use_debug_log, report=report,
-        may_order=administrators.is_administrator if config.administrators_only else None,
+        use_debug_log=use_debug_log, report=report, switch_log=switch_log,
     )  # fmt: skip
     try:
         task_status.started(loop)
@@ -119,17 +119,20 @@ def run_server(
     on_hangup: Callable[[], None] | None = None,
     read_license: Callable[[], LicenseFile] | None = None, read_options: ReadOptions | None = None,
     use_debug_log: Callable[[UseDebugLog], None] | None = None, report: ReportSink | None = None,
+    switch_log: LogSwitch | None = None,
 ) -> Outcome:  # fmt: skip
     """Serve until halted: SIGTERM and SIGINT stop in order, a second one at once.
 
-    ``on_hangup`` is called for SIGHUP, where the system has it (log rotation). ``read_license`` and
-    ``read_options``, ``use_debug_log``: see :func:`serve`.
+    ``on_hangup`` is called for SIGHUP, where the system has it (log rotation), and the report log goes on in
+    the file that has its name then. ``read_license``, ``read_options``, ``use_debug_log``, ``switch_log``: see
+    :func:`serve`.
     """
 
     async def start(task_status: trio.TaskStatus[ServerLoop]) -> Outcome:
         return await serve(
             config, store=store, listeners=listeners, log=log, read_license=read_license, report=report,
-            read_options=read_options, use_debug_log=use_debug_log, task_status=task_status,
+            read_options=read_options, use_debug_log=use_debug_log, switch_log=switch_log,
+            task_status=task_status,
         )  # fmt: skip
 
     return trio.run(run_until_signalled, start, listeners, on_hangup)
@@ -139,6 +142,7 @@ class Stoppable(Protocol):
     """Whatever serves, as far as signals are concerned."""
 
     def stop(self, scope: str, requested_by: str) -> None: ...
+    def reopen_logs(self, reason: str) -> None: ...
 
 
 async def run_until_signalled(
@@ -163,6 +167,7 @@ async def run_until_signalled(
                 if number == getattr(signal, "SIGHUP", None):
                     if on_hangup is not None:
                         on_hangup()
+                        loop.reopen_logs(name)
                 elif not stopping:
                     stopping = True
                     loop.stop("one", name)

@@ -27,9 +27,10 @@ from flexcore.server.front import Front, Guest, Passed
 
 from . import sockets
 from .link import LINGER_S, READ_BYTES
-from .loop import ACCEPT_BATCH, ACCEPT_PAUSE_S, LogSink, Outcome, ServerLoop
+from .loop import ACCEPT_BATCH, ACCEPT_PAUSE_S, Outcome, ServerLoop
 from .serving import ReadOptions, run_until_signalled, serve
 from .store import Store
+from .turnlogs import LogSink, LogSwitch
 
 __all__ = ["VendorService", "VendorStart", "run_vendors", "serve_vendors"]
 
@@ -50,6 +51,7 @@ class VendorStart:
     read_license: Callable[[], LicenseFile] | None = None
     read_options: ReadOptions | None = None
     use_debug_log: Callable[[UseDebugLog], None] | None = None
+    switch_log: LogSwitch | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -137,6 +139,9 @@ class VendorHouse:
         for loop in list(self._loops.values()):
             loop.stop(scope, requested_by)
 
+    def reopen_logs(self, reason: str) -> None:
+        """Nothing to be done: a server of several vendors writes no report log."""
+
     # --- vendors ----------------------------------------------------------------------------------
 
     async def _keep(self, service: VendorService) -> None:
@@ -200,6 +205,7 @@ class VendorHouse:
                     start.config, store=start.store, listeners=(), log=self._log,
                     read_license=self._waking(start.read_license), read_options=start.read_options,
                     shares=len(self._services), use_debug_log=start.use_debug_log,
+                    switch_log=start.switch_log,
                     task_status=task_status,
                 )
             )  # fmt: skip
