@@ -601,6 +601,13 @@ async def test_halt_sends_what_is_queued_closes_the_port_and_returns(running):
 # --- listening ------------------------------------------------------------------------------------
 
 
+async def test_accepting_ends_quietly_where_the_port_was_closed_since_it_was_woken(running):
+    """The schedule: a client connects in the turn in which the server halts. lmgrd ended with a ValueError."""
+    (listener,) = running.loop._listeners
+    listener.close()
+    await running.loop._accept(listener)
+
+
 def test_a_port_in_use_is_told_with_its_holder():
     (first,) = open_listeners(["127.0.0.2"], 0)
     slept: list[float] = []

@@ -88,8 +88,9 @@ class Journal:
 
     def use(self, rights: Rights) -> None:
         """These lines are in force from here on, and this server decides by them."""
-        self._rights = rights
-        self._daemon(f"The license lines in force are others now (digest {rights.digest.hex()[:16]})")
+        before, self._rights = self._rights, rights
+        if rights.digest != before.digest:  # not so where the same file was read anew
+            self._daemon(f"The license lines in force are others now (digest {rights.digest.hex()[:16]})")
 
     def options_read(self, options: OptionsFile, *, again: bool) -> None:
         """An options file was read: repeat its rules, and say what is wrong with it (D6); what it says

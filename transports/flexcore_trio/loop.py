@@ -297,7 +297,7 @@ class ServerLoop:
     # --- connections ------------------------------------------------------------------------------
 
     async def _accept(self, listener: socket.socket) -> None:
-        while True:
+        while listener.fileno() >= 0:  # it may have been closed since this task was woken
             try:
                 await trio.lowlevel.wait_readable(listener)
             except trio.ClosedResourceError:
