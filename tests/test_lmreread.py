@@ -65,6 +65,16 @@ def test_from_another_machine_it_says_where_to_log_in(triad, capsys):
     )
 
 
+def test_who_is_no_administrator_is_told_who_is(triad, capsys):
+    answer_with(triad, -63, "this server takes orders of some only", text="You are not a license administrator")
+    status, out = lmreread(capsys, "-c", path_of(triad))
+    assert status == 193
+    assert out == (
+        "You are not a license administrator. (-63,456)\n"
+        "the server was started with lmgrd -2 -p: run it as root, as its own user, or join the group lmadmin\n"
+    )
+
+
 def test_another_vendor_and_no_server(triad, capsys):
     status, out = lmreread(capsys, "-c", path_of(triad), "-vendor", "nobody")
     assert status == 159

@@ -601,6 +601,7 @@ async def test_halt_sends_what_is_queued_closes_the_port_and_returns(running):
 # --- listening ------------------------------------------------------------------------------------
 
 
+@pytest.mark.trio
 async def test_accepting_ends_quietly_where_the_port_was_closed_since_it_was_woken(running):
     """The schedule: a client connects in the turn in which the server halts. lmgrd ended with a ValueError."""
     (listener,) = running.loop._listeners

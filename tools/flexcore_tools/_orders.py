@@ -11,6 +11,9 @@ from flexcore.wire.messages import AdminReply
 from ._ask import Survey
 from ._link import Link, LinkFailed
 
+NOT_YOU = (ErrorCode.NOT_ON_SERVER_MACHINE, ErrorCode.NOT_ADMINISTRATOR)
+"""No, whatever is ordered: it is about who orders, and from where. Another server may take it."""
+
 
 def in_order(survey: Survey, indexes: Iterable[int]) -> list[int]:
     """Servers of this machine first, the master before others: it knows what is in force, and has nobody to pass
@@ -52,6 +55,8 @@ def print_refusal(survey: Survey, refused: Failure) -> None:
     if refused.code == ErrorCode.NOT_ON_SERVER_MACHINE:
         hosts = ", ".join(dict.fromkeys(address.host for address in survey.servers))
         print(f"log in to one of them and run it there: {hosts}")
+    elif refused.code == ErrorCode.NOT_ADMINISTRATOR:
+        print("the server was started with lmgrd -2 -p: run it as root, as its own user, or join the group lmadmin")
 
 
 def order_one_of(
@@ -65,7 +70,7 @@ def order_one_of(
     refused: Failure | None = None
     for index in in_order(survey, indexes):
         answer = ask(survey.links[index])
-        if isinstance(answer, AdminReply) and answer.code != ErrorCode.NOT_ON_SERVER_MACHINE:
+        if isinstance(answer, AdminReply) and answer.code not in NOT_YOU:
             return tell(answer)
         refused = worse(refused, refusal_of(answer) if isinstance(answer, AdminReply) else answer)
     assert refused is not None

@@ -14,7 +14,7 @@ from flexcore.wire.messages import AdminReply
 from ._ask import DEFAULT_TIMEOUT_S, Survey
 from ._common import print_anything
 from ._link import Link
-from ._orders import order, order_one_of, refusal_of
+from ._orders import NOT_YOU, order, order_one_of, refusal_of
 from ._servers import chosen_server, not_reached
 from ._vendors_admin import until_up, vendor_named
 from ._where import PATH_HELP, only_one
@@ -87,13 +87,13 @@ def _reread_vendors(survey: Survey, names: list[str]) -> int:
     for name in [name for name in names if name in up] or list(up)[:1]:
         print(f"{name}:")
         answer = _ask(up[name], "all")
-        if isinstance(answer, AdminReply) and answer.code != ErrorCode.NOT_ON_SERVER_MACHINE:
+        if isinstance(answer, AdminReply) and answer.code not in NOT_YOU:
             status = status or _print_answer(answer)
             continue
         failure = refusal_of(answer) if isinstance(answer, AdminReply) else answer
         print(failure.printed)
         status = status or exit_status(failure.code)
-    if status == exit_status(ErrorCode.NOT_ON_SERVER_MACHINE):
+    if status in map(exit_status, NOT_YOU):
         return status
     for name in names:
         if name not in up:
