@@ -48,10 +48,14 @@ class ReadLicense:
 
 
 class WriteLog(NamedTuple):
-    """A line of the debug log, without its time: *daemon* is ``lmgrd`` or the vendor's name."""
+    """A line of the debug log, without its time: *daemon* is ``lmgrd`` or the vendor's name.
+
+    *event*: master or lost_quorum where the system's own event log should have it as well.
+    """
 
     daemon: str
     text: str
+    event: str = ""
 
 
 class WriteReport(NamedTuple):

@@ -58,8 +58,8 @@ class Journal:
         """What ServerReport.notes says beyond the quorum's own notes."""
         self._started(now, wall)
 
-    def _lmgrd(self, text: str) -> None:
-        self._outbox.log(LMGRD, text)
+    def _lmgrd(self, text: str, event: str = "") -> None:
+        self._outbox.log(LMGRD, text, event)
 
     def _daemon(self, text: str) -> None:
         self._outbox.log(self._vendor, text)
@@ -200,7 +200,7 @@ class Journal:
         if not self._knew_a_master and rank != self._config.rank and voted != rank:
             self._lmgrd(logline.existing_master_line(host))
         self._knew_a_master, self._no_quorum_said = True, False
-        self._lmgrd(logline.master_line(host))
+        self._lmgrd(logline.master_line(host), "master")
         self._why(why, *(() if rank == self._config.rank else (rank,)))
 
     def _lost(self, peer: Rank, why: str) -> None:
@@ -217,7 +217,7 @@ class Journal:
     def _lost_quorum(self, why: str) -> None:
         if not self._no_quorum_said:
             self._no_quorum_said = True
-            self._lmgrd(logline.lost_quorum_line())
+            self._lmgrd(logline.lost_quorum_line(), "lost_quorum")
             self._why(why, *sorted(self._quorum.peers))
 
     # --- the end (D7) -----------------------------------------------------------------------------

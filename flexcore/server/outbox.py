@@ -32,10 +32,10 @@ class Outbox:
         """*conn* is to be closed, after what was sent to it unless *abort*."""
         self.actions.append(CloseConnection(conn=conn, abort=abort))
 
-    def log(self, daemon: str, text: str) -> None:
-        """A line for the debug log."""
+    def log(self, daemon: str, text: str, event: str = "") -> None:
+        """A line for the debug log, and where *event* says one for the system's event log."""
         if not self.unlogged or not text.startswith(self.unlogged):
-            self.actions.append(WriteLog(daemon, text))
+            self.actions.append(WriteLog(daemon, text, event))
 
     def take_messages(self) -> list[tuple[int, Message]]:
         """Take the messages, in order."""

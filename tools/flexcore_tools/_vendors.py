@@ -19,6 +19,7 @@ from flexcore_host import clock
 from flexcore_host.folder import StateFolder, open_state_folder
 from flexcore_host.logswitch import switch_log
 from flexcore_trio import MemoryStore, SqliteStore, Store, VendorService, VendorStart
+from flexcore_trio.turnlogs import EventSink
 
 from . import _options, _setup
 
@@ -62,13 +63,13 @@ class OwnedStore:
 
 
 def vendor_services(
-    setup: Setup, logs: DebugLogs, *, first_start: bool
+    setup: Setup, logs: DebugLogs, event: EventSink | None = None, *, first_start: bool
 ) -> Sequence[VendorService]:
     """Return how each vendor of *setup* is served."""
     return [
         VendorService(
             vendor=vendor.name,
-            prepare=_Preparation(setup, vendor, logs, first_start=first_start).make,
+            prepare=_Preparation(setup, vendor, logs, event, first_start=first_start).make,
         )
         for vendor in setup.vendors
     ]
@@ -78,11 +79,12 @@ class _Preparation:
     """Makes the start of one vendor, also when it failed and is started again."""
 
     def __init__(
-        self, setup: Setup, vendor: VendorSetup, logs: DebugLogs, *, first_start: bool
+        self, setup: Setup, vendor: VendorSetup, logs: DebugLogs, event: EventSink | None, *, first_start: bool
     ) -> None:
         self._setup = setup
         self._vendor = vendor
         self._logs = logs
+        self._event = event
         self._first_start = first_start
         self._debug_log = ""
 
@@ -115,7 +117,7 @@ class _Preparation:
             config=config, store=store, read_license=partial(_setup.read_license, setup.path),
             read_options=lambda read: _options.load_options(read, setup.path, vendor.name),
             use_debug_log=self._use_debug_log,
-            switch_log=lambda wanted: switch_log(wanted, self._logs, None),
+            switch_log=lambda wanted: switch_log(wanted, self._logs, None), event=self._event,
         )  # fmt: skip
 
     def _use_debug_log(self, to: UseDebugLog) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flexcore_host.logfile import LogFile
     from flexcore_host.reportfile import ReportFile
     from flexcore_trio import LogSink, Outcome, Store
+    from flexcore_trio.turnlogs import EventSink
 
     from ._setup import Setup
 
@@ -68,6 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rotate the debug log when it has grown beyond SIZE bytes (with K, M or G): LOG.1 is the newest"
              " of the old ones (default: never)")  # fmt: skip
     add("--log-keep", metavar="N", type=_number, default=9, help="how many old ones are kept (default: %(default)s)")
+    add("--event-log", metavar="ADDRESS", nargs="?", const="",
+        help="also send start, stop, changes of the master, lost quorum and fatal errors to syslog (on Windows:"
+             " the event log); ADDRESS: the path of its socket, or HOST[:PORT] by UDP")  # fmt: skip
     add("-x", dest="switched_off", metavar="COMMAND", action="append", choices=("lmdown", "lmremove"),
         help="do not take this command: lmdown or lmremove; may be given twice")  # fmt: skip
     add("--lmremove-min", metavar="SECONDS", type=_seconds, default=LMREMOVE_MIN_S,
@@ -143,11 +147,12 @@ def _serve(args: argparse.Namespace) -> int:
     log = logs.write
     with contextlib.ExitStack() as stack:
         stack.callback(logs.close)
+        event = _event_sink(args.event_log, log, stack)
         try:
             if len(setup.vendors) > 1:
                 if args.report_log:
                     log([("lmgrd", "WARNING: no report log: a server of several vendors writes none")])
-                return _serve_vendors(setup, log_file, logs, first_start=args.first_start)
+                return _serve_vendors(setup, log_file, logs, event, first_start=args.first_start)
             store: Store = MemoryStore()
             if setup.state_dir is not None:
                 state = open_state_folder(
@@ -159,7 +164,7 @@ def _serve(args: argparse.Namespace) -> int:
                     state.state_file, owner=f"{setup.vendor} {setup.rank.word}"
                 )
             return _serve_on(
-                setup, store, log_file, logs, first_start=args.first_start,
+                setup, store, log_file, logs, event, first_start=args.first_start,
                 report_log=args.report_log or "",
             )  # fmt: skip
         except Exception as error:
@@ -167,6 +172,7 @@ def _serve(args: argparse.Namespace) -> int:
             said = _first_cause(error)
             words = str(said) if isinstance(said, FlexcoreError) else repr(said)
             log([("lmgrd", f"EXITING: {line}") for line in words.splitlines()])
+            event("fatal", words)
             raise
 
 
@@ -176,9 +182,24 @@ def _first_cause(error: BaseException) -> BaseException:
     return error
 
 
+def _event_sink(address: str | None, log: LogSink, stack: contextlib.ExitStack) -> EventSink:
+    """Return where events go; a server that cannot tell them serves all the same, and says so."""
+    from flexcore_host.eventlog import EventLog
+
+    if address is None:
+        return lambda event, text: None
+    try:
+        events = EventLog(address)
+    except (OSError, ValueError) as error:
+        log([("lmgrd", f"WARNING: no event log: {address or 'the system'}: {error}")])
+        return lambda event, text: None
+    stack.callback(events.close)
+    return events.tell
+
+
 def _serve_on(
-    setup: Setup, store: Store, log_file: LogFile, logs: DebugLogs, *, first_start: bool,
-    report_log: str,
+    setup: Setup, store: Store, log_file: LogFile, logs: DebugLogs, event: EventSink, *,
+    first_start: bool, report_log: str,
 ) -> int:  # fmt: skip
     from flexcore import __version__
     from flexcore.server import ServerConfig
@@ -198,6 +219,7 @@ def _serve_on(
     log_file.begin()
     options, warning = _options.options_or_warning(setup.license, setup.path, setup.vendor)
     log([*_opening_lines(setup, log_file.path), *(("lmgrd", text) for text in warning)])
+    event("start", _start_event(setup))
     report = _open_report(report_log or _report_option(options, setup.path), log)
     config = ServerConfig(
         license=setup.license,
@@ -222,11 +244,11 @@ def _serve_on(
         read_options=lambda license: _options.load_options(license, setup.path, setup.vendor),
         use_debug_log=lambda to: logs.use(to.daemon, to.path, append=to.append),
         report=None if report is None else report.write,
-        switch_log=lambda wanted: switch_log(wanted, logs, report),
+        switch_log=lambda wanted: switch_log(wanted, logs, report), event=event,
     )  # fmt: skip
     if report is not None:
         report.close()
-    return _end(outcome, log)
+    return _end(outcome, log, event)
 
 
 def _report_option(options: OptionsFile | None, license_path: str) -> str:
@@ -254,7 +276,9 @@ def _open_report(target: str, log: LogSink) -> ReportFile | None:
     return report
 
 
-def _serve_vendors(setup: Setup, log_file: LogFile, logs: DebugLogs, *, first_start: bool) -> int:
+def _serve_vendors(
+    setup: Setup, log_file: LogFile, logs: DebugLogs, event: EventSink, *, first_start: bool
+) -> int:
     """A single server with several VENDOR lines: all of them behind the one port."""
     from flexcore_trio import open_listeners, run_vendors
 
@@ -265,12 +289,19 @@ def _serve_vendors(setup: Setup, log_file: LogFile, logs: DebugLogs, *, first_st
     log_file.begin()
     log = logs.write
     log(_opening_lines(setup, log_file.path))
-    services = vendor_services(setup, logs, first_start=first_start)
+    event("start", _start_event(setup))
+    services = vendor_services(setup, logs, event, first_start=first_start)
     outcome = run_vendors(services, listeners=listeners, log=log, on_hangup=logs.reopen)
-    return _end(outcome, log)
+    return _end(outcome, log, event)
 
 
-def _end(outcome: Outcome, log: LogSink) -> int:
+def _start_event(setup: Setup) -> str:
+    names = ", ".join(vendor.name for vendor in setup.vendors)
+    return f"the {setup.rank.word} server of {names} starts on port {setup.port} with {setup.path}"
+
+
+def _end(outcome: Outcome, log: LogSink, event: EventSink) -> int:
+    event("fatal" if outcome.exit_code else "stop", outcome.reason or "stopped")
     if outcome.exit_code:
         log([("lmgrd", f"EXITING: {outcome.reason}")])
         print(f"flexcore lmgrd: {outcome.reason}", file=sys.stderr)

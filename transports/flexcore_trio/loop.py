@@ -40,7 +40,7 @@ from . import sockets
 from .link import Link
 from .machine import Machine
 from .store import Store
-from .turnlogs import Duty, LogSink, LogSwitch, ReportSink, TurnLogs
+from .turnlogs import Duty, EventSink, LogSink, LogSwitch, ReportSink, TurnLogs
 
 __all__ = ["LicenseReader", "LogSink", "Machine", "Outcome", "ServerLoop"]
 
@@ -85,9 +85,10 @@ class ServerLoop:
         wall: Callable[[], float] = clock.wall, draw: Callable[[int], bytes] = entropy.draw,
         read_license: LicenseReader | None = None, report: ReportSink | None = None,
         use_debug_log: Callable[[UseDebugLog], None] | None = None, switch_log: LogSwitch | None = None,
+        event: EventSink | None = None,
     ) -> None:  # fmt: skip
         self._machine = machine
-        self._logs = TurnLogs(log, report=report, use_debug_log=use_debug_log, switch_log=switch_log)
+        self._logs = TurnLogs(log, report=report, use_debug_log=use_debug_log, switch_log=switch_log, event=event)
         self._read_license = read_license
         self._store = store
         self._listeners = list(listeners)

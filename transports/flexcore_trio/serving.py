@@ -28,7 +28,7 @@ from flexcore_host import clock, entropy
 
 from .loop import LINKS_MAX, Outcome, ServerLoop
 from .store import Store
-from .turnlogs import LogSink, LogSwitch, ReportSink
+from .turnlogs import EventSink, LogSink, LogSwitch, ReportSink
 
 __all__ = ["run_server", "serve"]
 
@@ -48,6 +48,7 @@ async def serve(
     draw: Callable[[int], bytes] = entropy.draw, read_license: Callable[[], LicenseFile] | None = None,
     read_options: ReadOptions | None = None, shares: int = 1, report: ReportSink | None = None,
     use_debug_log: Callable[[UseDebugLog], None] | None = None, switch_log: LogSwitch | None = None,
+    event: EventSink | None = None,
     task_status: trio.TaskStatus[ServerLoop] = trio.TASK_STATUS_IGNORED,
 ) -> Outcome:  # fmt: skip
     """Serve on ``listeners`` (bound, listening, non-blocking) until the server halts.
@@ -58,7 +59,8 @@ async def serve(
     it in the same thread; what it raises is a remark, and the options stay. ``shares``: how many servers of this
     process share its file descriptors, in equal parts. ``use_debug_log`` sends the vendor daemon's lines
     elsewhere (DEBUGLOG), ``switch_log`` whatever an administrator has go on elsewhere (lmswitch, lmnewlog).
-    ``report`` takes the lines of the report log, which ``config.report`` asks for. ``task_status`` yields the
+    ``report`` takes the lines of the report log, which ``config.report`` asks for, ``event`` what the system's own
+    event log should have. ``task_status`` yields the
     loop, whose ``stop`` stops in order. Raises StateError when the stored state cannot be used, with its place
     and what to do.
     """
@@ -88,6 +90,7 @@ async def serve(
         read_license=None if read_license is None
         else partial(_read_and_judge, config, read_license, read_options),
         use_debug_log=use_debug_log, report=report, switch_log=switch_log,
+        event=event,
     )  # fmt: skip
     try:
         task_status.started(loop)
@@ -119,20 +122,20 @@ def run_server(
     on_hangup: Callable[[], None] | None = None,
     read_license: Callable[[], LicenseFile] | None = None, read_options: ReadOptions | None = None,
     use_debug_log: Callable[[UseDebugLog], None] | None = None, report: ReportSink | None = None,
-    switch_log: LogSwitch | None = None,
+    switch_log: LogSwitch | None = None, event: EventSink | None = None,
 ) -> Outcome:  # fmt: skip
     """Serve until halted: SIGTERM and SIGINT stop in order, a second one at once.
 
     ``on_hangup`` is called for SIGHUP, where the system has it (log rotation), and the report log goes on in
-    the file that has its name then. ``read_license``, ``read_options``, ``use_debug_log``, ``switch_log``: see
-    :func:`serve`.
+    the file that has its name then. ``read_license``, ``read_options``, ``use_debug_log``, ``switch_log``,
+    ``event``: see :func:`serve`.
     """
 
     async def start(task_status: trio.TaskStatus[ServerLoop]) -> Outcome:
         return await serve(
             config, store=store, listeners=listeners, log=log, read_license=read_license, report=report,
             read_options=read_options, use_debug_log=use_debug_log, switch_log=switch_log,
-            task_status=task_status,
+            event=event, task_status=task_status,
         )  # fmt: skip
 
     return trio.run(run_until_signalled, start, listeners, on_hangup)

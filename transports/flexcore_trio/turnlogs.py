@@ -19,7 +19,7 @@ from flexcore.server import (
     WriteReport,
 )
 
-__all__ = ["Duty", "LogSink", "LogSwitch", "ReportSink", "Switched", "TurnLogs"]
+__all__ = ["Duty", "EventSink", "LogSink", "LogSwitch", "ReportSink", "Switched", "TurnLogs"]
 
 LogSink: TypeAlias = Callable[[Sequence[tuple[str, str]]], None]
 """Where log lines go, a batch a turn: (daemon, text) pairs without a time."""
@@ -29,6 +29,9 @@ ReportSink: TypeAlias = Callable[[Sequence[str]], None]
 
 LogSwitch: TypeAlias = Callable[[SwitchLog], tuple[int, str]]
 """Lets a log go on elsewhere; returns a code (0: done) and a sentence for the administrator."""
+
+EventSink: TypeAlias = Callable[[str, str], None]
+"""Takes what the system's own event log should have: an event's name (WriteLog.event) and its line."""
 
 Duty: TypeAlias = Persist | CloseConnection | DialPeer | ReadLicense | Halt
 """What is carried out once the turn's bytes are on their way."""
@@ -48,8 +51,10 @@ class TurnLogs:
     def __init__(
         self, log: LogSink, *, report: ReportSink | None = None,
         use_debug_log: Callable[[UseDebugLog], None] | None = None, switch_log: LogSwitch | None = None,
+        event: EventSink | None = None,
     ) -> None:  # fmt: skip
         self.log = log
+        self._event = event
         self._report = report
         self._use_debug_log = use_debug_log
         self._switch_log = switch_log
@@ -65,8 +70,10 @@ class TurnLogs:
     def take(self, action: ServerAction) -> Duty | None:
         """Do what *action* asks of the logs; one that asks for something else is given back."""
         match action:
-            case WriteLog(daemon=daemon, text=text):
+            case WriteLog(daemon=daemon, text=text, event=event):
                 self._lines.append((daemon, text))
+                if event and self._event is not None:
+                    self._event(event, text)
             case WriteReport(text=text):
                 self._records.append(text)
             case UseDebugLog():

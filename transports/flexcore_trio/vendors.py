@@ -30,7 +30,7 @@ from .link import LINGER_S, READ_BYTES
 from .loop import ACCEPT_BATCH, ACCEPT_PAUSE_S, Outcome, ServerLoop
 from .serving import ReadOptions, run_until_signalled, serve
 from .store import Store
-from .turnlogs import LogSink, LogSwitch
+from .turnlogs import EventSink, LogSink, LogSwitch
 
 __all__ = ["VendorService", "VendorStart", "run_vendors", "serve_vendors"]
 
@@ -52,6 +52,7 @@ class VendorStart:
     read_options: ReadOptions | None = None
     use_debug_log: Callable[[UseDebugLog], None] | None = None
     switch_log: LogSwitch | None = None
+    event: EventSink | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -205,7 +206,7 @@ class VendorHouse:
                     start.config, store=start.store, listeners=(), log=self._log,
                     read_license=self._waking(start.read_license), read_options=start.read_options,
                     shares=len(self._services), use_debug_log=start.use_debug_log,
-                    switch_log=start.switch_log,
+                    switch_log=start.switch_log, event=start.event,
                     task_status=task_status,
                 )
             )  # fmt: skip
