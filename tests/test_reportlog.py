@@ -148,7 +148,7 @@ def test_two_wordings_of_one_entry_are_found(day):
 def test_the_merged_history_is_a_report_log(day):
     _, _, logs = day
     merged = merge_reports(logs)
-    again = reading(list(merged_lines(merged, at=1.0)))
+    again = reading(list(merged_lines(merged.records, SERVERS, at=1.0)))
     assert again.problems == ()
     assert merge_reports([again]).records == merged.records
 

@@ -59,13 +59,16 @@ from flexcore.override import override
 SCHEMA = 1
 LINE_CHARS_MAX = 1 << 20
 """A longer line is no record."""
+PROBLEMS_MAX = 1000
+"""So many problems of a log are named; the others are counted."""
 LOCAL = frozenset({"start", "stop", "gap"})
 """Kinds of records about the log itself; every server has its own."""
 DENIED = "denied"
 
 Record: TypeAlias = dict[str, Any]
 
-_HIDDEN = frozenset({"secret", "answered", "hostids", "shares", "trusted_end"})
+_HIDDEN = frozenset({"secret", "answered", "hostids", "trusted_end"})
+_ONLY_IF_ANY = frozenset({"shares"})
 _SEAT = ("feature", "version", "pool", "handle", "started")
 _KINDS: Mapping[type, str] = {
     TermStarted: "term", Formed: "formed", Rights: "rights", SessionOpened: "session",
@@ -110,7 +113,10 @@ def entry_fields(command: Command, session: Session | None, undo: tuple[Any, ...
     if session is not None and type(command) is not SessionOpened:
         fields.update(_person(session))
     names = getattr(command, "_fields", ())
-    fields.update((name, _plain(getattr(command, name))) for name in names if name not in _HIDDEN)
+    for name in names:
+        value = getattr(command, name)
+        if name not in _HIDDEN and (value or name not in _ONLY_IF_ANY):
+            fields[name] = _plain(value)
     if type(command) in _GIVES:
         return fields
     seats = list(_seats_in(undo))
@@ -199,52 +205,81 @@ class Problem(NamedTuple):
         return f"{self.name}:{self.line}: {self.text}"
 
 
-class Reading(NamedTuple):
-    """What stands in one server's log, in one file or several that follow each other."""
+class ReportReader:
+    """Reads one server's log record by record, and verifies the chain on the way: take them from ``records``.
 
-    name: str
-    records: tuple[Record, ...]
-    problems: tuple[Problem, ...]
-    end: Position
-    closed: bool
-    """Its last record says that the server stopped; else it runs, was killed, or lines at the end are gone."""
+    *files*: (name, lines) of each file, oldest first. Memory does not grow with the log: who wants all
+    of it at once takes :func:`read_report`. Never raises for what stands in the files: what is wrong is
+    in ``problems``, which, like everything else here, is complete when ``records`` has no more.
+    """
+
+    def __init__(self, files: Iterable[tuple[str, Iterable[str]]]) -> None:
+        self._files = files
+        self._server = ""
+        self.name = ""
+        """The first file's name."""
+        self.problems: list[Problem] = []
+        """The first ``PROBLEMS_MAX`` of them."""
+        self.problem_count = 0
+        self.count = 0
+        """How many records were read."""
+        self.end = START
+        self.closed = False
+        """Its last record says that the server stopped; else it runs, was killed, or lines at the end are gone."""
+        self.records: Iterator[Record] = self._read()
+        """What is left to read."""
 
     @property
     def server(self) -> str:
         """The server that wrote it, by its own word; the file's name where it does not say."""
-        for record in self.records:
-            if record["kind"] == "start" and record.get("server"):
-                return str(record["server"])
-        return self.name
+        return self._server or self.name
+
+    def _read(self) -> Iterator[Record]:
+        for name, lines in self._files:
+            self.name = self.name or name
+            number = 0
+            for number, line in enumerate(lines, 1):
+                text = line.rstrip("\r\n")
+                record = _parse(text)
+                if record is None:
+                    self._note(name, number, "this is no whole record: it was changed or cut off")
+                    continue
+                wrong = _check(record, text, self.end if self.count else None)
+                if wrong:
+                    self._note(name, number, wrong)
+                self.count += 1
+                self.end = position_of(record)
+                self.closed = record["kind"] == "stop"
+                if record["kind"] == "start" and not self._server:
+                    self._server = str(record.get("server") or "")
+                yield record
+            if not number:
+                self._note(name, 0, "there is nothing in this file")
+
+    def _note(self, name: str, line: int, text: str) -> None:
+        self.problem_count += 1
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(Problem(name, line, text))
+
+
+class Reading(NamedTuple):
+    """What stands in one server's log, in one file or several that follow each other."""
+
+    name: str
+    server: str
+    """See :attr:`ReportReader.server`."""
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...]
+    end: Position
+    closed: bool
+    """See :attr:`ReportReader.closed`."""
 
 
 def read_report(files: Iterable[tuple[str, Iterable[str]]]) -> Reading:
-    """Read one server's log from its *files*, oldest first: (name, lines); verify the chain all through.
-
-    Never raises for what stands in them: what is wrong is in ``problems``.
-    """
-    records: list[Record] = []
-    problems: list[Problem] = []
-    first_name = ""
-    end: Position | None = None
-    for name, lines in files:
-        first_name = first_name or name
-        number = 0
-        for number, line in enumerate(lines, 1):
-            text = line.rstrip("\r\n")
-            record = _parse(text)
-            if record is None:
-                problems.append(Problem(name, number, "this is no whole record: it was changed or cut off"))
-                continue
-            wrong = _check(record, text, end)
-            if wrong:
-                problems.append(Problem(name, number, wrong))
-            records.append(record)
-            end = position_of(record)
-        if not number:
-            problems.append(Problem(name, 0, "there is nothing in this file"))
-    closed = bool(records) and records[-1]["kind"] == "stop"
-    return Reading(first_name, tuple(records), tuple(problems), end or Position(), closed)
+    """Read one server's whole log into memory; see :class:`ReportReader`."""
+    reader = ReportReader(files)
+    records = tuple(reader.records)
+    return Reading(reader.name, reader.server, records, tuple(reader.problems), reader.end, reader.closed)
 
 
 def _parse(text: str) -> Record | None:

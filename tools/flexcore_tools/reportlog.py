@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
 
-    from flexcore.report.reportlog import Reading
-    from flexcore.report.reportmerge import Merged
+    from flexcore.report.reportlog import ReportReader
+    from flexcore.report.reportmerge import ReportMerge
 
 PROBLEMS_SHOWN_MAX = 100
 
@@ -44,18 +46,21 @@ def run(args: argparse.Namespace) -> int:
     return _verify(args) if args.what == "verify" else _merge(args)
 
 
-def read_log(files: str) -> Reading:
-    """Read one server's log from a file, or from several, oldest first, with commas between."""
-    from flexcore.report.reportlog import read_report
+def open_log(names: Sequence[str]) -> ReportReader:
+    """Return a reader of one server's log, whose files are *names*, oldest first."""
+    from flexcore.report.reportlog import ReportReader
 
-    return read_report((name, _lines(name)) for name in _names(files))
+    for name in names:  # a name that is none is told before anything is read
+        with open(name, "rb"):
+            pass
+    return ReportReader((name, _lines(name)) for name in names)
 
 
-def _logs(files: Sequence[str]) -> list[str]:
-    """Return the files of each log, oldest first, with commas between."""
+def arranged_files(words: Sequence[str]) -> list[list[str]]:
+    """Return the files of each log, oldest first, that *words* of the command line name."""
     from ._reportfiles import arranged
 
-    return [",".join(names) for names in arranged(files)]
+    return [_names(",".join(names)) for names in arranged(words)]
 
 
 def _names(files: str) -> list[str]:
@@ -67,59 +72,87 @@ def _lines(name: str) -> Iterator[str]:
         yield from file
 
 
+def problem_lines(log: ReportReader) -> Iterator[str]:
+    """Yield what is wrong with a log that was read."""
+    shown = log.problems[:PROBLEMS_SHOWN_MAX]
+    yield from map(str, shown)
+    if log.problem_count > len(shown):
+        yield f"... and {log.problem_count - len(shown)} more in {log.name}"
+
+
 def _verify(args: argparse.Namespace) -> int:
     from ._reportfiles import first_line
 
-    logs = [",".join(args.files)] if args.continued else _logs(args.files)
+    logs = [_names(",".join(args.files))] if args.continued else arranged_files(args.files)
     status = 0
-    for name in logs:
-        reading = read_log(name)
-        for problem in reading.problems[:PROBLEMS_SHOWN_MAX]:
-            print(problem)
-        if len(reading.problems) > PROBLEMS_SHOWN_MAX:
-            print(f"... and {len(reading.problems) - PROBLEMS_SHOWN_MAX} more")
-        before = first_line(name.split(",")[0]) - 1
+    for names in logs:
+        log = open_log(names)
+        name = ",".join(names)
+        deque(log.records, maxlen=0)
+        for line in problem_lines(log):
+            print(line)
+        before = first_line(names[0]) - 1
         if before > 0:
             print(f"{name}: goes on behind line {before}, which stands in a file that is not given")
-        status = 1 if reading.problems else status
-        end = reading.end
-        said = "ends with the server's stop" if reading.closed else (
+        status = 1 if log.problems else status
+        end = log.end
+        said = "ends with the server's stop" if log.closed else (
             "does not end with a stop: the server runs, was killed, or lines at its end are gone"
         )  # fmt: skip
-        print(f"{name}: {reading.server}, {len(reading.records)} records to entry {end.index} of term {end.term};"
+        print(f"{name}: {log.server}, {log.count} records to entry {end.index} of term {end.term};"
               f" {said}")  # fmt: skip
-        print(f"{name}: {'NOT ' if reading.problems else ''}intact; line {end.n}, hash {end.hash}")
+        print(f"{name}: {'NOT ' if log.problems else ''}intact; line {end.n}, hash {end.hash}")
     return status
 
 
 def _merge(args: argparse.Namespace) -> int:
-    from flexcore.report.reportmerge import merge_reports, merged_lines
+    from flexcore.report.reportmerge import ReportMerge, merged_lines
     from flexcore_host import clock
 
-    logs = [read_log(name) for name in _logs(args.files)]
-    merged = merge_reports(logs)
-    out = sys.stderr if args.output == "-" else sys.stdout
-    for log in logs:
-        for problem in log.problems[:PROBLEMS_SHOWN_MAX]:
-            print(problem, file=out)
-    for line in _proof(merged):
-        print(line, file=out)
-    lines = merged_lines(merged, at=clock.wall())
+    logs = [open_log(names) for names in arranged_files(args.files)]
+    merge = ReportMerge(logs)
+    lines = merged_lines(merge.records, args.files, at=clock.wall())
     if args.output == "-":
         sys.stdout.writelines(f"{line}\n" for line in lines)
     elif args.output:
-        with open(args.output, "w", encoding="ascii", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines)
-    return 0 if merged.complete and not any(log.problems for log in logs) else 1
+        _write(args.output, lines)
+    else:
+        deque(lines, maxlen=0)
+    out = sys.stderr if args.output == "-" else sys.stdout
+    for log in logs:
+        for line in problem_lines(log):
+            print(line, file=out)
+    for line in proof_lines(merge):
+        print(line, file=out)
+    return 0 if merge.complete and not any(log.problems for log in logs) else 1
 
 
-def _proof(merged: Merged) -> Iterator[str]:
-    for source in merged.sources:
-        wrote = ", ".join(f"{first} to {last}" for first, last in source.ranges)
+def _write(path: str, lines: Iterator[str]) -> None:
+    """Write *lines* to *path*, which may be one of the logs that they are read from: its name holds what
+    stood there until all is written."""
+    plain = os.path.isfile(path) or not os.path.exists(path)
+    there = f"{path}.part" if plain else path  # a pipe or a device is written as it comes
+    with open(there, "w", encoding="ascii", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    if plain:
+        os.replace(there, path)
+
+
+def proof_lines(merge: ReportMerge) -> Iterator[str]:
+    """Yield what each log has, and what is missing or told in two ways."""
+    for source in merge.sources:
+        wrote = ", ".join(f"{first} to {last}" for first, last in source.ranges[:PROBLEMS_SHOWN_MAX])
         yield f"{source.server} wrote entries {wrote} of triad {source.triad}"
-    for gap in merged.gaps[:PROBLEMS_SHOWN_MAX]:
+    yield from fault_lines(merge)
+    yield (f"{merge.count} records: " + ("nothing is missing" if merge.complete else "NOT complete"))
+
+
+def fault_lines(merge: ReportMerge) -> Iterator[str]:
+    """Yield why a history is not complete."""
+    for gap in merge.gaps[:PROBLEMS_SHOWN_MAX]:
         who = ", ".join(f"{server} wrote until {last}" for server, last in gap.wrote)
         yield f"MISSING: entries {gap.first} to {gap.last} of triad {gap.triad} are in no log ({who})"
-    for conflict in merged.conflicts[:PROBLEMS_SHOWN_MAX]:
+    for conflict in merge.conflicts[:PROBLEMS_SHOWN_MAX]:
         yield f"CONFLICT: {' and '.join(conflict.servers)} tell entry {conflict.index} in different words"
-    yield (f"{len(merged.records)} records: " + ("nothing is missing" if merged.complete else "NOT complete"))
+    for each in merge.disorders[:PROBLEMS_SHOWN_MAX]:
+        yield f"DISORDER: {each.server} tells entry {each.index} of triad {each.triad} after entry {each.last}"
