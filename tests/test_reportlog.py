@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexcore.errors import CheckoutDenied
-from flexcore.report.reportlog import Position, ReportChain, position_of, read_report
-from flexcore.report.reportmerge import merge_reports, merged_lines
+from flexcore.report.reportlog import (
+    Position,
+    Reading,
+    ReportChain,
+    ReportReader,
+    position_of,
+    read_report,
+)
+from flexcore.report.reportmerge import ReportMerge, merge_reports, merged_lines
+from flexcore.report.usage import Usage
 from flexcore_host.reportfile import ReportFile
 from flexcore_testing import Triad
 from flexcore_tools.cli import main
@@ -107,6 +117,21 @@ def test_three_logs_make_the_history_that_clients_saw(day):
     assert all(record["started"] <= record["at"] for record in entries if record["kind"] == "in")
 
 
+def test_usage_counts_what_clients_were_told(day):
+    _, told, logs = day
+    usage = Usage(lambda at: 0)
+    for record in merge_reports(logs).records:
+        usage.add(record)
+    report = usage.report()
+    assert {use.feature: use.checkouts for use in report.features} == Counter(
+        feature for what, _, feature, _ in told if what == "out"
+    )
+    assert {use.feature: use.peak for use in report.features} == {"f1": 2, "f2": 1}
+    assert [(denial.feature, denial.code, denial.count) for denial in report.denials] == [("f2", -4, 1)]
+    assert report.unknown == 0
+    assert not usage._seats, "everything was given back"
+
+
 def test_no_log_tells_a_secret(day):
     triad, _, _ = day
     secrets = [s.secret.hex() for run in triad._sim.runs() for s in run.ledger.state.sessions.values()]
@@ -151,6 +176,102 @@ def test_the_merged_history_is_a_report_log(day):
     again = reading(list(merged_lines(merged.records, SERVERS, at=1.0)))
     assert again.problems == ()
     assert merge_reports([again]).records == merged.records
+
+
+def slow_merge(logs):
+    """The union by (triad, index), in memory: entries with their first wording, and what differs or is missing."""
+    entries: dict[tuple[str, int], dict[str, Any]] = {}
+    differ = set()
+    for log in logs:
+        for record in log.records:
+            if record["kind"] in ("start", "stop", "gap", "denied"):
+                continue
+            plain = {name: value for name, value in record.items() if name not in ("n", "hash")}
+            if entries.setdefault((record["triad"], record["index"]), plain) != plain:
+                differ.add((record["triad"], record["index"]))
+    missing = set()
+    for triad in {triad for triad, _ in entries}:
+        has = {index for each, index in entries if each == triad}
+        missing |= {(triad, index) for index in range(min(has), max(has) + 1)} - {(triad, index) for index in has}
+    return entries, differ, missing
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(data=st.data())
+def test_merging_streams_is_the_union(data):
+    """Whatever each of up to four logs has of two lives of a triad, in other words now and then, with denials."""
+    logs: list[Reading] = []
+    for _ in range(data.draw(st.integers(1, 4))):
+        chain = ReportChain()
+        lines = [chain.line("start", 0, 0, 0.0, "", {"server": f"s{len(logs)}", "prev": ""})]
+        for triad, begun in (("old", 0.0), ("new", 100.0)):
+            last = 0
+            for index in sorted(data.draw(st.sets(st.integers(1, 9)))):
+                user = data.draw(st.sampled_from(["ann"] * 6 + ["eve"]))
+                lines.append(chain.line("out", 1, index, begun + index, triad, {"user": user}))
+                last = index
+                if data.draw(st.integers(0, 4)) == 0:
+                    after = data.draw(st.integers(1, index))
+                    lines.append(chain.line("denied", 1, after, begun + index + 0.5, triad,
+                                            {"server": f"s{len(logs)}", "seq": last}))  # fmt: skip
+        logs.append(reading(lines, f"s{len(logs)}"))
+    merged = merge_reports(logs)
+    entries, differ, missing = slow_merge(logs)
+    told = [record for record in merged.records if record["kind"] != "denied"]
+    assert {(record["triad"], record["index"]): record for record in told} == entries
+    assert [(record["triad"] == "new", record["index"]) for record in told] == sorted(
+        (triad == "new", index) for triad, index in entries
+    )
+    assert {(conflict.triad, conflict.index) for conflict in merged.conflicts} == differ
+    assert {(gap.triad, index) for gap in merged.gaps for index in range(gap.first, gap.last + 1)} == missing
+    assert merged.disorders == ()
+    denials = [record for record in merged.records if record["kind"] == "denied"]
+    assert len(denials) == sum(record["kind"] == "denied" for log in logs for record in log.records)
+    for at, record in enumerate(merged.records):
+        if record["kind"] == "denied":  # where its master wrote it: after the entry before it, before the next
+            before = [each for each in merged.records[:at] if each["kind"] != "denied"][-1]
+            assert before["triad"] == record["triad"]
+            assert before["at"] <= record["at"] < before["at"] + 1
+    assert merge_reports([*logs, *logs])[0] == merged.records
+
+
+def test_a_log_that_goes_back_is_named_and_its_entry_passed_over():
+    chain = ReportChain()
+    lines = [chain.line("start", 0, 0, 1.0, "", {"server": "primary", "prev": ""})]
+    lines += [chain.line("out", 1, index, 1.0, triad, {})
+              for triad, index in (("a", 1), ("a", 2), ("a", 1), ("a", 2), ("b", 1), ("a", 3))]  # fmt: skip
+    merged = merge_reports([reading(lines)])
+    assert [(record["triad"], record["index"]) for record in merged.records] == [("a", 1), ("a", 2), ("b", 1)]
+    assert not merged.complete
+    assert [(each.server, each.triad, each.index) for each in merged.disorders] == [
+        ("primary", "a", 1), ("primary", "a", 2), ("primary", "a", 3)
+    ]  # fmt: skip
+
+
+def test_memory_does_not_grow_with_the_logs():
+    def lines():
+        chain = ReportChain()
+        yield chain.line("start", 0, 0, 1.0, "", {"server": "primary", "prev": ""})
+        for index in range(1, 1500):
+            yield chain.line("out", 1, index, 1.0 + index, "ab", {"user": "ann"})
+
+    tracemalloc.start()
+    try:
+        merge = ReportMerge([ReportReader([(name, lines())]) for name in SERVERS])
+        assert sum(1 for _ in merge.records) == 1499
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert merge.complete
+    assert peak < 300_000, "the records alone take ten times that"
+
+
+def test_a_history_may_replace_one_of_its_logs(tmp_path, capsys):
+    path = tmp_path / "a.log"
+    path.write_text("".join(f"{line}\n" for line in chain_of(5)))
+    assert main(["reportlog", "merge", str(path), "-o", str(path)]) == 0
+    assert main(["reportlog", "verify", str(path)]) == 0
+    assert "5 records" in capsys.readouterr().out
 
 
 @settings(max_examples=examples(60), deadline=None)

@@ -20,13 +20,15 @@ can of course compute a whole new chain: that is found by the merge with the oth
 ===========  =====================================================================================
 
 Kinds of committed entries: ``term`` ``formed`` ``rights`` ``session`` ``end`` ``out`` ``in``
-``withdrawn`` ``queued`` ``dequeued`` ``linger`` ``passed`` ``removed``, and for entries of a newer kind
-the name of the command. With the fields of the entry stand ``user host display project pid`` of its
-session, and of what was freed ``feature version pool count handle started`` (several seats:
-``seats``, a list of these). ``denied`` is no entry: ``server after seq feature count user host
-display project code minor text``; it comes after the entry ``index``, in the order of ``seq``.
-The log's own records: ``start`` (``schema server vendor prev software``), ``stop`` (``reason``), ``gap`` (``from``
-``to``: entries of which this server had only the outcome, since it caught up by a snapshot).
+``withdrawn`` ``queued`` ``dequeued`` ``linger`` ``passed`` ``removed`` ``borrowed`` ``borrow_end``, and
+for entries of a newer kind the name of the command. With the fields of the entry stand ``user host
+display project pid`` of its session, and of what was freed ``feature version pool count handle
+started`` (several seats: ``seats``, a list of these). ``out`` has ``shares``, a list of [pool, group],
+where a seat is shared by DUP_GROUP or is of a suite. ``denied`` is no entry: ``server after seq feature
+count user host display project code minor text``; it comes after the entry ``index``, in the order of
+``seq``. The log's own records: ``start`` (``schema server vendor prev software``), ``stop`` (``reason``),
+``gap`` (``from`` ``to``: entries of which this server had only the outcome, since it caught up by a
+snapshot).
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from flexcore.ledger.commands import (
+    BorrowEnded,
     Command,
     Formed,
     LingerPassed,
@@ -45,6 +48,7 @@ from flexcore.ledger.commands import (
     RequestUnqueued,
     RequestWithdrawn,
     Rights,
+    SeatBorrowed,
     SeatGranted,
     SeatLingers,
     SeatRemoved,
@@ -59,6 +63,8 @@ from flexcore.override import override
 SCHEMA = 1
 LINE_CHARS_MAX = 1 << 20
 """A longer line is no record."""
+_AT_MAX = 253_402_300_800.0
+"""The end of the year 9999; nor is a stamp NaN."""
 PROBLEMS_MAX = 1000
 """So many problems of a log are named; the others are counted."""
 LOCAL = frozenset({"start", "stop", "gap"})
@@ -75,6 +81,7 @@ _KINDS: Mapping[type, str] = {
     SessionEnded: "end", SeatGranted: "out", LingerResumed: "out", SeatReturned: "in",
     RequestWithdrawn: "withdrawn", RequestQueued: "queued", RequestUnqueued: "dequeued",
     SeatLingers: "linger", LingerPassed: "passed", SeatRemoved: "removed",
+    SeatBorrowed: "borrowed", BorrowEnded: "borrow_end",
 }  # fmt: skip
 _GIVES = (SeatGranted, LingerResumed)
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
@@ -298,6 +305,7 @@ def _parse(text: str) -> Record | None:
         and type(record.get("hash")) is str
         and type(record.get("triad")) is str
         and isinstance(record.get("at"), (int, float))
+        and 0 <= record["at"] < _AT_MAX
     )
     return record if whole else None
 

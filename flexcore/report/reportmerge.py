@@ -140,7 +140,9 @@ class ReportMerge:
     @property
     def disorders(self) -> tuple[Disorder, ...]:
         """What stands at a place where no server writes it."""
-        return tuple(Disorder(cursor.log.server, *rest) for cursor, *rest in self._disorders)
+        return tuple(
+            Disorder(cursor.log.server, triad, index, last) for cursor, triad, index, last in self._disorders
+        )
 
     @property
     def complete(self) -> bool:

@@ -43,6 +43,7 @@ COMMANDS: dict[str, str] = {
     "lmpath": "show where licences are looked for",
     "lmcksum": "print a checksum of each feature line",
     "reportlog": "verify report logs, and join those of three servers",
+    "usage": "say what licences were used for, when and by whom",
     "simulate": "say which HEARTBEAT_INTERVAL suits a network",
     "run": "run a command while holding a licence",
     "demo": "show the main job on this machine, in under 30 seconds",
