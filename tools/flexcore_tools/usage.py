@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 HELP = """\
 Say what licences were used for: peaks, hours by user or project, denials by cause, a heat map of the week, and
-what expires. LOG is one server's report log; give all three of a triad, and each entry counts once. Several
-files of one server, oldest first, as A.1,A.
+what expires. LOG is a report log; give those of all three servers of a triad, and each entry counts once. A
+server's log may be in several files, given in any order.
 
 --from and --to take a day (2026-11-02; both days are in the period) or an instant (2026-11-02T08:30). Days
 and hours are those of this machine's zone, or of --timezone. --license adds how many licences there are, and
@@ -113,7 +113,7 @@ def _answer(args: argparse.Namespace) -> tuple[Answer | None, list[str]]:
 
     from ._files import today
     from ._usage_answer import Answer, read_lines
-    from .reportlog import fault_lines, open_log, problem_lines
+    from .reportlog import arranged_files, fault_lines, open_log, problem_lines
 
     offset, zone = _zone(args.timezone)
     begin, end = _instant(args.begin, args.timezone, later=False), _instant(args.end, args.timezone, later=True)
@@ -123,7 +123,7 @@ def _answer(args: argparse.Namespace) -> tuple[Answer | None, list[str]]:
         raise ConfigurationError("--options is for --by group")
     usage = Usage(offset, begin_at=begin, end_at=end, features=args.feature, keys=_keys(args.by, args.options))
     lines = None if args.license is None else read_lines(args.license)
-    logs = [open_log(name) for name in args.logs]
+    logs = [open_log(names) for names in arranged_files(args.logs)]
     merge = ReportMerge(logs)
     first = _take(merge, logs, usage.add, anyway=args.anyway)
     faults = [line for log in logs for line in problem_lines(log)] + list(fault_lines(merge))
