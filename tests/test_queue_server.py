@@ -134,13 +134,62 @@ def test_who_takes_what_is_reserved_for_him_may_pass() -> None:
 
 
 def test_who_takes_no_further_licence_may_pass() -> None:
-    kit = Kit(line(seats=1)._replace(group="U"))
-    ann, bob, again = kit.client("ann"), kit.client("bob"), kit.client("x")
-    again.name = "ann"
-    kit.end(again.conn, orderly=False)
+    """She has the licence already: in the same process, and in another one of hers; nobody else passes."""
+    kit = Kit(line(seats=2)._replace(group="U"))
+    ann, bob, cem = (kit.client(name) for name in ("ann", "bob", "cem"))
+    hers = kit.client("x", opened=False)
+    hers.name = "ann"  # another session of the same user
+    hers.open()
+    hold(ann)
+    assert isinstance(bob.checkout(count=2, queue=True), Queued)
+    assert isinstance(ann.checkout(), Granted)
+    assert isinstance(hers.checkout(), Granted)
+    assert kit.state.in_use["f1 1.0"] == 1
+    assert hers.checkout(count=2).code == -24  # one more than she has: a licence that bob waits for
+    assert cem.checkout().code == -24
+    assert told(bob) == []
+    ann.goodbye()
+    hers.goodbye()
+    assert isinstance(told(bob)[0], Granted)
+
+
+def test_who_takes_no_further_licence_may_pass_whoever_waits_for_their_max() -> None:
+    shared = line(seats=3)._replace(group="U")
+    text = "GROUP team ann bob\nMAX 1 f1 GROUP team\n"
+    kit = Kit(shared, options=parse_options(text, name="x.opt"))
+    ann, bob = kit.client("ann"), kit.client("bob")
     hold(ann)
     assert isinstance(bob.checkout(queue=True), Queued)
     assert isinstance(ann.checkout(), Granted)
+
+
+def test_nobody_overtakes_on_any_of_the_limits_that_are_waited_for() -> None:
+    """ann waits for two limits, her own and her team's: bob, of the same team, does not take its last seat."""
+    kit = kit_of(9, "GROUP team ann bob\nMAX 2 f1 USER ann\nMAX 3 f1 GROUP team\n")
+    ann, bob, cem = (kit.client(name) for name in ("ann", "bob", "cem"))
+    handle = hold(ann)
+    hold(bob)
+    assert isinstance(ann.checkout(count=2, queue=True), Queued)
+    assert bob.checkout().code == -24
+    hold(cem)
+    ann.strict = False
+    assert isinstance(ann.checkin(handle), Granted)  # behind the answer
+
+
+def test_what_lingers_in_one_pool_lets_nobody_pass_in_another() -> None:
+    """ann may take back what lingers for her of 1.0, and none of 2.0, which bob waits for."""
+    kit = Kit(line(seats=2, version="2.0"), line(seats=1),
+              options=parse_options("LINGER f1:VERSION=1.0 300\n", name="x.opt"))  # fmt: skip
+    ann, bob, cem = (kit.client(name) for name in ("ann", "bob", "cem"))
+    first = cem.checkout()
+    cem.checkout()
+    ann.checkin(ann.checkout().handle)
+    assert isinstance(bob.checkout(version="2.0", count=2, queue=True), Queued)
+    cem.checkin(first.handle)
+    taken = ann.checkout()
+    assert (taken.version, kit.state.in_use["f1 2.0"]) == ("1.0", 1)
+    cem.goodbye()
+    assert isinstance(told(bob)[0], Granted)
 
 
 def test_a_component_does_not_overtake_another_of_its_suite() -> None:

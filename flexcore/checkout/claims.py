@@ -6,9 +6,11 @@ while small ones take each licence that comes back
 (``tests/test_queue_server.py::test_a_large_request_does_not_starve``). A suite's pool is a pool like
 others: who waits for one component is not overtaken by another component of the suite.
 
-Three kinds may pass, none of which takes anything that an earlier one could have had:
+Four kinds may pass, none of which takes anything that an earlier one could have had:
 
 * who takes no further licence, since the duplicate group has it already;
+* who takes back what lingers for him, as far as it is of the same pool
+  (``tests/test_queue_server.py::test_what_lingers_in_one_pool_lets_nobody_pass_in_another``);
 * who takes only seats that RESERVE keeps for him, and of which no earlier one may have any;
 * who is not held up by what holds up the earlier one: a request that exceeds its own MAX claims the MAX,
   not the pool. Nobody counted by the same MAX overtakes it; others need not wait for what may take for
@@ -20,9 +22,8 @@ options take away what it waits for.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
-
-from flexcore.codes import ErrorCode
 
 if TYPE_CHECKING:
     from flexcore.ledger.commands import Share
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from .rights import Offer
 
 
+_NOTHING: Mapping[str, int] = {}
+
+
 class Claims:
     """What earlier requests of a line wait for. *all* is set where nobody can pass."""
 
@@ -40,7 +44,15 @@ class Claims:
         self._regulations = regulations
         self._pools: dict[str, set[int]] = {}
         self._limits: list[CountRule] = []
+        self._back = _NOTHING
         self.all = False
+
+    def besides(self, back: Mapping[str, int]) -> Claims:
+        """Return the same claims on whoever gives *back* so many seats of each pool: what he takes of
+        these is no overtaking."""
+        twin = Claims(self._regulations)
+        twin._pools, twin._limits, twin._back, twin.all = self._pools, self._limits, back, self.all
+        return twin
 
     def has(self, pool: str) -> bool:
         """Whether an earlier request waits for *pool*."""
@@ -53,9 +65,9 @@ class Claims:
         """*session* waits for *count* seats of *offer*, which it may have some day."""
         kept: frozenset[int] = frozenset()
         if self._regulations is not None:
-            no = self._regulations.refusal(state, session, offer, count, shares)
-            if no is not None and no.code == ErrorCode.EXCEEDS_MAX:
-                self._limits += [rule for rule in no.rules if rule not in self._limits]  # type: ignore[misc]
+            limits = self._regulations.exceeded(state, session, offer, count, shares)
+            if limits:
+                self._limits += [rule for rule in limits if rule not in self._limits]
                 return
             kept = self._regulations.kept_for(session, offer.pool)
         if not offer.uncounted:
@@ -69,20 +81,23 @@ class Claims:
         shares: tuple[Share, ...],
     ) -> bool:  # fmt: skip
         """Say whether *session* may have *count* seats of *offer*, which are free, before those that wait."""
-        if self.all:
-            return False
-        rules = self._regulations
-        if rules is not None and self._limits:
-            mine = rules.limits_on(session, offer.pool)
-            if any(rule in self._limits for rule in mine):
-                return False
         if shares:
             taken = [(share.pool, state.extra(share.pool, share.group, count)) for share in shares]
         else:
             taken = [(offer.pool, count)]
+        taken = [(pool, more) for pool, more in taken if more > self._back.get(pool, 0)]
+        if not taken:
+            return True
+        if self.all:
+            return False
+        rules = self._regulations
+        if rules is not None and self._limits and taken[0][0] == offer.pool:
+            mine = rules.limits_on(session, offer.pool)
+            if any(rule in self._limits for rule in mine):
+                return False
         for pool, more in taken:
             others = self._pools.get(pool)
-            if not more or others is None or (offer.uncounted and pool == offer.pool):
+            if others is None or (offer.uncounted and pool == offer.pool):
                 continue
             if pool != offer.pool or rules is None:
                 return False

@@ -310,12 +310,9 @@ class CheckoutMachine:
         as if it were free for him (``tests/test_linger_server.py``)."""
         mine = enough_of(state.lingering.of(owner_of(request.feature, session)), request.count)
         if mine:
-            # Who waits could not have these: to take them over is no overtaking.
-            enough = sum(seat.seats for seat in mine) >= request.count
-            with without(state, mine):
-                verdict = self._checkout(
-                    state, session, request, day, now, None if enough else claims
-                )
+            with without(state, mine) as back:
+                besides = None if claims is None else claims.besides(back)
+                verdict = self._checkout(state, session, request, day, now, besides)
             if type(verdict) is Grant and type(verdict.command) is SeatGranted:
                 ended = tuple(seat.handle for seat in mine)
                 return Grant(LingerResumed(*verdict.command, ended), verdict.proof)

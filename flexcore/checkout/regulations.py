@@ -72,6 +72,21 @@ class Regulations:
         total = None if offer.uncounted else offer.seats
         return policy.never(offer.pool, requester_of(session), count, total=total)
 
+    def exceeded(
+        self, state: LedgerState, session: Session, offer: Offer, count: int,
+        shares: tuple[Share, ...] = (),
+    ) -> tuple[CountRule, ...]:  # fmt: skip
+        """Return all MAX lines that *count* seats of *offer* for *session* would go beyond now."""
+        if not self.policy.counts(offer.pool):
+            return ()
+        if shares and shares[0].group:
+            count = state.extra(*shares[0], count)
+        if not count:
+            return ()
+        return self.policy.exceeded(
+            offer.pool, requester_of(session), count, tally=self._tally(state)
+        )
+
     def limits_on(self, session: Session, pool: str) -> tuple[CountRule, ...]:
         """Return the MAX lines that count what *session* holds of *pool*."""
         return self.policy.limits_on(pool, requester_of(session))

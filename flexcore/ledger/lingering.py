@@ -18,6 +18,7 @@ long (invariant I3). A new master tells the client again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -110,8 +111,9 @@ def enough_of(seats: tuple[Seat, ...], count: int) -> tuple[Seat, ...]:
 
 
 @contextmanager
-def without(state: LedgerState, seats: tuple[Seat, ...]) -> Iterator[None]:
-    """For the time of a decision: *state* as it were if *seats*, which linger, were free.
+def without(state: LedgerState, seats: tuple[Seat, ...]) -> Iterator[Counter[str]]:
+    """For the time of a decision: *state* as it were if *seats*, which linger, were free; gives how many
+    that are of each pool.
 
     The index is none that an entry ever had, so that nothing looked up meanwhile is taken for what
     the log says there.
@@ -124,8 +126,11 @@ def without(state: LedgerState, seats: tuple[Seat, ...]) -> Iterator[None]:
     for _ in frees:
         state._freed.take_back()
     state.index = -1 - (index << 64 | seats[0].handle)
+    back: Counter[str] = Counter()
+    for pool, count in frees:
+        back[pool] += count
     try:
-        yield
+        yield back
     finally:
         state.index = index
         for pool, count in frees:

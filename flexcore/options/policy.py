@@ -301,6 +301,16 @@ class Policy:
         counted = self._counted.get(pool)
         return () if counted is None else tuple(each.rule for each in counted.classes_of(who)[0])
 
+    def exceeded(
+        self, pool: str, who: Requester, count: int, *, tally: Tally
+    ) -> tuple[CountRule, ...]:
+        """Return all MAX lines that *count* seats of *pool* for *who* would go beyond."""
+        counted = self._counted.get(pool)
+        limits = () if counted is None else counted.classes_of(who).limits
+        return tuple(
+            limit.rule for limit in limits if tally.held(limit).seats + count > limit.rule.number
+        )
+
     def kept_for(self, pool: str, who: Requester) -> frozenset[int]:
         """Return the RESERVE lines, by number, whose seats of *pool* *who* may have."""
         counted = self._counted.get(pool)
