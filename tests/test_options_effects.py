@@ -47,6 +47,14 @@ def test_max_overdraft_leaves_fewer_and_the_refusal_names_it() -> None:
     assert other.machine.offers(DAY)["f1"][0].seats == 5
 
 
+def test_reserve_goes_on_in_the_next_pool_where_max_overdraft_ends() -> None:
+    """Of three that are reserved two lie in the first pool, which has two without its overdraft, one in the second."""
+    pools = line(seats=3, version="2.0")._replace(overdraft=1), line(seats=2)
+    desk = Desk("MAX_OVERDRAFT f1 0\nRESERVE 3 f1 USER ann\n", *pools)
+    assert desk.out("bob", 1).pool == "f1 1.0"
+    assert desk.refused("bob")[0] == -101
+
+
 # --- MAX_CONNECTIONS, and the number of the protocol ------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from flexcore.licensefile import parse_license
-from flexcore.options.policy import Policy, PoolFacts, Refusal
+from flexcore.options.policy import Policy, PoolFacts, Refusal, means
 from flexcore.options.rules import AccessRule, CountRule, FeatureNumber, OptionsFile
 from flexcore.options.tally import Tally
 
@@ -139,7 +139,23 @@ def facts_of(options: OptionsFile, rights: Rights) -> list[PoolFacts]:
         if isinstance(rule, AccessRule | CountRule | FeatureNumber) and rule.feature is not None
     ]  # fmt: skip
     deep = frozenset(spec.name for spec in specs if spec.key and spec.key not in _KNOWN_KEYS)
-    return [_facts(pool, look_inside=pool.feature in deep) for pool in rights.pools]
+    facts = [_facts(pool, look_inside=pool.feature in deep) for pool in rights.pools]
+    rules = [
+        rule for rule in options.rules
+        if isinstance(rule, FeatureNumber) and rule.keyword == "MAX_OVERDRAFT"
+    ]  # fmt: skip
+    if not rules:
+        return facts
+    return [_less_overdraft(*each, rules) for each in zip(facts, rights.pools, strict=True)]
+
+
+def _less_overdraft(facts: PoolFacts, pool: Pool, rules: Sequence[FeatureNumber]) -> PoolFacts:
+    """Return the facts with a total that has no more of OVERDRAFT than the last of *rules* allows."""
+    allowed = [rule.number for rule in rules if means(rule.feature, facts)]
+    if not allowed or not facts.total:
+        return facts
+    more = sum(line.overdraft for line in pool.lines) - allowed[-1]
+    return facts._replace(total=facts.total - max(0, more))
 
 
 def policy_of(options: OptionsFile | None, rights: Rights) -> Policy | None:
