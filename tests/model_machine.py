@@ -1,371 +1,385 @@
-"""A simulated triad and the slow model side by side: what is asked, read anew, killed and restarted, for Hypothesis.
+"""What users, administrators and bad luck do to a triad and to the slow model, for Hypothesis.
 
-Every checkout has to end as the model says, out of the pool that the model says; after every step the ledgers of all
-servers that take part, and what users believe, have to be what the model holds (I9).
+Every checkout, borrowing and removal has to end as the model says, out of the pool that the model says; after every
+step the ledgers of all servers that take part, their queues, and what users believe, have to be what the model has
+(I9).
 """
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
-import attrs
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
+from flexcore.codes import ErrorCode
 from flexcore.identity import Rank
 from flexcore.override import override
+from flexcore.wire.messages import PROTOCOL_VERSION, AdminRequest, ClientHello, ReturnBorrow
+from flexcore.wire.proof import session_proof
 from flexcore_testing.client_run import ClientRun
-from flexcore_testing.licences import signed, triad_text
-from flexcore_testing.scenario_files import Files, ScenarioTriad
-from flexcore_testing.schedule_kit import quiet_profile
-from tests.slow_model import DEVELOPERS, Line, Model, Option, Pool, Who
-
-FEATURES = ("f1", "f2")
-USERS = tuple(Who(user, host) for user in ("ann", "bob", "carl") for host in ("elm", "oak"))
-DAYS_MAX = 6
-NOON = 43200.0
-FIRST_DAY = 20_000
-WAIT_S = 50.0
-"""Longer than the lease of a client that ended without a word."""
-SEATS_MAX = 14
-"""More are not held at once: the model tries every way to fill reservations."""
-
-lines = st.builds(
-    Line,
-    kind=st.sampled_from(("INCREMENT", "INCREMENT", "FEATURE")),
-    feature=st.sampled_from(FEATURES),
-    version=st.sampled_from((1, 2)),
-    count=st.sampled_from((1, 2, 2, 3)),
-    expiry=st.sampled_from((None, None, None, 0, 1, 2)),
-    start=st.sampled_from((None, None, None, 1, 2)),
-    host=st.sampled_from(("", "", "", "elm")),
-    dup=st.sampled_from(("", "", "", "U", "UH", "SITE")),
-    overdraft=st.sampled_from((0, 0, 0, 1)),
-    vendor_string=st.sampled_from(("", "", "x")),
+from flexcore_testing.triad import NAMES
+from tests.model_errand import Errand
+from tests.model_files import FEATURES, USERS, licences, options
+from tests.model_triad import (
+    DAY_S,
+    LONG_MARGIN_S,
+    MARGIN_S,
+    NOON,
+    REMOVE_MIN_S,
+    SEATS_MAX,
+    Files,
+    TriadBesideModel,
 )
-uncounted_lines = st.builds(
-    lambda kind, feature, version, host: Line(kind, feature, version, 0, host=host),
-    st.sampled_from(("FEATURE", "INCREMENT")), st.sampled_from(FEATURES), st.sampled_from((1, 2)),
-    st.sampled_from(("elm", "oak")),
-)  # fmt: skip
-licences = st.lists(lines | lines | lines | uncounted_lines, min_size=1, max_size=4, unique=True).map(tuple)
-people = st.sampled_from((("USER", "ann"), ("USER", "carl"), ("HOST", "elm"), ("GROUP", "dev")))
-access = st.builds(
-    lambda what, feature, key, who: (
-        Option(what, "" if what.endswith("ALL") else feature, "" if what.endswith("ALL") else key, who[0], who[1])
-    ),
-    st.sampled_from(("EXCLUDE", "INCLUDE", "EXCLUDE", "INCLUDE", "EXCLUDEALL", "INCLUDEALL")),
-    st.sampled_from(FEATURES), st.sampled_from(("", "", "x")), people,
-)  # fmt: skip
-counts = st.builds(
-    lambda what, feature, key, who, number: Option(what, feature, key, who[0], who[1], number),
-    st.sampled_from(("MAX", "RESERVE", "RESERVE")), st.sampled_from(FEATURES), st.sampled_from(("", "", "x")), people,
-    st.sampled_from((1, 2)),
-)  # fmt: skip
-options = st.lists(counts | access | counts, max_size=3, unique=True).map(tuple)
+from tests.slow_model import Asked, Grant, Waiting
+from tests.slow_pools import Hold, Line, Option, Who
+
+DAYS_MAX = 6
+SOON_S = 400.0
+"""So much time may pass for nothing else: what lingers or is idle is over by then."""
 users = st.sampled_from(USERS)
 features = st.sampled_from(FEATURES)
+wanted = st.builds(
+    Asked, st.sampled_from(("f1", "f1", "f1", "f2")), st.sampled_from((0, 0, 1, 2)), st.sampled_from((1, 1, 1, 2, 3))
+)
 orders = st.permutations(tuple(Rank))
 numbers = st.integers(0, 1000)
 
 
-def line_text(line: Line) -> str:
-    """The line as a publisher writes it."""
-
-    def date(day: int) -> str:
-        return (datetime.date(1970, 1, 1) + datetime.timedelta(FIRST_DAY + day)).strftime("%d-%b-%Y").lower()
-
-    words = [line.kind, line.feature, "demo", f"{line.version}.0"]
-    words += ["permanent" if line.expiry is None else date(line.expiry), str(line.count or "uncounted")]
-    words += [f"HOSTID=HOSTNAME={line.host}"] * bool(line.host)
-    words += [f"DUP_GROUP={line.dup}"] * bool(line.dup)
-    words += [f"OVERDRAFT={line.overdraft}"] * bool(line.overdraft)
-    words += [f"VENDOR_STRING={line.vendor_string}"] * bool(line.vendor_string)
-    words += [f"START={date(line.start)}"] if line.start is not None else []
-    return " ".join(words)
-
-
-def option_text(option: Option) -> str:
-    """The rule as an administrator writes it."""
-    feature = option.feature + (f":VENDOR_STRING={option.vendor_string}" if option.vendor_string else "")
-    words = [option.what] + [str(option.number)] * bool(option.number) + [feature] * bool(option.feature)
-    return " ".join([*words, option.type, option.name])
-
-
-class TriadAndModel(RuleBasedStateMachine):
-    """What users, administrators and bad luck do, to both."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.triad: ScenarioTriad = None  # type: ignore[assignment]
-        self.model: Model = None  # type: ignore[assignment]
-        self.files: list[tuple[tuple[Line, ...], tuple[Option, ...]]] = []
-        self.read: list[list[tuple[Line, ...]]] = [[], [], []]
-        """What each process has read since it started."""
-        self.serial = 0
-        self.clients: dict[str, tuple[ClientRun, Who]] = {}
-
-    # --- files ------------------------------------------------------------------------------------
+class TriadAndModel(TriadBesideModel):
+    """The steps, in any order."""
 
     @initialize(lines=licences, rules=options)
     def begin(self, lines: tuple[Line, ...], rules: tuple[Option, ...]) -> None:
         """A triad with some files, in service."""
-        profile = quiet_profile(interval_s=1)
-        profile = attrs.evolve(profile, epoch=FIRST_DAY * 86400.0 + NOON)
-        profile.network.reset_at_death = 0.0
-        self.triad = ScenarioTriad(profile, *self._texts(lines, rules))
-        # Its sum of beliefs knows one sharing of each feature; here the lines differ, and the model knows better.
-        self.triad.client_checks._check_sum = lambda feature: None  # type: ignore[method-assign]
-        self.model = Model(lines, rules)
-        self.files = [(lines, rules)] * 3
-        for rank in Rank:
-            self._start(rank)
-            self.triad.advance(0.05)
-        self._settle()
+        self.make(lines, rules)
 
-    def _texts(self, lines: tuple[Line, ...], rules: tuple[Option, ...]) -> Any:
-        files = Files()
-        files.add("option", ["GROUP", "dev", *DEVELOPERS])
-        for rule_ in rules:
-            files.add("option", option_text(rule_).split())
-        text = triad_text({}, interval_s=1) + "".join(f"{line_text(line)} SIGN=0\n" for line in lines)
-        return signed(text), files.options()
-
-    def _put(self, rank: Rank, files: tuple[tuple[Line, ...], tuple[Option, ...]]) -> None:
-        self.triad.put_files(rank, *self._texts(*files))
-        run = self.triad.run_of(rank)
-        if run is not None:
-            run.post(("reread",))
-        self.files[rank] = files
-        self.read[rank].append(files[0])
-        self.triad.advance(0.5)
-        if self._is_master(rank):
-            self.model.lines = files[0]  # the master's lines are in force
-        self._settle()
-
-    def _is_master(self, rank: Rank) -> bool:
-        master = self.triad.master()
-        return master is not None and master.rank is rank
-
-    def _start(self, rank: Rank) -> None:
-        if self.triad.run_of(rank) is None:
-            self.read[rank] = [self.files[rank][0]]
-            self.triad.start(rank)
-
-    def _may_serve_without(self, gone: Rank) -> bool:
-        """Protocol rule 19: by lines that it has read and that are in force, or that another server shows as well."""
-        other = Rank.SECONDARY if gone is Rank.PRIMARY else Rank.PRIMARY
-        return self.model.lines in self.read[other] or self.files[other][0] == self.files[Rank.TERTIARY][0]
+    # --- files ------------------------------------------------------------------------------------
 
     @rule(lines=licences, rules=options)
     def reread(self, lines: tuple[Line, ...], rules: tuple[Option, ...]) -> None:
         """New files everywhere."""
         for rank in Rank:
-            self._put(rank, (lines, rules))
+            self.put(rank, (lines, rules))
 
     @rule(rules=options)
     def reread_options(self, rules: tuple[Option, ...]) -> None:
         """New options everywhere, the same licence lines."""
         for rank in Rank:
-            self._put(rank, (self.files[rank][0], rules))
+            self.put(rank, (self.files[rank][0], rules))
 
-    @rule(lines=licences, rules=options, order=orders, at=st.sampled_from((0, 1, 1, 2, 2)), all_of_them=st.booleans(),
-          who=users, feature=features)  # fmt: skip
+    @rule(files=st.tuples(licences, options), order=orders, at=st.sampled_from((0, 1, 1, 2, 2)),
+          all_of_them=st.booleans(), who=users, feature=features)  # fmt: skip
     def rolling_reread(
-        self, lines: tuple[Line, ...], rules: tuple[Option, ...], order: list[Rank], at: int, all_of_them: bool,
-        who: Who, feature: str,
-    ) -> None:  # fmt: skip
+        self, files: Files, order: list[Rank], at: int, all_of_them: bool, who: Who, feature: str
+    ) -> None:
         """New files on one server after the other; the master dies, or all of them, in the middle of it."""
         for step, rank in enumerate(order):
-            self._put(rank, (lines, rules))
+            self.put(rank, files)
             if step + 1 == at:
                 if all_of_them:
                     self.power_cut()
                 else:
-                    self.failover(who, feature)
-                self.checkout(who, feature, 0, 1)
+                    self.failover(who, Asked(feature, 0, 1), False)
+                self.checkout(who, Asked(feature, 0, 1), False)
 
     # --- users ------------------------------------------------------------------------------------
 
-    @rule(who=users, feature=features, version=st.sampled_from((0, 0, 1, 2)), count=st.sampled_from((1, 1, 1, 2, 3)))
-    def checkout(self, who: Who, feature: str, version: int, count: int) -> None:
-        """Somebody asks, in a process of its own."""
-        client, request, name = self._ask(who, feature, version, count)
-        self._answered(client, request, name, who, (feature, version, count))
+    @rule(who=users, asked=wanted, queue=st.booleans())
+    def checkout(self, who: Who, asked: Asked, queue: bool) -> None:
+        """Somebody asks, in a process of its own, and waits in the queue or does not."""
+        self.get_ready()
+        client, request, name = self._ask(who, asked, queue)
+        self._answered(client, request, name, asked, queue)
 
     @precondition(lambda self: self.clients)
-    @rule(number=numbers, feature=features)
-    def checkout_again(self, number: int, feature: str) -> None:
-        """A process that holds something, or was denied, asks for more."""
+    @rule(number=numbers, asked=wanted, queue=st.booleans())
+    def checkout_again(self, number: int, asked: Asked, queue: bool) -> None:
+        """A process that holds something, waits or was denied asks for more."""
+        self.get_ready()
         name = sorted(self.clients)[number % len(self.clients)]
-        client, who = self.clients[name]
-        if self._held() < SEATS_MAX:
-            request = client.checkout(feature, 1)
-            self._answered(client, request, name, who, (feature, 0, 1))
+        client = self.clients[name][0]
+        if self._has_room():
+            request = client.checkout(asked.feature, asked.count, _version(asked), queue=queue)
+            self._answered(client, request, name, asked, queue)
 
-    def _held(self) -> int:
-        return sum(hold.count for hold in self.model.holds)
+    def _has_room(self) -> bool:
+        return sum(hold.count for hold in self.model.holds) + len(self.model.waiting) < SEATS_MAX
 
-    def _ask(self, who: Who, feature: str, version: int, count: int) -> tuple[ClientRun, int, str]:
+    def _ask(self, who: Who, asked: Asked, queue: bool) -> tuple[ClientRun, int, str]:
         self.serial += 1
         name = f"{who.user}@{who.host}/{self.serial}"
         client = self.triad.client(name)
+        client.wall_error_s = self.model.ahead_s
         self.clients[name] = client, who
-        if self._held() >= SEATS_MAX:
-            feature = "nothing"
-        return client, client.checkout(feature, count, f"{version}.0" if version else ""), name
+        feature = asked.feature if self._has_room() else "nothing"
+        return client, client.checkout(feature, asked.count, _version(asked), queue=queue), name
 
-    def _answered(
-        self, client: ClientRun, request: int, name: str, who: Who, asked: tuple[str, int, int]
-    ) -> None:
-        self._wait("an answer", lambda: request in client.granted or request in client.denied)
-        if request in client.denied and client.denied[request].code == -5 and self._held() >= SEATS_MAX:
+    def _answered(self, client: ClientRun, request: int, name: str, asked: Asked, queue: bool) -> None:
+        answers = (client.granted, client.denied, client.queued)
+        self.wait("an answer", lambda: any(request in each for each in answers))
+        if request in client.denied and client.denied[request].code == -5 and not self._has_room():
             return
-        verdict = self.model.decide(who, *asked)
+        who = self.clients[name][1]
+        verdict = self.model.decide(who, asked)
+        text = f"{name} {asked}{' queue' if queue else ''}"
+        if request in client.granted:
+            seat = client.granted[request]
+            assert isinstance(verdict, Grant), f"{text}: granted {seat}, the model denies {verdict}"
+            self.granted(client, request, name, who, verdict, asked)
+            self.follow()
+            return
+        assert isinstance(verdict, set), f"{text}: {client.denied.get(request, 'waits')}, the model grants of {verdict}"
+        waits = queue and self.model.may_wait(who, asked)
         if request in client.denied:
             denied = client.denied[request]
-            assert isinstance(verdict, set), f"{name} {asked}: denied {denied}, the model grants of {verdict}"
-            assert denied.code in verdict, f"{name} {asked}: denied {denied}, the model says {verdict}"
-            return
-        seat = client.granted[request]
-        assert isinstance(verdict, Pool), f"{name} {asked}: granted {seat}, the model denies {verdict}"
-        self.model.grant(seat.handle, name, who, verdict, asked[2])
+            assert not waits, f"{text}: denied {denied}, the model lets it wait"
+            assert denied.code in verdict, f"{text}: denied {denied}, the model says {verdict}"
+        else:
+            assert waits, f"{text}: waits, the model says {verdict}"
+            self.model.waiting.append(Waiting(name, request, who, asked))
 
-    @precondition(lambda self: self.model.holds)
+    @precondition(lambda self: self.model.waiting)
     @rule(number=numbers)
-    def checkin(self, number: int) -> None:
-        """A seat comes back."""
-        hold = self.model.holds[number % len(self.model.holds)]
+    def withdraw(self, number: int) -> None:
+        """Somebody waits no longer."""
+        self.get_ready()
+        waiting = self.model.waiting[number % len(self.model.waiting)]
+        self.clients[waiting.name][0].withdraw(waiting.request)
+        self.model.waiting.remove(waiting)
+        self.follow()
+        self.wait("a withdrawal", self.matches)
+
+    def _in_processes(self) -> list[Hold]:
+        return [hold for hold in self.model.holds if hold.name]
+
+    @precondition(lambda self: self._in_processes())
+    @rule(number=numbers, dies=st.sampled_from((False, False, True)))
+    def checkin(self, number: int, dies: bool) -> None:
+        """A seat comes back; the master dies before it can say so."""
+        self.get_ready()
+        hold = self._in_processes()[number % len(self._in_processes())]
+        began = self.now
         self.clients[hold.name][0].checkin(hold.handle)
-        self.model.give_back(hold.handle)
-        self._wait("the seat is free", lambda: self._matches())
+        if dies:
+            self._master_dies_now()
+        self.wait("a checkin", lambda: self._left(hold))
+        self.model.leave(hold, began, self.now)
+        self._recover(dies, began)
+
+    def _left(self, hold: Hold) -> bool:
+        seat = self.held_now().get(hold.handle)
+        return self.triad.master() is not None and (seat is None or seat.linger is not None)
+
+    def _master_dies_now(self) -> None:
+        master = self.triad.master()
+        assert master is not None
+        self.triad.kill(master.rank)
+        if not self.may_serve_without(master.rank):
+            self.start(master.rank)
+
+    def _recover(self, dies: bool, began: float) -> None:
+        """After a step in which the master may have died."""
+        if dies:
+            self.settle(began)
+            self.everybody_back()
+        self.follow()
+        self.wait("both have the same", self.matches)
 
     @precondition(lambda self: self.clients)
     @rule(number=numbers, in_order=st.booleans())
     def client_ends(self, number: int, in_order: bool) -> None:
-        """A process ends, in order or not; what it holds is free after the grace."""
+        """A process ends, in order or not; what it holds is free after the grace, or lingers."""
+        self.get_ready()
         name = sorted(self.clients)[number % len(self.clients)]
+        began = self.now
         if in_order:
             self.clients[name][0].close()
         else:
             self.triad.kill_client(name)
         del self.clients[name]
-        self.model.holds = [hold for hold in self.model.holds if hold.name != name]
-        self._wait("its seats are free", lambda: self._matches())
+        mine = [hold for hold in sorted(self.model.holds) if hold.name == name]
+        self.wait("the end of a process", lambda: all(self._left(hold) for hold in mine))
+        for hold in mine:
+            self.model.leave(hold, began, self.now)
+        self.model.waiting = [each for each in self.model.waiting if each.name != name]
+        self.follow()
+        self.wait("both have the same", self.matches)
 
-    # --- bad luck ---------------------------------------------------------------------------------
+    @precondition(lambda self: self._in_processes())
+    @rule(number=numbers, idle=st.sampled_from((True, True, False)))
+    def idle(self, number: int, idle: bool) -> None:
+        """A program says that it does not use a seat, or that it does again."""
+        self.get_ready()
+        hold = self._in_processes()[number % len(self._in_processes())]
+        client = self.clients[hold.name][0]
+        client.node.set_idle(hold.handle, idle, now=client.now(), wall=client.wall())
+        since = (self.now if hold.idle_since is None else hold.idle_since) if idle else None
+        self.model.replace(hold, hold._replace(idle_since=since))
 
-    @rule(who=users, feature=features)
-    def failover(self, who: Who, feature: str) -> None:
+    # --- what is lent -----------------------------------------------------------------------------
+
+    @precondition(lambda self: self._in_processes())
+    @rule(number=numbers, hours=st.sampled_from((1, 1, 3, 30, 50)), dies=st.sampled_from((False, False, True)))
+    def borrow(self, number: int, hours: int, dies: bool) -> None:
+        """Somebody takes a seat home."""
+        self.get_ready()
+        hold = self._in_processes()[number % len(self._in_processes())]
+        client = self.clients[hold.name][0]
+        self.serial += 1
+        ident, secret = b"b%015d" % self.serial, b"s%031d" % self.serial
+        until, began = self.wall + hours * 3600.0, self.now
+        request = client.borrow(hold.handle, self.triad.profile.epoch + until, ident, secret)
+        self.lent[hold.handle] = ident, secret
+        if dies:
+            self._master_dies_now()
+        self.wait("a borrowing", lambda: request in client.lent)
+        said = client.lent[request]
+        codes = self.model.no_borrow(hold, hours, (NOON + self.wall) / 3600.0 - 24 * self.model.day)
+        if type(said).__name__ == "SeatBorrowed":
+            assert not codes, f"{hold} is lent for {hours} hours, the model says {codes}"
+            self.model.replace(hold, hold._replace(name="", idle_since=None, borrowed=until))
+        else:
+            code = getattr(said, "code", 0)
+            busy = {int(ErrorCode.SERVER_BUSY)} if dies else set()
+            assert code in codes | busy, f"{hold} is not lent for {hours} hours: {said}, the model says {codes}"
+        self._recover(dies, began)
+
+    def _lent(self) -> list[Hold]:
+        return [hold for hold in self.model.holds if hold.borrowed is not None]
+
+    @precondition(lambda self: self._lent())
+    @rule(number=numbers)
+    def return_early(self, number: int) -> None:
+        """Somebody brings it back before its end."""
+        self.get_ready()
+        hold = self._lent()[number % len(self._lent())]
+        ident, secret = self.lent[hold.handle]
+
+        def question(hello: Any) -> ReturnBorrow:
+            return ReturnBorrow(1, ident, session_proof(secret, hello.nonce, ident), 0)
+
+        master = self.triad.master()
+        assert master is not None
+        said = Errand(self.triad, hold.who.host, question, _hello()).run(master.rank)
+        assert hold.borrowed is not None
+        expired = self.wall >= hold.borrowed
+        assert said.code == (int(ErrorCode.BORROW_EXPIRED) if expired else 0), f"{hold} comes back: {said}"
+        if not expired:
+            self.model.free(hold)
+        self.follow()
+        self.wait("both have the same", self.matches)
+
+    # --- administrators -----------------------------------------------------------------------------
+
+    @precondition(lambda self: self.model.holds)
+    @rule(number=numbers, server=st.sampled_from(tuple(Rank)), dies=st.sampled_from((False, False, True)))
+    def lmremove(self, number: int, server: Rank, dies: bool) -> None:
+        """What somebody holds of a feature is taken away; the master dies behind the answer."""
+        self.get_ready()
+        hold = self.model.holds[number % len(self.model.holds)]
+        his = [each for each in self.model.holds if each.who == hold.who and each.pool.feature == hold.pool.feature]
+        if any(abs(self.wall - each.started - REMOVE_MIN_S) < MARGIN_S for each in his):
+            self.triad.advance(2 * MARGIN_S)
+            self.get_ready()
+            his = [each for each in his if each in self.model.holds]
+        arguments = ("user", hold.pool.feature, hold.who.user, hold.who.host, "/dev/tty")
+        began = self.now
+        said = Errand(
+            self.triad, NAMES[server], lambda _: AdminRequest(1, "remove", arguments, "root", "pat"), _hello()
+        ).run(server)
+        codes, removed = _removal(his, self.wall)
+        assert said.code in codes, f"lmremove {arguments}: {said}, the model says {codes} of {his}"
+        if dies:
+            self._master_dies_now()
+        for each in removed:
+            self.wait("a removal", lambda: self.triad.master() is not None and each.handle not in self.held_now())  # noqa: B023
+            self.model.free(each)
+        self._recover(dies, began)
+
+    # --- bad luck, and time --------------------------------------------------------------------------
+
+    @rule(who=users, asked=wanted, queue=st.booleans())
+    def failover(self, who: Who, asked: Asked, queue: bool) -> None:
         """The master dies; somebody asks while there is none; the machine comes back."""
         master = self.triad.master()
         assert master is not None
-        self.triad.kill(master.rank)
-        client, request, name = self._ask(who, feature, 0, 1)
-        self.triad.advance(0.5)
-        if not self._may_serve_without(master.rank):
-            self.triad.advance(20.0)
-            assert self.triad.master() is None
-            self._start(master.rank)
-        self._settle()
-        self._answered(client, request, name, who, (feature, 0, 1))
-        self._start(master.rank)
-        self._settle()
+        self.get_ready(MARGIN_S if self.may_serve_without(master.rank) else LONG_MARGIN_S)
+        client, request, name = self.master_fails(lambda: self._ask(who, asked, queue))
+        self._answered(client, request, name, asked, queue)
+        self.everybody_back()
 
     @rule()
     def hand_over(self) -> None:
         """The master is stopped in order and started again."""
+        self.get_ready()
         master = self.triad.master()
         assert master is not None
+        began = self.now
         self.triad.stop(master.rank, "one")
-        self._wait("the master stops", lambda: self.triad.run_of(master.rank) is None)
-        self._settle()
-        self._start(master.rank)
-        self._settle()
+        self.wait("the master stops", lambda: self.triad.run_of(master.rank) is None)
+        self.settle(began)
+        self.everybody_back()
 
     @rule()
     def power_cut(self) -> None:
         """All three are killed and started with what their disks hold."""
+        self.get_ready()
+        began = self.now
         for rank in Rank:
             self.triad.kill(rank)
         self.triad.advance(1.0)
         for rank in Rank:
-            self._start(rank)
+            self.start(rank)
             self.triad.advance(0.05)
-        self._settle()
+        self.settle(began)
 
     @precondition(lambda self: self.model.day < DAYS_MAX)
-    @rule()
-    def next_day(self) -> None:
-        """Midnight passes."""
+    @rule(hours=st.sampled_from((1.02, 23.9)))
+    def later(self, hours: float) -> None:
+        """An hour or a day later by all calendars: the same as if so much time had passed, and much quicker."""
+        self.get_ready()
         for rank in Rank:
-            self.triad.jump_wall(rank, 86400.0)
-        self.model.day += 1
-        self.triad.advance(1.0)
+            self.triad.jump_wall(rank, hours * 3600.0)
+        for client, _ in self.clients.values():
+            client.wall_error_s += hours * 3600.0
+        self.model.ahead_s += hours * 3600.0
+        self.model.day = int((NOON + self.wall) // DAY_S)
+        self.model.since = self.now
+        self.triad.advance(7.0)  # until users have seen it, and know again that they are served
+        self.follow()
+
+    def _next_end(self) -> float:
+        """In how many seconds something ends by itself."""
+        spans = [span for hold in self.model.holds if (span := self.model.over(hold)) is not None]
+        return min(spans).earliest - self.now if spans else SOON_S + 1.0
+
+    @precondition(lambda self: self._next_end() <= SOON_S)
+    @rule()
+    def soon(self) -> None:
+        """Something ends by itself."""
+        self.get_ready(max(0.0, self._next_end()))
 
     # --- comparing --------------------------------------------------------------------------------
 
-    def _wait(self, what: str, happened: Any) -> None:
-        assert self.triad.advance_until(WAIT_S, happened, step_s=0.05), f"{what} does not come: {self._differences()}"
-
-    def _settle(self) -> None:
-        """A master serves, all that run follow, and the model knows what is in force."""
-        triad = self.triad
-
-        def quiet() -> bool:
-            master = triad.master()
-            followers: list[Any] = [run for run in triad.runs() if run is not master]
-            return (
-                master is not None
-                and len({run.ledger.last for run in triad.runs()}) == 1
-                and all(run.node.report().state == "follower" for run in followers)
-            )
-
-        self._wait("service", quiet)
-        triad.advance(0.3)
-        self._wait("service", quiet)
-        master = triad.master()
-        assert master is not None
-        own = self.files[master.rank][0]
-        if [self.files[run.rank][0] for run in triad.runs()].count(own) >= 2:
-            self.model.lines = own  # it moves to its own file's lines when another server shows them too
-        self.model.options = self.files[master.rank][1]
-
-    def _differences(self) -> str:
-        wanted = sorted((hold.handle, hold.pool.feature, hold.count, hold.who.user) for hold in self.model.holds)
-        for run in self.triad.runs():
-            state: Any = run.ledger.state
-            held = sorted(
-                (handle, seat.feature, seat.seats, state.sessions[seat.session].user)
-                for handle, seat in state.seats.items()
-            )
-            if held != wanted:
-                return f"{run.name} holds {held}, the model {wanted}"
-        believed = sorted(seat.handle for client, _ in self.clients.values() for seat in client.held())
-        if believed != [hold[0] for hold in wanted]:
-            return f"users believe in {believed}, the model in {wanted}"
-        return ""
-
-    def _matches(self) -> bool:
-        return not self._differences()
-
     @invariant()
-    def both_hold_the_same(self) -> None:
+    def both_have_the_same(self) -> None:
         """I9: nothing is lost, and nothing is held that was not granted."""
         if self.files:
-            if not self._matches():  # a follower may be a heartbeat behind
+            if not self.matches():  # a follower may be a heartbeat behind
                 self.triad.advance(0.5)
-            assert self._matches(), self._differences()
+            if not self.matches():
+                self.get_ready(0.0)
+            assert self.matches(), self.differences()
 
     @invariant()
     def seats_came_out_of_the_pools_that_the_model_took(self) -> None:
         """A pool is told by the words of its key."""
-        master = self.triad.master() if self.files else None
-        if master is None:
+        if not self.files:
             return
+        held = self.held_now()
         for hold in self.model.holds:
-            seat = master.ledger.state.seats.get(hold.handle)
+            seat = held.get(hold.handle)
             if seat is not None:
                 said = seat.pool
                 pool = hold.pool
@@ -373,9 +387,26 @@ class TriadAndModel(RuleBasedStateMachine):
                 assert (f"HOSTNAME={pool.host}" in said) == bool(pool.host), (said, pool)
                 assert (f"DUP_GROUP={pool.dup}" in said) == bool(pool.dup), (said, pool)
                 assert ("VENDOR_STRING" in said) == bool(pool.vendor_string), (said, pool)
+                assert ("BORROW" in said) == bool(pool.borrow), (said, pool)
 
     @override
     def teardown(self) -> None:
         if self.files and self.triad.master() is not None:
             self.triad.checks.check_replicas()
 
+
+def _version(asked: Asked) -> str:
+    return f"{asked.version}.0" if asked.version else ""
+
+
+def _hello() -> ClientHello:
+    return ClientHello(PROTOCOL_VERSION, "errand", "demo", 0)
+
+
+def _removal(his: list[Hold], wall: float) -> tuple[set[int], list[Hold]]:
+    """What lmremove says of somebody's seats of a feature, and which are taken away."""
+    held = [hold for hold in his if hold.name]
+    if not held:
+        return {int(ErrorCode.LINGER_NOT_REMOVABLE)} if his else {-5, int(ErrorCode.NEVER_CHECKED_OUT)}, []
+    old = [hold for hold in held if wall - hold.started >= REMOVE_MIN_S]
+    return ({0}, old) if old else ({int(ErrorCode.REMOVE_TOO_SOON)}, [])

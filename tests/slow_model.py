@@ -1,249 +1,81 @@
 """What the licence file and the options file let people have: lists and loops, written from the manual's sentences.
 
 Nothing here is quick and nothing is shared with the product: a pool is looked up by walking over all lines,
-reservations are filled by trying every way, and what is in use is counted anew for every question.
-tests/test_model.py drives the triad and this side by side.
+reservations are filled by trying every way, and what is in use, who waits for what, and what is over are found anew
+for every question, out of two lists of facts: who holds what, and who waits. tests/test_model.py drives the triad and
+this side by side.
+
+Times are those of the simulation. What the triad may do a little later than it could (count a minute of linger twice
+after a failover, hear of an idle seat with the next heartbeat) is a :class:`Span`; within it the triad chooses.
 """
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
-DEVELOPERS = ("ann", "bob")
+from tests.slow_pools import Hold, Line, Option, Pool, Pools, Span, Who, is_about, is_meant
+
+HEARTBEAT_S = 12.0
+"""Within it a client tells its servers that a seat is idle, and has given it back when they say so."""
+CLOCKS_S = 10.0
+"""Within it the servers know each other's clocks."""
+BORROW_SLACK_S = 300.0
+"""So long after its end a borrowed seat is back."""
 
 
-class Line(NamedTuple):
-    """A FEATURE or INCREMENT line; days count from the first day of the simulation; count 0: uncounted."""
-
-    kind: str
-    feature: str
-    version: int
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
-    expiry: int | None = None
-    start: int | None = None
-    host: str = ""
-    dup: str = ""
-    overdraft: int = 0
-    vendor_string: str = ""
-
-    @property
-    def seats(self) -> int:
-        return self.count + self.overdraft if self.count else 0
-
-    def is_good_on(self, day: int) -> bool:
-        return not self.is_early_on(day) and (self.expiry is None or day <= self.expiry)
-
-    def is_early_on(self, day: int) -> bool:
-        return self.start is not None and day < self.start
-
-
-class Pool(NamedTuple):
-    """What has to be equal for lines to add up."""
+class Asked(NamedTuple):
+    """What a checkout is for; version 0: any."""
 
     feature: str
     version: int
-    host: str
-    dup: str
-    vendor_string: str
-
-
-def pool_of(line: Line) -> Pool:
-    return Pool(line.feature, line.version, line.host, line.dup, line.vendor_string)
-
-
-class Option(NamedTuple):
-    """A rule of the options file: *what* is EXCLUDE, INCLUDE, EXCLUDEALL, INCLUDEALL, MAX or RESERVE."""
-
-    what: str
-    feature: str
-    vendor_string: str
-    type: str
-    name: str
-    number: int = 0
-
-
-class Who(NamedTuple):
-    user: str
-    host: str
-
-
-class Hold(NamedTuple):
-    """A seat that somebody holds, in the order of handles."""
-
-    handle: int
-    name: str
-    who: Who
-    pool: Pool
     count: int  # type: ignore[assignment]  # as above
 
 
-def is_meant(option: Option, who: Who) -> bool:
-    if option.type == "USER":
-        return who.user == option.name
-    if option.type == "HOST":
-        return who.host == option.name
-    return who.user in DEVELOPERS
+class Waiting(NamedTuple):
+    """A request in the queue; the list of them is the queue."""
+
+    name: str
+    request: int
+    who: Who
+    asked: Asked
 
 
-def is_about(option: Option, pool: Pool) -> bool:
-    if option.what.endswith("ALL"):
-        return True
-    return option.feature == pool.feature and option.vendor_string in ("", pool.vendor_string)
+class Grant(NamedTuple):
+    """A checkout comes out of *pool*, and whoever asked takes back what lingered for him under these handles."""
+
+    pool: Pool
+    taken_back: tuple[int, ...]
 
 
-class Model:
-    """The lines and the options in force, the day, and who holds what."""
+class Claim(NamedTuple):
+    """What an earlier request keeps from later ones: a pool, of which it may have seats of these RESERVE lines; or,
+    while it is beyond these MAX lines, them and nothing else."""
+
+    pool: Pool | None
+    reserves: tuple[Option, ...] = ()
+    limits: tuple[Option, ...] = ()
+
+
+LEFT_OVER = {-4}
+"""The answer where what is left over stands in the way."""
+
+
+class Model(Pools):
+    """The lines and the options in force, the day, who holds what, and who waits."""
 
     def __init__(self, lines: tuple[Line, ...], options: tuple[Option, ...]) -> None:
-        self.lines = lines
-        self.options = options
-        self.day = 0
-        self.holds: list[Hold] = []
+        super().__init__(lines, options)
+        self.waiting: list[Waiting] = []
+        self.ahead_s = 0.0
+        """How far the calendars have been set forward."""
+        self.since = 0.0
+        """When something happened to the servers or their files last."""
 
-    # --- the licence file -------------------------------------------------------------------------
-
-    def counting_lines(self) -> list[Line]:
-        """Only the first FEATURE of a name counts; then in the order in which they are tried."""
-        chosen: list[Line] = []
-        for line in self.lines:
-            if line.kind == "FEATURE" and any(
-                other.kind == "FEATURE" and other.feature == line.feature for other in chosen
-            ):
-                continue
-            chosen.append(line)
-        return sorted(
-            chosen,
-            key=lambda line: (
-                line.feature,
-                line.kind != "FEATURE",
-                line.count != 0,
-                -line.version,
-                -(line.start if line.start is not None else -1000),
-            ),
-        )
-
-    def pools(self) -> list[Pool]:
-        found: list[Pool] = []
-        for line in self.counting_lines():
-            if pool_of(line) not in found:
-                found.append(pool_of(line))
-        return found
-
-    def lines_of(self, pool: Pool) -> list[Line]:
-        return [line for line in self.counting_lines() if pool_of(line) == pool]
-
-    def good_lines_of(self, pool: Pool) -> list[Line]:
-        return [line for line in self.lines_of(pool) if line.is_good_on(self.day)]
-
-    def issued(self, pool: Pool) -> int:
-        return sum(line.seats for line in self.good_lines_of(pool))
-
-    def is_uncounted(self, pool: Pool) -> bool:
-        return any(line.count == 0 for line in self.good_lines_of(pool))
-
-    # --- who holds what ----------------------------------------------------------------------------
-
-    def group(self, pool: Pool, who: Who) -> tuple[str, ...] | None:
-        """With whom *who* shares a licence; None: with nobody."""
-        if pool.dup == "SITE":
-            return ()
-        words = tuple({"U": who.user, "H": who.host}[letter] for letter in pool.dup)
-        return words or None
-
-    def shared(self, pool: Pool) -> list[Hold]:
-        """The holds of a pool, of each group only the largest (the oldest of equals)."""
-        largest: list[Hold] = []
-        for hold in self.holds:
-            if hold.pool != pool:
-                continue
-            group = self.group(pool, hold.who)
-            same = [other for other in largest if group is not None and self.group(pool, other.who) == group]
-            if not same:
-                largest.append(hold)
-            elif hold.count > same[0].count:
-                largest[largest.index(same[0])] = hold
-        return largest
-
-    def used(self, pool: Pool) -> int:
-        return sum(hold.count for hold in self.shared(pool))
-
-    def extra(self, pool: Pool, who: Who, count: int) -> int:
-        """How many licences a checkout takes beside what those who share with it have."""
-        group = self.group(pool, who)
-        if group is None:
-            return count
-        taken = [hold.count for hold in self.holds if hold.pool == pool and self.group(pool, hold.who) == group]
-        return max(0, count - max(taken, default=0))
-
-    # --- the options file --------------------------------------------------------------------------
-
-    def shut_out(self, pool: Pool, who: Who) -> int:
-        about = [option for option in self.options if is_about(option, pool)]
-        if any(option.what in ("EXCLUDE", "EXCLUDEALL") and is_meant(option, who) for option in about):
-            return -38
-        includes = [option for option in about if option.what in ("INCLUDE", "INCLUDEALL")]
-        if includes and not any(is_meant(option, who) for option in includes):
-            return -39
-        return 0
-
-    def over_max(self, pool: Pool, who: Who, extra: int) -> bool:
-        for option in self.options:
-            if option.what == "MAX" and is_about(option, pool) and is_meant(option, who):
-                held = sum(
-                    hold.count
-                    for other in self.pools()
-                    if is_about(option, other)
-                    for hold in self.shared(other)
-                    if is_meant(option, hold.who)
-                )
-                if held + extra > option.number:
-                    return True
-        return False
-
-    def reservations(self, pool: Pool) -> list[tuple[Option, int]]:
-        """Which RESERVE lines keep how many seats of a pool: laid into pools as they are tried, first come first."""
-        laid: list[tuple[Option, Pool, int]] = []
-        for option in self.options:
-            left = option.number if option.what == "RESERVE" else 0
-            for each in self.pools():
-                if not is_about(option, each) or any(line.count == 0 for line in self.lines_of(each)):
-                    continue
-                room = sum(line.seats for line in self.lines_of(each))
-                room -= sum(size for _, other, size in laid if other == each)
-                if min(left, room) > 0:
-                    laid.append((option, each, min(left, room)))
-                    left -= min(left, room)
-        kept = []
-        room = self.issued(pool)
-        for option, each, size in laid:
-            if each == pool:
-                kept.append((option, min(size, room)))
-                room -= min(size, room)
-        return kept
-
-    def unfilled(self, pool: Pool, seats: list[Who]) -> int:
-        """How many reserved seats are left when *seats* (one entry each) fill what they can: try all ways."""
-        kept = self.reservations(pool)
-        best = 0
-        concerned = [who for who in seats if any(is_meant(option, who) for option, _ in kept)]
-        for way in itertools.product(range(len(kept) + 1), repeat=len(concerned)):
-            filled = [0] * len(kept)
-            fits = True
-            for who, place in zip(concerned, way, strict=True):
-                if place == len(kept):
-                    continue
-                filled[place] += 1
-                fits = fits and is_meant(kept[place][0], who) and filled[place] <= kept[place][1]
-            if fits:
-                best = max(best, sum(filled))
-        return sum(size for _, size in kept) - best
-
-    def is_reserved(self, pool: Pool, who: Who, extra: int) -> bool:
-        seats = [hold.who for hold in self.shared(pool) for _ in range(hold.count)]
-        before = self.unfilled(pool, seats)
-        after = self.unfilled(pool, seats + [who] * extra)
-        return before - after != extra and self.used(pool) + extra + after > self.issued(pool)
+    def having(self, holds: list[Hold]) -> Model:
+        """The same files on the same day, and these holds."""
+        other = Model(self.lines, self.options)
+        other.day, other.holds = self.day, holds
+        return other
 
     # --- the decision ---------------------------------------------------------------------------------
 
@@ -272,16 +104,39 @@ class Model:
             return -101
         return 0
 
-    def decide(self, who: Who, feature: str, version: int, count: int) -> Pool | set[int]:
-        """The pool from which a checkout is granted, or the codes of which one is told."""
+    def decide(self, who: Who, asked: Asked, ahead: list[Waiting] | None = None) -> Grant | set[int]:
+        """What a checkout comes to, behind those who wait already; or the codes of which one is told."""
+        claims = self.claims(self.waiting if ahead is None else ahead)
+        back = self.lingering_for(who, asked)
+        if back:
+            found = self.having([hold for hold in self.holds if hold not in back]).first_pool(who, asked, claims, self)
+            if isinstance(found, Pool):
+                return Grant(found, tuple(hold.handle for hold in back))
+            if found is LEFT_OVER:
+                return found
+        found = self.first_pool(who, asked, claims, self)
+        return Grant(found, ()) if isinstance(found, Pool) else found
+
+    def first_pool(self, who: Who, asked: Asked, claims: list[Claim], before: Model) -> Pool | set[int]:
+        """The pool out of which a checkout is granted. *before* is the model with what *who* gives up for it."""
         codes = set()
+        left_over = False
         for pool in self.pools():
-            if pool.feature == feature:
-                code = self.refusal(pool, who, version, count)
-                if code == 0:
-                    return {-4} if self.stands_in_the_way(pool, self.extra(pool, who, count)) else pool
+            if pool.feature != asked.feature:
+                continue
+            code = self.refusal(pool, who, asked.version, asked.count)
+            extra = self.extra(pool, who, asked.count)
+            if code:
                 codes.add(code)
-        return codes or {-5}
+            elif extra > before.used(pool) - self.used(pool) and not self.may_pass(claims, pool, who, extra):
+                codes.add(-24)
+            elif self.stands_in_the_way(pool, extra):
+                left_over = True
+            else:
+                return pool
+        if left_over:
+            return LEFT_OVER
+        return {-24} if -24 in codes else codes or {-5}
 
     def stands_in_the_way(self, pool: Pool, extra: int) -> bool:
         """Whether what is left over is too much for a feature: decided for the first pool that has room."""
@@ -291,8 +146,144 @@ class Model:
         used = self.left_over(pool.feature) + sum(self.used(each) for each in counted)
         return used + extra > sum(self.issued(each) for each in counted)
 
-    def grant(self, handle: int, name: str, who: Who, pool: Pool, count: int) -> None:
-        self.holds.append(Hold(handle, name, who, pool, count))
+    # --- the queue --------------------------------------------------------------------------------
 
-    def give_back(self, handle: int) -> None:
-        self.holds = [hold for hold in self.holds if hold.handle != handle]
+    def could_ever(self, pool: Pool, who: Who, asked: Asked) -> bool:
+        """Whether this would be granted if nobody held anything."""
+        nobody = self.having([])
+        return pool.feature == asked.feature and nobody.refusal(pool, who, asked.version, asked.count) == 0
+
+    def may_wait(self, who: Who, asked: Asked) -> bool:
+        """What can never be does not wait."""
+        return any(self.could_ever(pool, who, asked) for pool in self.pools())
+
+    def claims(self, ahead: list[Waiting]) -> list[Claim]:
+        """What those that wait keep from others, by pool."""
+        found = []
+        for _, _, who, asked in ahead:
+            for pool in self.pools():
+                if not self.could_ever(pool, who, asked):
+                    continue
+                extra = self.extra(pool, who, asked.count)
+                limits = self.over_max(pool, who, extra) if extra else ()
+                reserves = tuple(option for option, _ in self.reservations(pool) if is_meant(option, who))
+                found.append(Claim(None, (), limits) if limits else Claim(pool, reserves))
+        return found
+
+    def may_pass(self, claims: list[Claim], pool: Pool, who: Who, extra: int) -> bool:
+        """Whether *extra* seats more are none that those who came earlier could have had."""
+        if not extra:
+            return True
+        limits = [option for claim in claims for option in claim.limits]
+        if any(is_about(option, pool) and is_meant(option, who) for option in limits):
+            return False
+        claimed = [claim for claim in claims if claim.pool == pool]
+        if not claimed or self.is_uncounted(pool):
+            return True
+        mine = [option for option, _ in self.reservations(pool) if is_meant(option, who)]
+        if any(option in claim.reserves for claim in claimed for option in mine):
+            return False
+        return self.takes_of_reserved(pool, who, extra) == extra
+
+    def next_served(self) -> tuple[Waiting, Grant] | None:
+        """Who of those that wait is granted what now: the first who can be."""
+        for place, each in enumerate(self.waiting):
+            verdict = self.decide(each.who, each.asked, self.waiting[:place])
+            if isinstance(verdict, Grant):
+                return each, verdict
+        return None
+
+    def next_hopeless(self) -> Waiting | None:
+        """Who waits for what can never be: the files or the day have changed."""
+        return next((each for each in self.waiting if not self.may_wait(each.who, each.asked)), None)
+
+    # --- seats that nobody uses --------------------------------------------------------------------
+
+    def lingering_for(self, who: Who, asked: Asked) -> list[Hold]:
+        """What lingers for somebody, the oldest first, as much as it takes."""
+        found: list[Hold] = []
+        for hold in sorted(self.holds):
+            is_his = hold.lingers is not None and hold.who == who and hold.pool.feature == asked.feature
+            if is_his and sum(each.count for each in found) < asked.count:
+                found.append(hold)
+        return found
+
+    def linger_s(self, pool: Pool) -> int:
+        """For how long a seat of a pool lingers: the longest of its lines; the options file can make it longer. A seat
+        of lines that are not there any more is free at once."""
+        if pool not in self.pools():
+            return 0
+        return max([line.linger for line in self.lines_of(pool)] + [self.number("LINGER", pool) or 0])
+
+    def timeout_s(self, pool: Pool) -> int:
+        """For how long a seat of a pool may be idle, 0: for ever."""
+        own = self.number("TIMEOUT", pool)
+        everybody = [option.number for option in self.options if option.what == "TIMEOUTALL"]
+        if pool not in self.pools():
+            return 0
+        return own if own is not None else everybody[-1] if everybody else 0
+
+    def over(self, hold: Hold) -> Span | None:
+        """When the time of a hold is over by a clock, None if it is not."""
+        if hold.lingers is not None:
+            return hold.lingers
+        if hold.borrowed is not None:
+            due = hold.borrowed + BORROW_SLACK_S - self.ahead_s
+            return Span(due, max(due, self.since) + CLOCKS_S)
+        if hold.idle_since is not None and self.timeout_s(hold.pool):
+            due = hold.idle_since + self.timeout_s(hold.pool)
+            return Span(due, max(due, self.since) + HEARTBEAT_S)
+        return None
+
+    def nobody_served(self, outage_s: float) -> None:
+        """A failover: what lingers may do so for that much longer, and for the minute that was not written down."""
+        for place, hold in enumerate(self.holds):
+            if hold.lingers is not None:
+                earliest, latest = hold.lingers
+                self.holds[place] = hold._replace(lingers=Span(earliest, latest + outage_s + 60.0))
+
+    # --- borrowing ----------------------------------------------------------------------------------
+
+    def no_borrow(self, hold: Hold, hours: int, day_hours: float) -> set[int]:
+        """Why a seat may not be borrowed for so many hours: the codes of which one is told. *day_hours*: how much of
+        the day has passed."""
+        pool, good = hold.pool, self.good_lines_of(hold.pool)
+        if not good:
+            return {-5}
+        if not pool.borrow:
+            return {-68}
+        codes = {self.shut_out(pool, hold.who, "_BORROW")} - {0}
+        most = self.number("MAX_BORROW_HOURS", pool)
+        if hours > pool.borrow or (most is not None and hours > most):
+            codes.add(-104)
+        last = None if any(line.expiry is None for line in good) else max(line.expiry or 0 for line in good)
+        if last is not None and day_hours + hours > 24 * (last + 1 - self.day):
+            codes.add(-104)
+        kept = self.number("BORROW_LOWWATER", pool) or 0
+        out = sum(each.count for each in self.holds if each.pool == pool and each.borrowed is not None)
+        if kept and not self.is_uncounted(pool) and out + hold.count > self.issued(pool) - kept:
+            codes.add(-67)
+        return codes
+
+    # --- what happens -------------------------------------------------------------------------------
+
+    def grant(self, handle: int, name: str, who: Who, found: Grant, asked: Asked, now: float) -> None:
+        """A checkout is granted."""
+        self.holds = [hold for hold in self.holds if hold.handle not in found.taken_back]
+        self.holds.append(Hold(handle, name, who, found.pool, asked.count, now))
+
+    def leave(self, hold: Hold, began: float, now: float) -> None:
+        """A process has no seat any more, since some time between *began* and *now*: it lingers, or is free."""
+        self.free(hold)
+        linger_s = self.linger_s(hold.pool)
+        if linger_s:
+            span = Span(began + linger_s, now + linger_s)
+            self.holds.append(hold._replace(name="", idle_since=None, lingers=span))
+
+    def free(self, hold: Hold) -> None:
+        """Nobody has it any more."""
+        self.holds = [each for each in self.holds if each.handle != hold.handle]
+
+    def replace(self, hold: Hold, other: Hold) -> None:
+        """Something about a seat has changed."""
+        self.holds[self.holds.index(hold)] = other

@@ -1,4 +1,9 @@
-"""Pools, options, rereads, failovers and restarts together, against the slow model of tests/slow_model.py."""
+"""Pools, options, queue, linger, lmremove, TIMEOUT, borrowing, rereads, failovers and restarts together, against the
+slow model of tests/slow_model.py.
+
+CI looks at a few histories; ``FLEXCORE_EXAMPLES=20 python -m pytest tests/test_model.py`` at twenty times as many, each
+time others. What it would notice: ``python -m tests.model_mutants``.
+"""
 
 from __future__ import annotations
 
