@@ -227,7 +227,9 @@ class Kit:
         self.now = until
         self.turn()
 
-    def connect(self, *, local: bool = False, hello: bool = True, vendor: str = "sampled") -> int:
+    def connect(
+        self, *, local: bool = False, hello: bool = True, vendor: str = "sampled", administrator: bool = True
+    ) -> int:
         self.connections += 1
         conn = self.connections
         self.node.connection_opened(
@@ -237,6 +239,7 @@ class Kit:
             remote="127.0.0.1",
             now=self.now,
             wall=self.wall,
+            administrator=administrator,
         )
         if hello:
             self.send(conn, ClientHello(1, "test", vendor, 0))

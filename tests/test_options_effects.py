@@ -20,7 +20,7 @@ from flexcore.wire.messages import (
 from tests import server_kit
 from tests.quorum_kit import P, S, T, formed
 from tests.reread_kit import Farm, feature, text_of
-from tests.server_kit import DAY, Kit, line
+from tests.server_kit import DAY, Client, Kit, line
 from tests.test_options_checkout import Desk
 from tests.test_options_server import give
 
@@ -58,22 +58,40 @@ def test_reserve_goes_on_in_the_next_pool_where_max_overdraft_ends() -> None:
 # --- MAX_CONNECTIONS, and the number of the protocol ------------------------------------------------------------
 
 
+def turned_away(host: Kit, name: str) -> Refusal:
+    late = Client(host, name, opened=False)
+    said = late.open()
+    assert isinstance(said, Refusal)
+    return said
+
+
 def test_max_connections_counts_applications() -> None:
     host = kit("MAX_CONNECTIONS 2\n")
-    for _ in range(2):
+    ann, bob = host.client("ann"), host.client("bob")
+    for _ in range(3):  # utilities and whoever only says hello are not counted
         assert isinstance(host.said(host.connect())[0], ServerHello)
-    (said,) = host.said(host.connect())
-    assert isinstance(said, Refusal)
+    said = turned_away(host, "cem")
     assert said.code == -106
     assert said.text.endswith(": 2 are open, demo.opt:1: MAX_CONNECTIONS 2")
-    assert isinstance(host.said(host.connect(vendor=""))[0], ServerHello)  # a utility
-    named = host.connect(hello=False)  # one that asks one of several vendors
-    host.send(named, ClientHello(PROTOCOL_VERSION, "test", "sampled", 0, True))
-    assert isinstance(host.said(named)[0], ServerHello)
-    host.end(1, orderly=True)
-    host.end(4, orderly=True)
-    host.end(named, orderly=True)
-    assert isinstance(host.said(host.connect())[0], ServerHello)
+    assert isinstance(ann.checkout(), Granted)
+    bob.goodbye()
+    assert isinstance(host.client("cem").checkout(), Granted)
+
+
+def test_after_a_failover_newcomers_do_not_stand_in_the_way_of_old_sessions() -> None:
+    host = kit("MAX_CONNECTIONS 2\n", line("f1", seats=5))
+    clients = [host.client("ann"), host.client("bob")]
+    handles = [client.checkout().handle for client in clients]
+    heir = Kit(line("f1", seats=5), options=parse_options("MAX_CONNECTIONS 2\n", name="demo.opt"), serving=False)
+    host.quorum.ledger.commit_to(host.quorum.ledger.last.index)
+    heir.quorum.ledger = host.quorum.ledger.copy()
+    heir.quorum.start(2)
+    heir.turn()
+    assert turned_away(heir, "cem").code == -106
+    for client, handle in zip(clients, handles, strict=True):
+        again = Client(heir, client.name, opened=False)
+        again.strict, again.request, again.answered = False, 1, 1
+        assert [seat.handle for seat in again.resume().held] == [handle]
 
 
 def test_a_client_of_another_protocol_is_turned_away() -> None:

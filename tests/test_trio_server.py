@@ -54,7 +54,7 @@ class FakeMachine:
                         return told
                 await self.changed.wait()
 
-    def connection_opened(self, conn, *, nonce, local, remote, now, wall):
+    def connection_opened(self, conn, *, nonce, local, remote, now, wall, administrator=True):
         assert len(nonce) == 16
         self.tell("opened", conn, local, remote)
 

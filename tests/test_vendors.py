@@ -350,7 +350,7 @@ def test_a_first_start_is_said_of_the_first_start_only(tmp_path):
     args = Namespace(
         license_file=str(license), vendor_key=[str(tmp_path / f"{name}.pub") for name in NAMES], server="",
         hostid="", listen=["127.0.0.1"], state_dir=str(tmp_path / "state"),
-        switched_off=None, lmremove_min=120.0,
+        switched_off=None, lmremove_min=120.0, two=False, protected=False, local=False,
     )  # fmt: skip
     logs = DebugLogs(LogFile(str(tmp_path / "log")), lambda lines: [text for _, text in lines], tmp_path)
     demo, _ = vendor_services(_setup.load(args), logs, first_start=True)

@@ -16,6 +16,8 @@ ASKED_OF_SERVERS = frozenset({"reread", *VERBS})
 FORCE = "force"
 """Argument of 'down': also while licences are borrowed (lmdown -force)."""
 
+WHO_MAY = "this server takes orders of root, of its own user and of the group lmadmin only: lmgrd -2 -p"
+
 
 def answer_admin(
     config: ServerConfig, connection: ServerConnection, message: AdminRequest, *, borrowed: int = 0
@@ -28,12 +30,15 @@ def answer_admin(
     nobody, so a stop of everything takes -force (-120). One of three may be stopped for maintenance.
 
     Only from this machine until administrators have keys (design.md section 7); from elsewhere the
-    answer is -119 with the hosts to log in to.
+    answer is -119 with the hosts to log in to. With ``lmgrd -2 -p`` only those of administrators (-63), as the
+    operating system names the user of a connection.
     """
     scope = message.arguments[0] if message.arguments else ""
     if not connection.local:
         hosts = tuple(server.host for server in config.servers)
         return _refusal(message.seq, ErrorCode.NOT_ON_SERVER_MACHINE, hosts), ""
+    if config.administrators_only and not connection.administrator:
+        return _refusal(message.seq, ErrorCode.NOT_ADMINISTRATOR, (WHO_MAY,)), ""
     if message.verb == "down" and not config.lmdown:
         why = ("lmdown is switched off: lmgrd -x lmdown",)
         return _refusal(message.seq, ErrorCode.REQUEST_NOT_SUPPORTED, why), ""

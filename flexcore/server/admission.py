@@ -26,7 +26,7 @@ from flexcore.wire.messages import (
 from flexcore.wire.proof import proofs_equal, session_proof
 
 from .answers import ProtocolMistake as ProtocolMistake
-from .answers import is_well_formed, opening_entry
+from .answers import check_crowd, is_well_formed, opening_entry
 from .clocks import ClientClocks
 from .leases import SessionLeases
 from .removals import lost_seats
@@ -58,6 +58,8 @@ class SessionDesk:
         self.held = HeldReplies()
         self._speaks_on: dict[bytes, int] = {}
         self._clocks = ClientClocks()
+        self.options = config.options
+        """The options file in effect, for what is about sessions."""
 
     @property
     def _state(self) -> LedgerState:
@@ -160,6 +162,7 @@ class SessionDesk:
         if len(state.sessions) >= self._config.limits.sessions:
             self._refuse_session(conn, message.seq, "too many sessions")
             return
+        check_crowd(self.options, state)
         command = opening_entry(message, self._config, conn.remote)
         index = self._quorum.propose(command, now=now, wall=wall)
         self._bind(conn, name)

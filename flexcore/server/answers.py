@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flexcore.checkout.nodelock import kept_hostids
-from flexcore.codes import minor_of, text_of
+from flexcore.codes import ErrorCode, minor_of, text_of
 from flexcore.ledger.commands import LingerResumed, SeatGranted, SeatReturned, SessionOpened
 from flexcore.report.logline import dequeued_line
 from flexcore.report.plain import word_of
@@ -25,6 +25,8 @@ from flexcore.wire.messages import (
 if TYPE_CHECKING:
     from flexcore.checkout.machine import Denial, Repeat
     from flexcore.ledger.sessions import Queued, Session
+    from flexcore.ledger.state import LedgerState
+    from flexcore.options import OptionsFile
 
     from .config import ServerConfig
 
@@ -36,6 +38,29 @@ SECRET_BYTES_MIN, SECRET_BYTES_MAX = 16, 64
 
 class ProtocolMistake(Exception):
     """The client sent what no correct one sends at this place."""
+
+    code = ErrorCode.BAD_DATA_FROM_SERVER
+
+
+class Crowded(ProtocolMistake):
+    """No mistake, but the same end: as many applications are here as MAX_CONNECTIONS lets in."""
+
+    code = ErrorCode.OUT_OF_CONNECTIONS
+
+
+def check_crowd(options: OptionsFile | None, state: LedgerState) -> None:
+    """Raise Crowded if no session more may be opened.
+
+    Sessions are counted, which every master knows alike, and not the connections that it happens to have: after a
+    failover newcomers must not stand in the way of those whose sessions go on.
+    """
+    most = None if options is None else options.connections_max
+    if most is not None:
+        here = len(state.sessions) - len(state.borrows)
+        if here >= int(most.value):
+            assert options is not None
+            text = text_of(ErrorCode.OUT_OF_CONNECTIONS)
+            raise Crowded(f"{text}: {here} are open, {options.where(most)}")
 
 
 def check_number(message: Checkout | Checkin | Withdraw | Borrow) -> None:

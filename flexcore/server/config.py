@@ -84,6 +84,8 @@ class ServerConfig:
     lmremove: bool = True
     """Whether these commands are taken (lmgrd -x); signals stop a server all the same."""
     lmremove_min_s: float = timing.LMREMOVE_MIN_S
+    administrators_only: bool = False
+    """Whether orders (lmdown, lmreread, lmremove ...) are taken from administrators only (lmgrd -2 -p)."""
     options: OptionsFile | None = None
     """What the administrator's options file says; None: there is none."""
     pid: int = 0

@@ -12,6 +12,7 @@ class ServerConnection:
     """One connection, accepted or dialled. Plain slots: there are ten thousands, and they change."""
 
     __slots__ = (
+        "administrator",
         "ahead_s",
         "conn",
         "held",
@@ -26,12 +27,14 @@ class ServerConnection:
     )  # fmt: skip
 
     def __init__(
-        self, conn: int, kind: int, *, nonce: bytes, local: bool, remote: str, now: float
-    ) -> None:
+        self, conn: int, kind: int, *, nonce: bytes, local: bool, remote: str, now: float,
+        administrator: bool = True,
+    ) -> None:  # fmt: skip
         self.conn = conn
         self.kind = kind
         self.nonce = nonce
         self.local = local
+        self.administrator = administrator
         self.remote = remote
         self.session: bytes | None = None
         """The session that proved itself here *in this reign* (rule 16); unbound when it ends."""
@@ -51,12 +54,13 @@ class ServerConnection:
     def copy(self) -> ServerConnection:
         """Return a twin."""
         twin = ServerConnection(self.conn, self.kind, nonce=self.nonce, local=self.local,
-                                remote=self.remote, now=self.quiet_since)  # fmt: skip
+                                remote=self.remote, now=self.quiet_since,
+                                administrator=self.administrator)  # fmt: skip
         twin.session, twin.held, twin.kept = self.session, self.held, self.kept
         twin.shown_term, twin.ahead_s = self.shown_term, self.ahead_s
         return twin
 
     def fingerprint(self, now: float) -> Hashable:
         """Return what decides its future."""
-        return (self.conn, self.kind, self.nonce, self.local, self.session, self.held, self.kept,
+        return (self.conn, self.kind, self.nonce, self.local, self.administrator, self.session, self.held, self.kept,
                 self.quiet_since - now, self.shown_term, self.ahead_s)  # fmt: skip

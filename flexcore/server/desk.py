@@ -75,6 +75,7 @@ from .removals import lost_since, take_idle
 if TYPE_CHECKING:
     from flexcore.checkout.claims import Claims
     from flexcore.ledger.state import Seat, Session
+    from flexcore.options import OptionsFile
     from flexcore.quorum import QuorumMachine
 
 EPOCH_ORDINAL = 719_163
@@ -145,9 +146,9 @@ class ClientDesk(SessionDesk):
         """The machine that decides."""
         return self._checkout
 
-    def use(self, checkout: CheckoutMachine) -> None:
-        """Decide by another machine from here on: other lines are in force (rule 19)."""
-        self._checkout = checkout
+    def use(self, checkout: CheckoutMachine, options: OptionsFile | None) -> None:
+        """Decide by another machine and other options from here on: other lines are in force (rule 19)."""
+        self._checkout, self.options = checkout, options
         self._leftovers.look(self._state, checkout)
         self.queueing.forget()
 
@@ -408,7 +409,7 @@ class ClientDesk(SessionDesk):
     ) -> ClientDesk:
         """Return a twin that works with the twins of its surroundings."""
         twin = ClientDesk(self._config, quorum, self._checkout.copy(), outbox, connections)
-        twin.term = self.term
+        twin.term, twin.options = self.term, self.options
         twin._leftovers, twin._linger = self._leftovers.copy(), self._linger.copy()
         twin.leases, twin.held = self.leases.copy(), self.held.copy()
         twin._clocks = self._clocks.copy()

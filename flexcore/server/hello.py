@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 from flexcore.codes import ErrorCode, text_of
 from flexcore.wire.messages import PROTOCOL_VERSION, ClientHello, ServerHello, ServerReport
 
 from .config import ServerConfig
-from .connections import CLIENT, ServerConnection
-
-if TYPE_CHECKING:
-    from flexcore.options import OptionsFile
+from .connections import ServerConnection
 
 
 def hello_refusal(
-    config: ServerConfig, options: OptionsFile | None, message: ClientHello,
-    connections: Mapping[int, ServerConnection],
-) -> tuple[ErrorCode, str] | None:  # fmt: skip
-    """Return why whoever said *message* is turned away, None if it is not.
+    config: ServerConfig, message: ClientHello, connections: int
+) -> tuple[ErrorCode, str] | None:
+    """Return why whoever said *message* is turned away where so many *connections* are open, None if it is not.
 
-    MAX_CONNECTIONS turns applications away: utilities get in, and so do peers.
+    What MAX_CONNECTIONS has against it is told when it opens a session (:func:`.answers.check_crowd`).
     """
     if message.protocol != PROTOCOL_VERSION:
         said = f"this server speaks version {PROTOCOL_VERSION} of the protocol, not {message.protocol}"
@@ -30,14 +23,7 @@ def hello_refusal(
     if message.vendor and message.vendor.lower() != config.served_vendor.lower():
         text = f"this server serves {config.served_vendor}, not {message.vendor[:64]}"
         return ErrorCode.VENDOR_DOWN, text
-    most = None if options is None or message.utility or not message.vendor else options.connections_max
-    if most is not None and len(connections) > int(most.value):
-        clients = sum(each.kind == CLIENT for each in connections.values())
-        if clients >= int(most.value):
-            assert options is not None
-            text = f"{text_of(ErrorCode.OUT_OF_CONNECTIONS)}: {clients} are open, {options.where(most)}"
-            return ErrorCode.OUT_OF_CONNECTIONS, text
-    if len(connections) > config.limits.connections:
+    if connections > config.limits.connections:
         return ErrorCode.OUT_OF_CONNECTIONS, text_of(ErrorCode.OUT_OF_CONNECTIONS)
     return None
 

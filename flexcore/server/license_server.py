@@ -64,12 +64,17 @@ class LicenseServer:
         return self._node.report()
 
     def connection_opened(
-        self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float
-    ) -> None:
-        """A connection was accepted. *nonce*: 16 fresh random bytes; *local*: from this machine."""
+        self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float,
+        administrator: bool = True,
+    ) -> None:  # fmt: skip
+        """A connection was accepted. *nonce*: 16 fresh random bytes; *local*: from this machine.
+
+        *administrator*: whether its user may give orders; asked only where
+        ``ServerConfig.administrators_only`` says so (lmgrd -2 -p).
+        """
         self._wires[conn] = Connection()
         self._node.connection_opened(
-            conn, nonce=nonce, local=local, remote=remote, now=now, wall=wall
+            conn, nonce=nonce, local=local, remote=remote, now=now, wall=wall, administrator=administrator
         )
 
     def peer_connected(self, conn: int, peer: Rank, *, nonce: bytes, now: float, wall: float) -> None:

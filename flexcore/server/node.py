@@ -125,11 +125,14 @@ class ServerNode:
     # --- connections ------------------------------------------------------------------------------
 
     @closes_on_error
-    def connection_opened(self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float) -> None:
-        """A connection was accepted. *nonce*: 16 fresh random bytes; *local*: from this machine."""
+    def connection_opened(
+        self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float, administrator: bool = True
+    ) -> None:
+        """See :meth:`LicenseServer.connection_opened`."""
         self._enter(now, wall)
         assert conn not in self._connections
-        self._connections[conn] = ServerConnection(conn, NEW, nonce=nonce, local=local, remote=remote, now=now)
+        self._connections[conn] = ServerConnection(
+            conn, NEW, nonce=nonce, local=local, remote=remote, now=now, administrator=administrator)  # fmt: skip
         self._silence.accepted(conn, now)
         if self._silence.strangers > self._config.limits.unknown_connections:
             self._turn_away(conn, ErrorCode.OUT_OF_CONNECTIONS, "too many connections that say nothing")
@@ -150,10 +153,8 @@ class ServerNode:
 
     @closes_on_error
     def connection_ended(self, conn: int, *, orderly: bool, now: float, wall: float) -> None:
-        """*conn* is over: *orderly* is an end of stream, else a reset or a timeout.
-
-        One that this server closed itself needs no report, and gets no attention.
-        """
+        """*conn* is over: *orderly* is an end of stream, else a reset or a timeout. One that this server closed
+        itself needs no report, and gets no attention."""
         self._enter(now, wall)
         connection = self._connections.pop(conn, None)
         if connection is None:
@@ -218,7 +219,7 @@ class ServerNode:
             self.refuse(conn, ErrorCode.BAD_DATA_FROM_SERVER, "say hello first")
 
     def _client_hello(self, connection: ServerConnection, message: ClientHello) -> None:
-        refusal = hello_refusal(self._config, self._rereads.options, message, self._connections)
+        refusal = hello_refusal(self._config, message, len(self._connections))
         if refusal is not None:
             self._turn_away(connection.conn, *refusal)
             return
@@ -226,8 +227,7 @@ class ServerNode:
         self._silence.strangers -= 1
         self._silence.is_client(connection.conn, self._now)
         self._note_term(connection, message.term_seen)
-        digest = self._quorum.config.membership_digest
-        said = hello_of(self._config, connection, self.report(), self._wall, digest)
+        said = hello_of(self._config, connection, self.report(), self._wall, self._quorum.config.membership_digest)
         self._outbox.send(connection.conn, said)
 
     def _note_term(self, connection: ServerConnection, term: int) -> None:
@@ -276,7 +276,7 @@ class ServerNode:
         try:
             self._desk.handle(connection, message, at=at, now=self._now, wall=self._wall)
         except ProtocolMistake as mistake:
-            self.refuse(connection.conn, ErrorCode.BAD_DATA_FROM_SERVER, str(mistake))
+            self.refuse(connection.conn, mistake.code, str(mistake))
 
     # --- while this server does not serve (rules 5 and 10) ----------------------------------------
 
@@ -358,7 +358,7 @@ class ServerNode:
 
     def _decide_by(self, rights: Rights) -> None:
         self._checkout = make_checkout(rights, self._rereads.options, self._rereads.newest)
-        self._desk.use(self._checkout)
+        self._desk.use(self._checkout, self._rereads.options)
 
     # --- disk, time, turn -------------------------------------------------------------------------
 

@@ -124,6 +124,10 @@ class ClientRun:
         self.triad.recorder.returning(self, request, handle)
         self._wake(self.world.now)
 
+    def set_idle(self, handle: int, idle: bool) -> None:
+        """Say that a seat is not used from now on, or is again; the next heartbeat tells."""
+        self.node.set_idle(handle, idle, now=self.now(), wall=self.wall())
+
     def withdraw(self, request: int) -> None:
         """Give up a request."""
         if self.pending.pop(request, None) is not None:

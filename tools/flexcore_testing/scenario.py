@@ -11,13 +11,16 @@ expected; lines that begin with ``#`` are for people. What happens is told in wh
 
 ``licence FEATURE f1 demo 1.0 permanent 2 DUP_GROUP=U`` in front of ``triad`` puts that line into the licence file (it
 is signed there), ``option MAX 1 f1 USER ann`` one into the options file. After ``triad`` such lines begin new files,
-which ``reread`` (of all servers, or of those named) puts in place and has read. A client is ``user``, ``user@host`` or
-``user@host:display``; a second process of the same is ``user@host/2``; ``machine elm 00146c37f273 platform=x64_lsb``
-says what the host ``elm`` shows. ``ann checkout f1 2 version=1.0`` asks for two licences, ``ann queue f1 2`` waits
-for them if need be.
+which ``reread`` (of all servers, or of those named) puts in place and has read; ``put`` only puts them in place. A
+client is ``user``, ``user@host`` or ``user@host:display``; a second process of the same is ``user@host/2``; ``machine
+elm 00146c37f273 platform=x64_lsb`` says what the host ``elm`` shows. ``ann checkout f1 2 version=1.0`` asks for two
+licences, ``ann queue f1 2`` waits for them if need be; ``ann idle`` says that her program is not used, ``ann active``
+that it is again. ``lmremove`` is written as on a command line; ``clock primary -172800`` sets that server's clock.
 
 The same text is run against real servers by ``tests/real/test_scenarios.py``; a comment ``# Simulated only:`` says
-why one is not.
+why one is not. It is also run with a failover, a restart of all three or a reread after each step
+(:mod:`flexcore_testing.scenario_disturbed`), from which its users must notice nothing, unless a comment ``# Not
+disturbed:`` says why.
 
 ``python -m flexcore_testing.scenario FILE...`` compares, ``--rewrite`` puts what happened in place of what was
 expected.
@@ -26,9 +29,10 @@ expected.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -44,6 +48,7 @@ from flexcore_testing.scenario_files import (
     epoch_of_words,
     machine_of_words,
 )
+from flexcore_testing.scenario_remove import REMOVAL_S, Remover
 from flexcore_testing.server_run import NodeRun
 
 REREAD_S = 1.0
@@ -160,6 +165,12 @@ class Stage:
                 raise ScenarioError(f"what is {command!r}?")
         return self._told or ["ok"]
 
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[list[str]]:
+        """What happens while the context lasts, in the lines of a scenario; for whoever moves the triad himself."""
+        self._told = []
+        yield self._told
+
     @property
     def triad(self) -> ScenarioTriad:
         """The triad of the scenario."""
@@ -209,13 +220,16 @@ class Stage:
         )
         return signed(text + "".join(f"{line} SIGN=0\n" for line in self.files.licences))
 
-    def _reread(self, words: list[str]) -> None:
-        ranks = [_rank(word) for word in words] or list(Rank)
+    def _put(self, words: list[str]) -> None:
         files = (self._license(), self.files.options())
         self.files.used()
-        logged = {}
-        for rank in ranks:
+        for rank in [_rank(word) for word in words] or list(Rank):
             self.triad.put_files(rank, *files)
+
+    def _reread(self, words: list[str]) -> None:
+        self._put(words)
+        logged = {}
+        for rank in [_rank(word) for word in words] or list(Rank):
             run = self.triad.run_of(rank)
             if isinstance(run, NodeRun):
                 logged[rank] = run, len(run.log)
@@ -224,6 +238,16 @@ class Stage:
         for rank, (run, since) in logged.items():
             for text in filter(None, (said_of_reread(text) for _, text in run.log[since:])):
                 self._tell(rank.word, text)
+
+    def _lmremove(self, words: list[str]) -> None:
+        remover = Remover(self.triad, words)
+        world = self.triad.world
+        world.run_until(world.now + REMOVAL_S, remover.is_over)
+        for line in remover.lines:
+            self._tell("lmremove", line)
+
+    def _clock(self, words: list[str]) -> None:
+        self.triad.jump_wall(_rank(words[0]), float(words[1]))
 
     def _start(self, words: list[str]) -> None:
         for word in words:
@@ -316,6 +340,17 @@ class Stage:
         for handle in [int(word) for word in words] or sorted(client.seats):
             client.checkin(handle)
 
+    def _idle(self, name: str, words: list[str]) -> None:
+        self._set_idle(name, True)
+
+    def _active(self, name: str, words: list[str]) -> None:
+        self._set_idle(name, False)
+
+    def _set_idle(self, name: str, idle: bool) -> None:
+        client = self.triad.clients[name]
+        for handle in sorted(client.seats):
+            client.set_idle(handle, idle)
+
     def _client_kill(self, name: str, words: list[str]) -> None:
         self.triad.kill_client(name)
 
@@ -354,7 +389,10 @@ _COMMANDS: dict[str, Callable[[Stage, list[str]], None]] = {
     "option": Stage._option,
     "machine": Stage._machine,
     "triad": Stage._new,
+    "put": Stage._put,
     "reread": Stage._reread,
+    "lmremove": Stage._lmremove,
+    "clock": Stage._clock,
     "start": Stage._start,
     "kill": Stage._kill,
     "poweroff": Stage._power_off,
@@ -376,6 +414,8 @@ _CLIENT_COMMANDS: dict[str, Callable[[Stage, str, list[str]], None]] = {
     "checkout": Stage._checkout,
     "queue": Stage._queue,
     "checkin": Stage._checkin,
+    "idle": Stage._idle,
+    "active": Stage._active,
     "killed": Stage._client_kill,
     "closes": Stage._client_close,
     "held?": Stage._client_held,

@@ -9,14 +9,17 @@ import attrs
 
 from flexcore.client import ClientConfig
 from flexcore.identity import Rank
-from flexcore.licensefile import LicenseFile
+from flexcore.licensefile import LicenseFile, format_license
 from flexcore.options import OptionsFile, parse_options
 from flexcore.override import override
 from flexcore.server import ServerConfig
+from flexcore_testing.licences import signed
 from flexcore_testing.profile import Profile
 from flexcore_testing.service import ServiceTriad
 
 OPTIONS_NAME = "demo.opt"
+SPARE_LICENCE = "FEATURE spare demo 1.0 permanent 1"
+SPARE_OPTION = "EXCLUDE spare USER nobody"
 
 
 @attrs.define
@@ -96,14 +99,20 @@ class ScenarioTriad(ServiceTriad):
         super().__init__(profile, license_file=license)
         self.files_on: list[tuple[LicenseFile, OptionsFile]] = [(license, options)] * 3
         self.machines: dict[str, Machine] = {}
+        self.spare_on: set[Rank] = set()
+        """Servers whose files have one line more each, of which nobody hears: what a reread changes where nothing
+        is to be changed."""
 
     @override
     def license_of(self, rank: Rank) -> LicenseFile:
-        return self.files_on[rank][0]
+        license = self.files_on[rank][0]
+        return signed(f"{format_license(license)}{SPARE_LICENCE} SIGN=0\n") if rank in self.spare_on else license
 
     @override
     def options_of(self, rank: Rank) -> OptionsFile | None:
-        return self.files_on[rank][1]
+        options = self.files_on[rank][1]
+        more = parse_options(SPARE_OPTION).rules if rank in self.spare_on else ()
+        return attrs.evolve(options, rules=options.rules + more)
 
     @override
     def server_config(self, rank: Rank) -> ServerConfig:

@@ -26,7 +26,7 @@ from flexcore.licensefile import (
     verify_license,
 )
 from flexcore.wire.messages import ServerAddress
-from flexcore_host import filesystem, folder, resolver
+from flexcore_host import administrators, filesystem, folder, resolver
 from flexcore_host.hostids import is_own_hostid
 
 __all__ = ["DEFAULT_PORT", "Setup", "VendorSetup", "expiry_warnings", "find_line", "load", "place_warnings"]
@@ -67,6 +67,8 @@ class Setup:
     switched_off: frozenset[str] = frozenset()
     """Of lmdown and lmremove."""
     lmremove_min_s: float = timing.LMREMOVE_MIN_S
+    administrators_only: bool = False
+    """lmgrd -2 -p -local."""
 
     @property
     def line(self) -> ServerLine:
@@ -100,6 +102,7 @@ def load(args: argparse.Namespace) -> Setup:
     listen = resolver.listen_addresses(license.servers[rank].host, args.listen or ())
     return Setup(
         switched_off=frozenset(args.switched_off or ()), lmremove_min_s=args.lmremove_min,
+        administrators_only=administrators_only(args),
         license=license,
         path=path,
         keys=keys,
@@ -115,6 +118,24 @@ def load(args: argparse.Namespace) -> Setup:
         ),
         notes=tuple(notes),
     )
+
+
+def administrators_only(args: argparse.Namespace) -> bool:
+    """Whether orders are to be taken from administrators only: ``-2 -p -local``, all three or none.
+
+    Raises:
+        ConfigurationError: one of them alone, or this system does not say whose a connection is.
+    """
+    if not (args.two or args.protected):
+        return False
+    if not (args.two and args.protected and args.local):
+        raise ConfigurationError("-2 and -p go together, and need -local: lmgrd -2 -p -local")
+    if not administrators.are_known():
+        raise ConfigurationError(
+            "-2 -p needs a system that says whose a connection is, and this one has no /proc/net/tcp:"
+            " leave it out, and use -x lmdown and -x lmremove"
+        )
+    return True
 
 
 def read_license(path: str) -> LicenseFile:

@@ -109,6 +109,7 @@ class _Preparation:
             utc_offset_s=clock.utc_offset_s(clock.wall()), options=options,
             lmdown="lmdown" not in setup.switched_off,
             lmremove="lmremove" not in setup.switched_off, lmremove_min_s=setup.lmremove_min_s,
+            administrators_only=setup.administrators_only,
             pid=os.getpid(),
         )  # fmt: skip
         # "Nobody holds anything" was true once: when a vendor is started again somebody may.

@@ -74,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
              " the event log); ADDRESS: the path of its socket, or HOST[:PORT] by UDP")  # fmt: skip
     add("-x", dest="switched_off", metavar="COMMAND", action="append", choices=("lmdown", "lmremove"),
         help="do not take this command: lmdown or lmremove; may be given twice")  # fmt: skip
+    add("-2", dest="two", action="store_true",
+        help="with -p and -local: take lmdown, lmreread, lmremove and the like only of root, of the user whom this"
+             " server runs as, and of the group lmadmin")  # fmt: skip
+    add("-p", dest="protected", action="store_true", help="see -2")
+    add("-local", dest="local", action="store_true",
+        help="such commands from this machine only: it is always so, and -2 -p asks for it to be said")  # fmt: skip
     add("--lmremove-min", metavar="SECONDS", type=_seconds, default=LMREMOVE_MIN_S,
         help="how old a checkout is before lmremove takes it away (default: %(default)g)")  # fmt: skip
     add("--report-log", metavar="[+]LOG",
@@ -234,6 +240,7 @@ def _serve_on(
         lmdown="lmdown" not in setup.switched_off,
         lmremove="lmremove" not in setup.switched_off,
         lmremove_min_s=setup.lmremove_min_s,
+        administrators_only=setup.administrators_only,
         notes=tuple(_setup.place_warnings(setup, log_file.path)),
         pid=os.getpid(),
         report=None if report is None else report.position,

@@ -85,9 +85,9 @@ class ServerLoop:
         wall: Callable[[], float] = clock.wall, draw: Callable[[int], bytes] = entropy.draw,
         read_license: LicenseReader | None = None, report: ReportSink | None = None,
         use_debug_log: Callable[[UseDebugLog], None] | None = None, switch_log: LogSwitch | None = None,
-        event: EventSink | None = None,
+        event: EventSink | None = None, may_order: Callable[[socket.socket], bool] | None = None,
     ) -> None:  # fmt: skip
-        self._machine = machine
+        self._machine, self._may_order = machine, may_order
         self._logs = TurnLogs(log, report=report, use_debug_log=use_debug_log, switch_log=switch_log, event=event)
         self._read_license = read_license
         self._store = store
@@ -337,7 +337,8 @@ class ServerLoop:
         link = self._add_link(sock, accepted=True)
         now, wall = self._moment()
         self._machine.connection_opened(
-            link.conn, nonce=self._draw(NONCE_BYTES), local=local, remote=remote, now=now, wall=wall
+            link.conn, nonce=self._draw(NONCE_BYTES), local=local, remote=remote, now=now, wall=wall,
+            administrator=self._may_order is None or (local and self._may_order(sock)),
         )
         if data:
             self._machine.receive_data(link.conn, data, now=now, wall=wall)

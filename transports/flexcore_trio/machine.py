@@ -15,8 +15,9 @@ class Machine(Protocol):
     """What the loop drives: :class:`flexcore.server.LicenseServer`, or a stand-in in tests."""
 
     def connection_opened(
-        self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float
-    ) -> None: ...
+        self, conn: int, *, nonce: bytes, local: bool, remote: str, now: float, wall: float,
+        administrator: bool = True,
+    ) -> None: ...  # fmt: skip
     def receive_data(self, conn: int, data: bytes, *, now: float, wall: float) -> None: ...
     def connection_ended(self, conn: int, *, orderly: bool, now: float, wall: float) -> None: ...
     def peer_connected(

@@ -24,7 +24,7 @@ from flexcore.server import (
     UseDebugLog,
     judge_license,
 )
-from flexcore_host import clock, entropy
+from flexcore_host import administrators, clock, entropy
 
 from .loop import LINKS_MAX, Outcome, ServerLoop
 from .store import Store
@@ -90,7 +90,7 @@ async def serve(
         read_license=None if read_license is None
         else partial(_read_and_judge, config, read_license, read_options),
         use_debug_log=use_debug_log, report=report, switch_log=switch_log,
-        event=event,
+        event=event, may_order=administrators.is_administrator if config.administrators_only else None,
     )  # fmt: skip
     try:
         task_status.started(loop)

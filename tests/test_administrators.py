@@ -1,0 +1,118 @@
+"""``lmgrd -2 -p -local``: who is at the other end of a connection, and whose orders are taken."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flexcore.errors import ConfigurationError
+from flexcore.wire.messages import AdminReply, AdminRequest
+from flexcore_host import administrators
+from flexcore_tools import _setup
+from flexcore_tools.lmgrd import add_arguments
+from tests.server_kit import Kit, line
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+FAMILIES = [(socket.AF_INET, "127.0.0.1", socket.AF_INET, "127.0.0.1"),
+            (socket.AF_INET6, "::1", socket.AF_INET6, "::1"),
+            (socket.AF_INET6, "::", socket.AF_INET, "127.0.0.1")]  # fmt: skip
+
+
+@pytest.fixture(params=FAMILIES, ids=["ipv4", "ipv6", "ipv4 at an ipv6 socket"])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection on this machine: the server's, the client's."""
+    family, host, client_family, target = request.param
+    with socket.socket(family) as listener, socket.socket(client_family) as client:
+        try:
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            listener.bind((host, 0))
+        except OSError:
+            pytest.skip("no IPv6 here")
+        listener.listen()
+        client.connect((target, listener.getsockname()[1]))
+        server, _ = listener.accept()
+        with server:
+            yield server, client
+
+
+@linux
+def test_the_system_says_whose_a_connection_is(pair: tuple[socket.socket, socket.socket]) -> None:
+    server, client = pair
+    assert administrators.user_at(server) == administrators.user_at(client) == os.getuid()
+    assert administrators.is_administrator(server)
+    if os.getuid() == 0:  # a socket belongs to whoever owns it, not to whoever holds the other end
+        os.fchown(client.fileno(), 4711, 4711)
+        assert administrators.user_at(server) == 4711
+        assert not administrators.is_administrator(server)
+
+
+@linux
+def test_who_is_gone_is_nobody(pair: tuple[socket.socket, socket.socket]) -> None:
+    server, _ = pair
+    server.close()
+    assert administrators.user_at(server) is None
+    assert not administrators.is_administrator(server)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="users of POSIX")
+@pytest.mark.parametrize(
+    ("uid", "name", "gid", "allowed"),
+    [(4711, "ann", 9, True), (4712, "bob", 7, True), (4713, "carl", 9, False), (0, "root", 0, True)],
+)
+def test_members_of_lmadmin_are_administrators(
+    monkeypatch: pytest.MonkeyPatch, uid: int, name: str, gid: int, allowed: bool
+) -> None:
+    import grp
+    import pwd
+
+    monkeypatch.setattr(grp, "getgrnam", lambda group: SimpleNamespace(gr_gid=7, gr_mem=["ann"]))
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: SimpleNamespace(pw_name=name, pw_gid=gid))
+    assert administrators.may_administrate(uid) is allowed
+    missing: Any = SimpleNamespace(side_effect=KeyError)
+    monkeypatch.setattr(grp, "getgrnam", lambda group: (_ for _ in ()).throw(KeyError(missing)))
+    assert administrators.may_administrate(uid) is (uid == 0)
+
+
+@pytest.mark.parametrize(("verb", "argument"), [("down", "one"), ("reread", "all"), ("remove", "user"), ("new", "")])
+@pytest.mark.parametrize(("restricted", "administrator"), [(True, False), (True, True), (False, False)])
+def test_orders_of_others_are_refused(verb: str, argument: str, restricted: bool, administrator: bool) -> None:
+    kit = Kit(line("f1"), administrators_only=restricted)
+    conn = kit.connect(local=True, administrator=administrator)
+    kit.send(conn, AdminRequest(1, verb, (argument,), "ann", "elm"))
+    replies = [said for said in kit.said(conn) if isinstance(said, AdminReply)]
+    refused = [reply for reply in replies if reply.code == -63]
+    assert bool(refused) is (restricted and not administrator)
+    assert not refused or (refused[0].text, "lmadmin" in refused[0].lines[0]) == (
+        "You are not a license administrator", True
+    )  # fmt: skip
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    add_arguments(parser)
+    return parser.parse_args(["-c", "x", "--vendor-key", "y", *words])
+
+
+@linux
+def test_the_flags() -> None:
+    assert not _setup.administrators_only(parsed())
+    assert not _setup.administrators_only(parsed("-local"))
+    assert parsed("-l", "+log").log == "+log"
+    assert _setup.administrators_only(parsed("-2", "-p", "-local"))
+    for words in (("-2",), ("-p", "-local"), ("-2", "-p")):
+        with pytest.raises(ConfigurationError, match="lmgrd -2 -p -local"):
+            _setup.administrators_only(parsed(*words))
+
+
+def test_a_system_that_does_not_say_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(administrators, "_TABLES", ("/nowhere",))
+    with pytest.raises(ConfigurationError, match="-x lmdown"):
+        _setup.administrators_only(parsed("-2", "-p", "-local"))

@@ -1,0 +1,86 @@
+"""Who is at the other end of a connection from this machine, and whether he is an administrator.
+
+``lmgrd -2 -p`` takes orders only of root and of the members of the group ``lmadmin``, and here of the
+user whom the server runs as, who can stop it anyhow. Who is asking is not the asker's word: Linux says in
+``/proc/net/tcp`` to which user each socket of this machine belongs, whether its owner wants it or not.
+Other systems do not, and there ``-2 -p`` is refused at start.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["GROUP", "are_known", "is_administrator", "may_administrate", "user_at"]
+
+GROUP = "lmadmin"
+_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+
+
+def are_known() -> bool:
+    """Whether this system says whose a connection is."""
+    return all(os.access(table, os.R_OK) for table in _TABLES[:1])
+
+
+def is_administrator(sock: socket.socket) -> bool:
+    """Whether the user at the other end of *sock*, a connection from this machine, may give orders."""
+    uid = user_at(sock)
+    return uid is not None and may_administrate(uid)
+
+
+def user_at(sock: socket.socket) -> int | None:
+    """Return the number of the user at the other end of *sock*, None where that is not known."""
+    try:
+        there, here = sock.getpeername(), sock.getsockname()
+    except OSError:
+        return None
+    wanted = {
+        f"{remote} {own}"
+        for remote, own in zip(_spellings(*there[:2]), _spellings(*here[:2]), strict=True)
+    }
+    for table in _TABLES:
+        try:
+            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:  # "  0: local remote state queues timer retransmits uid ..."
+            words = line.split()
+            if len(words) > 7 and f"{words[1]} {words[2]}" in wanted:
+                return int(words[7])
+    return None
+
+
+def _spellings(address: str, port: int) -> Iterator[str]:
+    """Yield an address as these tables write it: an IPv4 address may be that of an IPv6 socket."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else parsed
+    if mapped is not None:
+        assert isinstance(mapped, ipaddress.IPv4Address)
+        yield f"{_digits(mapped.packed)}:{port:04X}"
+        yield f"{_digits(bytes(10) + bytes((255, 255)) + mapped.packed)}:{port:04X}"
+    else:
+        yield f"{_digits(parsed.packed)}:{port:04X}"
+
+
+def _digits(packed: bytes) -> str:
+    """Words of four bytes, each as this machine has a number."""
+    words = (packed[at : at + 4] for at in range(0, len(packed), 4))
+    return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
+
+
+def may_administrate(uid: int) -> bool:
+    """Whether this user is root, the one whom this process runs as, or a member of ``lmadmin``."""
+    if uid in (0, os.geteuid()):
+        return True
+    import grp
+    import pwd
+
+    try:
+        group, user = grp.getgrnam(GROUP), pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return user.pw_gid == group.gr_gid or user.pw_name in group.gr_mem
