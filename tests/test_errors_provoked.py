@@ -33,7 +33,7 @@ from tests.client_fakes import FakeTriad, World
 from tests.fake_servers import fake_servers
 from tests.ports import free_port
 from tests.reread_kit import NEW, OTHER_KEY, Farm, P, S, T, feature, text_of
-from tests.server_kit import DAY, Kit, line, live
+from tests.server_kit import DAY, Client, Kit, line, live
 from tests.test_entitlements import ENABLES, KIT, desk
 from tests.test_removals import BY_ANN, kit_of, remove
 from tests.test_server_clocks import client_with_clock, set_back
@@ -201,9 +201,8 @@ def all_are_reserved() -> int:
 @provokes(-106)
 def as_many_connections_as_it_takes() -> int:
     kit = with_options("MAX_CONNECTIONS 1\n")
-    kit.said(kit.connect())
-    (refusal,) = kit.said(kit.connect())
-    return int(refusal.code)
+    kit.client("bob")
+    return int(Client(kit, "ann", opened=False).open().code)
 
 
 # --- administrators are told no ---------------------------------------------------------------------------------------
