@@ -22,6 +22,7 @@ __version__ = "0.1.0.dev0"
 
 # Public name -> module that defines it. To publish a name: one line here, one import below.
 _PUBLIC: dict[str, str] = {
+    "BorrowError": "errors",
     "CheckoutDenied": "errors",
     "CheckoutMachine": "checkout",
     "ClientConfig": "client",
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from .codes import ErrorCode as ErrorCode
     from .codes import describe as describe
     from .codes import exit_status as exit_status
+    from .errors import BorrowError as BorrowError
     from .errors import CheckoutDenied as CheckoutDenied
     from .errors import ConfigurationError as ConfigurationError
     from .errors import FlexcoreError as FlexcoreError

@@ -18,6 +18,7 @@ from .codes import ErrorCode, describe, exit_status, minor_of, text_of
 from .override import override
 
 __all__ = [
+    "BorrowError",
     "CheckoutDenied",
     "ConfigurationError",
     "FlexcoreError",
@@ -183,6 +184,19 @@ class CheckoutDenied(FlexcoreError):
     def __str__(self) -> str:
         said = describe(self.code, minor=self.minor, text=self.text)
         return said + (f" {self.detail}" if self.detail else "")
+
+
+class BorrowError(FlexcoreError):
+    """What was borrowed, or is to be, cannot be used or written down; ``code`` says how."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message, code)
+        self.message = message
+        self.code: int = code
+
+    @override
+    def __str__(self) -> str:
+        return f"{describe(self.code)} {self.message}"
 
 
 class ServerError(FlexcoreError):

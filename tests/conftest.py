@@ -44,3 +44,12 @@ def _signals_as_in_a_terminal() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_borrowed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test uses what its user has borrowed, nor writes to where that is; commands that tests start inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLEXCORE_BORROW_DIR", str(tmp_path_factory.mktemp("borrowed") / "none"))
+        patch.delenv("LM_BORROW", raising=False)
+        yield

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flexcore.checkout.borrowing import signed_hours
+from flexcore.borrowing import signed_hours
 from flexcore.options import parse_options
 from flexcore.override import override
 from flexcore.server.borrowing import BORROW_SLACK_S

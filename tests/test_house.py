@@ -81,6 +81,7 @@ LAYER = {
     "flexcore.override": VALUES,
     "flexcore.timing": VALUES,
     "flexcore.ledger.commands": VALUES,  # what is recorded: the codec knows it as it knows messages
+    "flexcore.borrowing": FILES_AND_WIRE,
     "flexcore.licensefile": FILES_AND_WIRE,
     "flexcore.options": FILES_AND_WIRE,
     "flexcore.searchpath": FILES_AND_WIRE,

@@ -8,7 +8,7 @@ import pytest
 
 from flexcore import Severity, SigningKey, format_license, lint_license, parse_license, sign_license
 from flexcore.licensefile.lint import format_problems
-from flexcore.licensefile.vocabulary import IN_EFFECT, NOT_YET, WITHOUT_EFFECT
+from flexcore.licensefile.vocabulary import IN_EFFECT, WITHOUT_EFFECT
 
 TODAY = datetime.date(2026, 11, 24)
 KEY = SigningKey("demo", bytes(range(32)))
@@ -95,7 +95,8 @@ def test_keywords_of_a_triad_on_a_single_server():
 @pytest.mark.parametrize(
     ("words", "code", "severity"),
     [
-        ("BORROW", "not-yet", "info"),
+        ("BORROW=often", "number", "warning"),
+        ("MAX_BORROW_HOURS=5", "no-effect", "info"),
         ("TZ=x", "no-effect", "info"),
         ("DUP_GROUP=UX", "group", "warning"),
         ("DUP_GROUP=UV", "group-v", "info"),
@@ -183,20 +184,16 @@ def test_columns_point_at_the_attribute():
 
 
 def test_every_keyword_without_effect_is_said():
-    for key in NOT_YET:
-        assert key in attribute(f"{key}=1", "not-yet").message
     for key, why in WITHOUT_EFFECT.items():
         assert attribute(f"{key}=1", "no-effect").message == f"{key} has no effect here: {why}"
-    assert len(NOT_YET | IN_EFFECT | set(WITHOUT_EFFECT)) == sum(
-        map(len, (NOT_YET, IN_EFFECT, WITHOUT_EFFECT))
-    )
+    assert not IN_EFFECT & set(WITHOUT_EFFECT)
 
 
 @pytest.mark.parametrize(
-    "words", ["DUP_GROUP=SITE", "DUP_GROUP=uh", "USER_BASED", "HOST_BASED=3", "OVERDRAFT=2"]
+    "words", ["DUP_GROUP=SITE", "DUP_GROUP=uh", "USER_BASED", "HOST_BASED=3", "OVERDRAFT=2", "BORROW", "BORROW=48"]
 )
 def test_values_that_are_right(words):
-    assert not {"group", "number", "not-yet", "no-effect"} & {
+    assert not {"group", "number", "no-effect"} & {
         problem.code for problem in problems_of(f"{SINGLE}FEATURE f demo 1.0 permanent 5 {words}\n")
     }
 

@@ -27,7 +27,8 @@ FLAGS = {
     "lmremove": "-h",
     "lmhostid": "-n -ether -internet -user -display -hostname -hostdomain -long -container_id -string -vsn -flexid "
     "-dtype -utf8 -ptype",
-    "lmver": "FILE", "lmpath": "-status -add -override", "lmborrow": "-status -clear -return", "lmnewlog": "VENDOR",
+    "lmver": "FILE", "lmpath": "-status -add -override", "lmnewlog": "VENDOR",
+    "lmborrow": "-status -clear -purge -return VENDOR",
     "lmswitch": "-rollover", "lmswitchr": "VENDOR", "lmcksum": "FEATURE", "lmdiag": "-n",
     "lminstall": "-i -o -odecimal -maxlen -overfmt",
     "lmgrd": "-c -l -x -2 -local -z -v -datestamp -m -servTransferred -t -s",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flexcore.borrowing import HOUR_S, ROUNDING_S
 from flexcore.codes import ErrorCode
 
 from .tallies import requester_of
@@ -21,29 +22,6 @@ if TYPE_CHECKING:
 
     from .machine import CheckoutMachine
     from .rights import Offer
-
-HOURS_DEFAULT = 168
-"""A week: BORROW without a number (M/114)."""
-
-HOURS_MAX = 24 * 366 * 10
-"""More is taken for this; a number in a file may be anything."""
-
-HOUR_S = 3600.0
-ROUNDING_S = 60.0
-"""Ends are given in minutes: so much more than the limit is not refused."""
-
-
-def signed_hours(value: str | None) -> int:
-    """Return the hours of a BORROW keyword, 0 where there is none.
-
-    >>> signed_hours(None), signed_hours(""), signed_hours("48"), signed_hours("often")
-    (0, 168, 48, 168)
-    """
-    if value is None:
-        return 0
-    is_number = value.isascii() and value.isdigit() and len(value) <= 9
-    return min(int(value), HOURS_MAX) if is_number else HOURS_DEFAULT
-
 
 def borrow_refusal(
     machine: CheckoutMachine, state: LedgerState, session: Session, seat: Seat, until: float,

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from flexcore.borrowing import signed_hours
 from flexcore.licensefile import FeatureLine, rights_digest, verify_license
 from flexcore.licensefile.entitlements import (
     SUITE_GROUP,
@@ -21,7 +22,6 @@ from flexcore.licensefile.entitlements import (
 from flexcore.licensefile.selection import COPY, SECOND, SUPERSEDED
 from flexcore.licensefile.version import COUNT_MAX
 
-from .borrowing import signed_hours
 from .rights import Line, Rejected, Rights, make_rights
 from .sharing import normal_group
 

@@ -12,6 +12,8 @@ back before the application hears of it, so that no client ever believes in two.
 
 from __future__ import annotations
 
+from flexcore.borrowing import BorrowProblem, BorrowRecord
+from flexcore.client.borrowed import BorrowedSeats
 from flexcore.client.request import Request
 from flexcore.client.route import Router
 from flexcore.client.session import Order
@@ -59,6 +61,7 @@ class ClientMachine(State):
 
     __slots__ = (
         "_actions",
+        "_borrowed",
         "_closed_said",
         "_closing",
         "_config",
@@ -82,6 +85,7 @@ class ClientMachine(State):
         self._verifier = Verifier(config.keys, config.vendor)
         self._sites = [Site(index, config, entropy) for index in range(len(config.path))]
         self._router = Router(config.prefer)
+        self._borrowed = BorrowedSeats()
         self._requests: dict[int, Request] = {}
         self._next_request = 1
         self._actions: list[NodeAction] = []
@@ -134,6 +138,10 @@ class ClientMachine(State):
             LocalProtocolError: no such seat is held (it may just have been lost).
         """
         self._see_clock(now, wall)
+        noted = self._borrowed.release(0 if site is None else site, handle, self._now, self._wall)
+        if noted is not None:
+            self._actions.append(noted)
+            return 0
         for place in self._sites:
             if site in (None, place.index) and place.session is not None:
                 if handle in place.session.seats:
@@ -173,12 +181,26 @@ class ClientMachine(State):
         for place in self._sites:
             if site in (None, place.index) and place.session is not None and handle in place.session.seats:
                 request = self._take_number()
-                place.session.borrow(
-                    Order("borrow", request, handle=handle, borrow=borrow, secret=secret, until=until)
-                )
+                order = Order("borrow", request, handle=handle, borrow=borrow, secret=secret, until=until)
+                place.session.borrow(order._replace(wall=self._wall or 0.0))
                 self._turn()
                 return request
         raise LocalProtocolError(f"no seat with handle {handle} is held")
+
+    def adopt(
+        self, record: BorrowRecord, *, count: int, machine: tuple[str, ...], now: float, wall: float | None = None
+    ) -> Seat | BorrowProblem:
+        """Use *count* of what was borrowed, on this *machine* (its hostids), without a server: the seat, which is held
+        at once, or why there is none. SeatLost follows at its end, BorrowNoted now and then, :meth:`checkin` ends its
+        use.
+        """
+        self._see_clock(now, wall)
+        found = self._borrowed.adopt(
+            record, count=count, machine=machine, user=self._config.user, verifier=self._verifier,
+            now=self._now, wall=self._wall,
+        )  # fmt: skip
+        self._turn()
+        return found
 
     def withdraw(self, request: int, *, now: float, wall: float | None = None) -> None:
         """Give up a checkout: no answer to it follows. If it was granted meanwhile its seats are given back.
@@ -196,6 +218,7 @@ class ClientMachine(State):
         self._see_clock(now, wall)
         self._closing = True
         self._requests.clear()
+        self._actions += self._borrowed.release_all(self._now, self._wall)
         for site in self._sites:
             site.close(now)
         self._turn()
@@ -209,10 +232,12 @@ class ClientMachine(State):
             for site in self._sites
             if site.session is not None and site.session.trusts(now)
             for seat in site.session.seats.values()
-        )
+        ) + tuple(seat for seat in self._borrowed.seats if self.believes(seat.handle, now, seat.site))
 
     def believes(self, handle: int, now: float, site: int | None = None) -> bool:
         """Whether this client believes at *now* that it holds *handle* (at *site*, or anywhere)."""
+        if site is not None and site < 0:
+            return self._borrowed.believes(site, handle, now, None)
         return any(
             place.session is not None and place.session.believes(handle, now)
             for place in self._sites
@@ -220,7 +245,9 @@ class ClientMachine(State):
         )
 
     def believed_until(self, site: int = 0) -> float | None:
-        """Until when the lease at *site* runs if nothing renews it; None without one."""
+        """Until when the lease at *site* runs if nothing renews it, or what was borrowed lasts; None without one."""
+        if site < 0:
+            return self._borrowed.ends_at(site)
         session = self._sites[site].session
         return session.lease_until if session is not None and session.lease_s else None
 
@@ -259,6 +286,8 @@ class ClientMachine(State):
     def next_timeout(self) -> float | None:
         """When :meth:`handle_timeout` has something to do; None: only an event or the application can change things."""
         times = [at for site in self._sites if (at := site.next_at(self._now)) is not None]
+        if (ends_at := self._borrowed.next_at()) is not None:
+            times.append(ends_at)
         if len(self._sites) > 1 and self._requests:
             passed = (
                 site.unready_since_at + ALTERNATIVE_WAIT_S
@@ -300,7 +329,12 @@ class ClientMachine(State):
             for site in self._sites:
                 site.clock_gap_s = offset
 
+    @property
+    def _wall(self) -> float | None:
+        return None if self._offset is None else self._now + self._offset
+
     def _turn(self) -> None:
+        self._actions += self._borrowed.advance(self._now, self._wall)
         for _ in range(2 * len(self._sites) + 4):
             self._place_all()
             for site in self._sites:

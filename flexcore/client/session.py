@@ -80,6 +80,8 @@ class Order(NamedTuple):
     borrow: bytes = b""
     secret: bytes = b""
     until: float = 0.0
+    wall: float = 0.0
+    """When it was asked; a repeat repeats it, since only the first is judged."""
 
 
 class Result(NamedTuple):
@@ -269,7 +271,7 @@ class Session(State):
             return Checkin(seq, number, self.answered, order.handle, term_seen)
         if order.kind == "borrow":
             return Borrow(seq, number, self.answered, order.handle, order.until, order.borrow, order.secret,
-                          term_seen)  # fmt: skip
+                          term_seen, order.wall)  # fmt: skip
         return Withdraw(seq, number, self.answered, order.target, term_seen)
 
     def withdraw(self, request: int) -> bool:

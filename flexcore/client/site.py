@@ -182,7 +182,7 @@ class Site(Pursuit):
             self._borrowed(result)
         elif result.kind == "not_borrowed":
             assert result.denied is not None
-            self._not_borrowed(order, result.denied.code, result.denied.detail)
+            self._not_borrowed(order, result.denied.code, result.denied.detail, certain=True)
             if result.seat is not None:
                 self._lose(result.seat, "the licence server does not hold it for this client any more")
         elif order.request:
@@ -204,11 +204,11 @@ class Site(Pursuit):
         else:
             self._not_borrowed(order, ErrorCode.BORROW_FAILED, "its lease was over before the answer came")
 
-    def _not_borrowed(self, order: Order, code: int, detail: str) -> None:
+    def _not_borrowed(self, order: Order, code: int, detail: str, *, certain: bool = False) -> None:
         self.actions.append(
             BorrowRefused(
                 request=order.request, handle=order.handle, site=self.index, code=int(code), minor=minor_of(code),
-                text=text_of(code), detail=detail,
+                text=text_of(code), detail=detail, certain=certain,
             )
         )  # fmt: skip
 

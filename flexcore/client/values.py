@@ -71,8 +71,8 @@ class ClientConfig:
 
 
 class Seat(NamedTuple):
-    """What was granted. *site* is the place in the search path (0 the first) of the server that granted it;
-    *handle* is unique there, and there only. *started* is epoch seconds, the same on every server.
+    """What was granted. *site* is the place in the search path (0 the first) of the server that granted it, below 0 for
+    what was borrowed; *handle* is unique there, and there only. *started* is epoch seconds, the same on every server.
     *line* is the signed licence line that was granted from (of a count that takes several INCREMENT lines: those, one
     a line), *hostids* are those that its signature covers."""
 
@@ -261,7 +261,8 @@ class SeatBorrowed:
 
 @attrs.frozen(kw_only=True)
 class BorrowRefused:
-    """This seat is not borrowed; it is held as before, unless a SeatLost says otherwise."""
+    """This seat is not borrowed; it is held as before, unless a SeatLost says otherwise. *certain*: a server said so;
+    else nobody answered in time, and it may have been lent all the same."""
 
     request: int
     handle: int
@@ -270,6 +271,16 @@ class BorrowRefused:
     minor: int
     text: str
     detail: str = ""
+    certain: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class BorrowNoted:
+    """*seen* (epoch seconds) is the latest time at which what was borrowed as *borrow* was in use: write it down, so
+    that a clock that is set back is found."""
+
+    borrow: bytes
+    seen: float
 
 
 @attrs.frozen(kw_only=True)
@@ -288,6 +299,7 @@ ApplicationAction: TypeAlias = (
     | Closed
     | SeatBorrowed
     | BorrowRefused
+    | BorrowNoted
 )
 NodeAction: TypeAlias = TransportAction | SendMessage | ApplicationAction
 ClientAction: TypeAlias = TransportAction | SendData | ApplicationAction

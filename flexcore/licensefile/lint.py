@@ -34,7 +34,6 @@ from .vocabulary import (
     ADMINISTRATOR_KEYS,
     FOREIGN_SIGNATURES,
     IN_EFFECT,
-    NOT_YET,
     PACKAGE_KEYS,
     PUBLISHER_KEYS,
     WITHOUT_EFFECT,
@@ -241,8 +240,6 @@ def _about_attributes(line: SignableLine) -> Iterator[Problem]:
                            "write KEYWORD= in front of it, without a blank")  # fmt: skip
         elif is_administrators(key):
             yield from _about_administrators(attribute)
-        elif key in NOT_YET:
-            yield _info(attribute, "not-yet", f"{key} is read and signed; no effect so far")
         elif key in WITHOUT_EFFECT:
             yield _info(attribute, "no-effect", f"{key} has no effect here: {WITHOUT_EFFECT[key]}")
         elif key in PACKAGE_KEYS and not isinstance(line, PackageLine):
@@ -295,7 +292,7 @@ def _about_values(line: FeatureLine) -> Iterator[Problem]:
         elif found is not None and "V" in value.upper():
             yield _info(found, "group-v", f"V of {key} has no effect here: "
                         "no client sends data of the vendor's own with a checkout")  # fmt: skip
-    for key in ("OVERDRAFT", "HOST_BASED", "USER_BASED"):
+    for key in ("BORROW", "OVERDRAFT", "HOST_BASED", "USER_BASED"):
         found = line.attribute(key)
         value = "" if found is None else found.value or ""
         is_bare = key != "OVERDRAFT" and found is not None and found.value is None

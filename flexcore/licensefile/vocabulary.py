@@ -6,18 +6,16 @@ from typing import Final
 
 IN_EFFECT: Final = frozenset(
     {
-        "DUP_GROUP", "HOSTID", "HOST_BASED", "ISSUED", "ISSUER", "LINGER", "NOTICE", "OVERDRAFT", "PLATFORMS",
+        "BORROW", "DUP_GROUP", "HOSTID", "HOST_BASED", "ISSUED", "ISSUER", "LINGER", "NOTICE", "OVERDRAFT", "PLATFORMS",
         "SIGN", "SN", "START", "SUITE_DUP_GROUP", "SUPERSEDE", "USER_BASED", "VENDOR_STRING",
     }
 )  # fmt: skip
 """Publisher's keywords that do here what the manual says (those that are only text included)."""
 
-NOT_YET: Final = frozenset({"BORROW", "MAX_BORROW_HOURS"})
-"""Publisher's keywords that are read, signed and kept, and whose effect comes later."""
-
 WITHOUT_EFFECT: Final = {
     "CAPACITY": "no public text says what it does",
     "FLOAT_OK": "a licence that moves with a dongle: flexcore reads no dongles",
+    "MAX_BORROW_HOURS": "on a licence line BORROW=hours is the limit; MAX_BORROW_HOURS stands in options files",
     "ONE_TS_OK": "no client says that it runs in a terminal session, so none is refused",
     "TS_OK": "no client says that it runs in a terminal session, so none is refused",
     "TZ": "no public text says how a time zone is written",
@@ -32,7 +30,7 @@ PACKAGE_KEYS: Final = frozenset({"COMPONENTS", "OPTIONS"})
 FOREIGN_SIGNATURES: Final = frozenset({"SIGN2", "AUTH"})
 
 PUBLISHER_KEYS: Final = (
-    IN_EFFECT | NOT_YET | PACKAGE_KEYS | FOREIGN_SIGNATURES | frozenset(WITHOUT_EFFECT)
+    IN_EFFECT | PACKAGE_KEYS | FOREIGN_SIGNATURES | frozenset(WITHOUT_EFFECT)
 )
 
 ADMINISTRATOR_KEYS: Final = frozenset(

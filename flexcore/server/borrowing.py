@@ -6,6 +6,7 @@
 * That the end has come is decided by **the middle of the servers' wall clocks, of two the earlier**,
   plus :data:`BORROW_SLACK_S` (:mod:`flexcore.quorum.clocks`): one clock that was set forward frees
   nothing, and a client whose clock is a little late has stopped by then.
+* A client whose clock is further off than that is refused (-34): it would not know when to stop.
 * An early return proves itself by the borrow's secret, on any connection, from the machine that has
   the borrow file. After the end it is refused (-118): the seat may be somebody else's. A borrow that
   nobody knows is told only after a round (-128), as unknown sessions are (rule 17).
@@ -73,6 +74,7 @@ class BorrowCounter:
             len(message.borrow) == SESSION_BYTES
             and SECRET_BYTES_MIN <= len(message.secret) <= SECRET_BYTES_MAX
             and 0.0 < message.until < _WALL_MAX
+            and 0.0 <= message.wall < _WALL_MAX
         ):
             raise ProtocolMistake("a borrow has an id of 16 bytes, a secret of 16 to 64, and an end")
         desk._memory.note_answered(session, message.answered)
@@ -113,6 +115,13 @@ class BorrowCounter:
         if seat is None:
             return Denial(
                 ErrorCode.NEVER_CHECKED_OUT, f"this session does not hold handle {message.handle}"
+            )
+        off = message.wall - time if message.wall else 0.0
+        if abs(off) > BORROW_SLACK_S:
+            way = "ahead of" if off > 0 else "behind"
+            return Denial(
+                ErrorCode.CLOCK_DIFFERENCE,
+                f"the client's clock is {abs(off) / 60:.0f} minutes {way} the license servers': set it first",
             )
         if message.borrow in desk._state.sessions or desk._state.was_ended(message.borrow):
             return Denial(ErrorCode.BORROW_FAILED, "a borrow of this id is known already")

@@ -582,6 +582,8 @@ class Borrow(NamedTuple):
     borrow: bytes
     secret: bytes
     term_seen: int
+    wall: float = 0.0
+    """What the client's own clock shows (0: not told): one that is far off could not tell the end."""
 
 
 class Borrowed(NamedTuple):

@@ -263,6 +263,7 @@ class ClientRun:
             self._say(f"takes {action.seat.feature} handle {action.seat.handle} home")
         elif isinstance(action, BorrowRefused):
             self.lent[action.request] = action
+            self._say(f"does not take it home: {action.text} ({action.code},{action.minor})")
         elif isinstance(action, CheckedIn):
             self.triad.client_returned(self, action)
         elif isinstance(action, StateChanged):

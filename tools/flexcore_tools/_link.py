@@ -22,12 +22,14 @@ from flexcore.wire.messages import (
     PROTOCOL_VERSION,
     AdminReply,
     AdminRequest,
+    BorrowReturned,
     CanCheckOut,
     CheckoutAnswers,
     ClientHello,
     Message,
     NotServing,
     Refusal,
+    ReturnBorrow,
     ServerAddress,
     ServerDetails,
     ServerHello,
@@ -35,12 +37,13 @@ from flexcore.wire.messages import (
     StatusReport,
     StatusRequest,
 )
+from flexcore.wire.proof import session_proof
 
 READ_BYTES = 1 << 16
 SKIPPED_MAX = 1000
 """Messages that are no answer to the question: so many, and the server is taken for a babbler."""
 
-Answer = StatusPage | StatusReport | ServerDetails | CheckoutAnswers | AdminReply | NotServing
+Answer = StatusPage | StatusReport | ServerDetails | CheckoutAnswers | AdminReply | BorrowReturned | NotServing
 
 
 class LinkFailed(FlexcoreError):
@@ -94,6 +97,12 @@ class Link:
         """Ask an AdminRequest and return its answer. Raises :class:`LinkFailed`."""
         seq = next(self._seq)
         return self._ask(AdminRequest(seq, verb, arguments, user, host), seq, timeout_s)
+
+    def give_back(self, borrow: bytes, secret: bytes, timeout_s: float) -> Answer:
+        """Return what was borrowed early, and prove it by its secret. Raises :class:`LinkFailed`: it may be back."""
+        seq = next(self._seq)
+        proof = session_proof(secret, self.hello.nonce, borrow)
+        return self._ask(ReturnBorrow(seq, borrow, proof, self.report.term), seq, timeout_s)
 
     def close(self) -> None:
         """End the connection; once more is harmless."""

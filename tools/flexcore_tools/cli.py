@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "lmswitch": "have the debug log go on in another file",
     "lmnewlog": "put the report log aside, and go on under its name",
     "lmswitchr": "have the report log go on in another file",
+    "lmborrow": "take licences home: borrow, show, return early",
     "lmdiag": "say what could be checked out from here, and if not, why",
     "lmver": "print the version of flexcore, or of a file",
     "lmpath": "show where licences are looked for",

@@ -13,8 +13,10 @@ import os
 from collections.abc import Callable, Collection
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+from flexcore.borrowing import BorrowProblem
 from flexcore.client import (
     ApplicationAction,
+    BorrowNoted,
     BorrowRefused,
     CheckedIn,
     CheckoutDeniedAction,
@@ -29,10 +31,11 @@ from flexcore.client import (
     Trouble,
 )
 from flexcore.client import Seat as Granted
-from flexcore.errors import LicenseLost, LocalProtocolError
-from flexcore.override import override
+from flexcore.errors import CheckoutDenied, FlexcoreError, LicenseLost, LocalProtocolError
 from flexcore_host import clock, entropy
 from flexcore_host.application import denial, no_answer
+from flexcore_host.lending import Lending
+from flexcore_host.seats import SeatBase
 from flexcore_host.waiting import WaitingBase
 
 __all__ = ["Desk", "Loss", "SeatBase"]
@@ -49,87 +52,6 @@ class Loss(NamedTuple):
     why: LicenseLost
 
 
-class SeatBase:
-    """What a seat tells of itself; how it is given back is the transport's."""
-
-    def __init__(self, desk: Desk[Any], granted: Granted) -> None:
-        self._desk = desk
-        self._granted = granted
-        self._lost: LicenseLost | None = None
-        self._returned = False
-
-    @property
-    def handle(self) -> int:
-        """The handle that lmstat shows."""
-        return self._granted.handle
-
-    @property
-    def feature(self) -> str:
-        """What was checked out."""
-        return self._granted.feature
-
-    @property
-    def version(self) -> str:
-        """The version that was granted."""
-        return self._granted.version
-
-    @property
-    def count(self) -> int:
-        """How many licences."""
-        return self._granted.count
-
-    @property
-    def started(self) -> float:
-        """When it was granted: epoch seconds, the same after any failover."""
-        return self._granted.started
-
-    @property
-    def site(self) -> int:
-        """Which alternative of the search path granted it, 0 the first."""
-        return self._granted.site
-
-    @property
-    def held(self) -> bool:
-        """Whether it is held at this very moment: not given back, not lost, and confirmed within the lease."""
-        return not self._returned and self._lost is None and self._desk.believes(self._granted)
-
-    @property
-    def lease_left_s(self) -> float:
-        """How much longer it is held if no licence server confirms it any more."""
-        return self._desk.lease_left_s(self._granted) if self.held else 0.0
-
-    @property
-    def lost(self) -> LicenseLost | None:
-        """Why it was lost, None if it was not."""
-        return self._lost
-
-    def idle(self) -> None:
-        """Say that the product does not use it from now on. After the seconds of TIMEOUT in the options file (900 at
-        least) the servers take it back, and it is lost; without such a line nothing happens. A seat of which
-        nothing is said is in use, so a product that never calls this loses nothing by TIMEOUT."""
-        self._desk.set_idle(self, idle=True)
-
-    def active(self) -> None:
-        """Say that the product uses it again (see :meth:`idle`); once more is harmless."""
-        self._desk.set_idle(self, idle=False)
-
-    def require(self) -> None:
-        """Raise :class:`~flexcore.errors.LicenseLost` unless it is held."""
-        if self._lost is not None:
-            raise self._lost
-        if self._returned:
-            raise LicenseLost(self.feature, self.handle, "it was given back")
-        if not self.held:
-            raise LicenseLost(self.feature, self.handle, self._desk.why_not_held())
-
-    def _ended(self) -> None:
-        """It is over: lost, given back, or its client closed. Called once or more, with the desk's lock held."""
-
-    @override
-    def __repr__(self) -> str:
-        return f"<Seat {self.feature} handle {self.handle} {'held' if self.held else 'not held'}>"
-
-
 class Desk(Generic[SeatT]):
     """The books of one client. *lock* guards them and the machine where several threads come here."""
 
@@ -139,6 +61,7 @@ class Desk(Generic[SeatT]):
         wall: Callable[[], float] = clock.wall, draw: Callable[[int], bytes] = entropy.draw,
     ) -> None:  # fmt: skip
         self.machine = LicenseClient(config, entropy=draw(32), now=now(), wall=wall())
+        self.lending = Lending(config, self.machine, now=now, wall=wall, draw=draw)
         self.now = now
         self.wall = wall
         self.pid = os.getpid()
@@ -183,21 +106,36 @@ class Desk(Generic[SeatT]):
     # --- checkouts --------------------------------------------------------------------------------
 
     def ask(self, feature: str, version: str, count: int) -> int:
-        """Ask for licences; returns the request's number."""
+        """Ask for licences; returns the request's number. What is borrowed is used first: no server is asked then."""
         self.check_usable()
         with self._lock:
             self.check_usable()
+            seat = self._take_borrowed(feature, version, count)
+            if seat is not None:
+                self._answers[seat._granted.site] = seat  # the machine's numbers are above 0
+                return seat._granted.site
             request = self.machine.checkout(
                 feature, version, count, now=self.now(), wall=self.wall()
             )
             self._waiting.add(request)
         return request
 
+    def _take_borrowed(self, feature: str, version: str, count: int) -> SeatT | None:
+        granted = self.lending.take(feature, version, count)
+        return None if granted is None else self._enter(granted)
+
+    def _enter(self, granted: Granted) -> SeatT:
+        seat = self._seats[granted.site, granted.handle] = self._make_seat(granted)
+        return seat
+
     def queue(self, waiting: WaitingBase[SeatT], version: str, count: int) -> None:
-        """Ask for licences and wait for them in the server's queue if need be."""
+        """Ask for licences and wait for them in the server's queue if need be; what is borrowed is there at once."""
         self.check_usable()
         with self._lock:
             self.check_usable()
+            waiting._seat = self._take_borrowed(waiting.feature, version, count)
+            if waiting._seat is not None:
+                return
             waiting.request = self.machine.checkout(
                 waiting.feature, version, count, now=self.now(), wall=self.wall(), queue=True
             )
@@ -221,7 +159,15 @@ class Desk(Generic[SeatT]):
         if answer is not None:
             raise denial(answer, feature)
         self.check_usable()
-        raise no_answer(trouble)
+        raise self.no_answer(feature, trouble)
+
+    def no_answer(self, feature: str, trouble: Trouble | None) -> FlexcoreError:
+        """Return why there is nothing: nobody answers, and what was borrowed, if anything was, cannot be used."""
+        silent = no_answer(trouble)
+        problem = self.lending.problem_of(feature)
+        if problem is None:
+            return silent
+        return CheckoutDenied(int(problem.code), detail=f"{problem.detail}; {silent}", feature=feature)
 
     def abandon(self, request: int) -> None:
         """Whoever asked has left (an exception, a cancellation): withdraw, or give back what was granted meanwhile."""
@@ -308,6 +254,8 @@ class Desk(Generic[SeatT]):
             granted = seat._granted
             key = granted.site, granted.handle
             self._seats.pop(key, None)
+            if granted.site < 0:
+                self.lending.release(granted.site)
             if seat._lost is not None or self.is_over:
                 return None
             try:
@@ -316,7 +264,7 @@ class Desk(Generic[SeatT]):
                 )
             except LocalProtocolError:
                 return None  # lost a moment ago; that is being told
-            if not (waits and self.machine.ready):
+            if granted.site < 0 or not (waits and self.machine.ready):
                 return None
             # A seat is free again once two servers have written that down (protocol.md rule 14). Without the
             # wait the next checkout of a program that returns its last seat is denied for that very seat.
@@ -359,7 +307,9 @@ class Desk(Generic[SeatT]):
             elif isinstance(action, CheckedIn):
                 self._returning.discard((action.site, action.handle))
             elif isinstance(action, SeatBorrowed | BorrowRefused):
-                self._borrow_answered(action)
+                return self._borrow_answered(action)
+            elif isinstance(action, BorrowNoted):
+                self.lending.note(action)
             elif isinstance(action, Closed):
                 self.closed = True
             elif isinstance(action, SeatLost):
@@ -379,21 +329,12 @@ class Desk(Generic[SeatT]):
         if isinstance(action, CheckoutDeniedAction):
             waiting._error = denial(action, waiting.feature)
         else:
-            granted = action.seat
-            waiting._seat = self._seats[granted.site, granted.handle] = self._make_seat(granted)
-
-    def _borrow_answered(self, action: SeatBorrowed | BorrowRefused) -> None:
-        if action.request in self._borrowings:
-            self._borrowings[action.request] = action
-        if isinstance(action, SeatBorrowed):
-            self._seats.pop((action.seat.site, action.seat.handle), None)
+            waiting._seat = self._enter(action.seat)
 
     def _granted(self, action: CheckoutGranted) -> None:
         granted = action.seat
         if action.request in self._waiting:
-            seat = self._make_seat(granted)
-            self._seats[granted.site, granted.handle] = seat
-            self._answers[action.request] = seat
+            self._answers[action.request] = self._enter(granted)
         elif not self.closing:  # whoever asked has given up meanwhile
             self.machine.checkin(
                 granted.handle, site=granted.site, now=self.now(), wall=self.wall()
@@ -403,9 +344,78 @@ class Desk(Generic[SeatT]):
         lost = self._seats.pop((action.seat.site, action.handle), None)
         if lost is None:
             return None
-        lost._lost = LicenseLost(lost.feature, lost.handle, action.reason, action.code or None)
-        lost._ended()
-        return Loss(lost, lost._lost)
+        self.lending.release(action.seat.site)
+        return self._lose(lost, action.reason, action.code)
+
+    def _lose(self, seat: SeatT, reason: str, code: int) -> Loss:
+        seat._lost = LicenseLost(seat.feature, seat.handle, reason, code or None)
+        seat._ended()
+        return Loss(seat, seat._lost)
+
+    # --- borrowing --------------------------------------------------------------------------------
+
+    def wished_until(self, seat: SeatBase) -> float | None:
+        """Until when LM_BORROW wants *seat* borrowed, None if it does not, or it is.
+
+        Raises:
+            BorrowError: LM_BORROW makes no sense.
+        """
+        return None if seat.borrowed else self.lending.wished_until(seat._granted.line)
+
+    def borrow(self, seat: SeatT, until: float) -> int:
+        """Ask for *seat* to be lent to this machine until *until* (epoch seconds); returns the request's number.
+
+        Raises:
+            LocalProtocolError: it is not held, or borrowed already. BorrowError: its file cannot be written.
+        """
+        self.check_usable()
+        seat.require()
+        with self._lock:
+            self.check_usable()
+            if seat.borrowed:
+                raise LocalProtocolError(f"{seat.feature} is borrowed already: return it, then borrow it for longer")
+            request = self.lending.begin(seat._granted, until)
+            self._borrowings[request] = None
+        return request
+
+    def is_borrow_answered(self, request: int) -> bool:
+        """Whether :meth:`collect_borrow` has more to say than that nobody answered."""
+        return self._borrowings.get(request) is not None or self.is_over
+
+    def collect_borrow(self, request: int, seat: SeatBase) -> None:
+        """The wait is over: return if *seat* is borrowed, or raise why not; then it is held as before.
+
+        Raises:
+            CheckoutDenied, NoServerReachable, NoQuorum, LocalProtocolError.
+        """
+        with self._lock:
+            answer = self._borrowings.pop(request, None)
+            trouble = None if self.is_over else self.machine.trouble(self.now())
+        if isinstance(answer, BorrowRefused):
+            raise CheckoutDenied(answer.code, answer.minor, answer.text, answer.detail, seat.feature)
+        if answer is None:
+            self.check_usable()
+            raise no_answer(trouble)
+        seat.require()
+
+    def _borrow_answered(self, action: SeatBorrowed | BorrowRefused) -> Loss | None:
+        if action.request in self._borrowings:
+            self._borrowings[action.request] = action
+        if isinstance(action, BorrowRefused):
+            self.lending.refused(action)
+            return None
+        seat = self._seats.pop((action.seat.site, action.seat.handle), None)
+        granted = self.lending.lent(action)
+        if seat is None:  # given back meanwhile; what was lent stays lent
+            if isinstance(granted, Granted):
+                self.machine.checkin(granted.handle, site=granted.site, now=self.now(), wall=self.wall())
+                self.lending.release(granted.site)
+            return None
+        if isinstance(granted, BorrowProblem):
+            return self._lose(seat, granted.detail, int(granted.code))
+        seat._granted = granted
+        self._seats[granted.site, granted.handle] = seat
+        return None
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -417,6 +427,7 @@ class Desk(Generic[SeatT]):
             seats, self._seats = list(self._seats.values()), {}
             for seat in seats:
                 seat._ended()
+            self.lending.close(seat.site for seat in seats)
             for waiting in self._queued.values():
                 waiting._error = LocalProtocolError("this client is closed")
             self._queued.clear()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from flexcore.client import StateChanged, Trouble
 from flexcore.errors import (
+    BorrowError,
     CheckoutDenied,
     FlexcoreError,
     LicenseLost,
@@ -31,6 +32,7 @@ from flexcore_sync.seat import Seat
 from flexcore_sync.waiting import Waiting
 
 __all__ = [
+    "BorrowError",
     "CheckoutDenied",
     "Client",
     "FlexcoreError",

@@ -14,7 +14,8 @@ from typing import Literal, Self
 
 from flexcore.client import PATH_ORDER, ApplicationAction, ClientConfig, StateChanged, Trouble
 from flexcore.client import Seat as Granted
-from flexcore.errors import LicenseLost
+from flexcore.codes import ErrorCode
+from flexcore.errors import CheckoutDenied, LicenseLost
 from flexcore.keys import VerifyingKey
 from flexcore_host.application import (
     CHECKIN_S,
@@ -123,6 +124,9 @@ class Client:
     ) -> Seat:  # fmt: skip
         """Check out *count* licences of *feature* and return the seat.
 
+        What this machine has borrowed is used first, without a server. With LM_BORROW set (``lmborrow``) what is
+        checked out is borrowed, or refused with the reason (a feature without BORROW is held as usual).
+
         A denial is told at once. *wait_s* (default: the client's timeout_s) is how long to look for a server that
         serves, and to wait for its answer; what is given up is withdrawn at the server.
 
@@ -135,13 +139,21 @@ class Client:
             NoQuorum: servers answer, none serves. NoServerReachable: no server answers.
             NotOneTriad: the path joins servers by a comma that do not belong together.
             LocalProtocolError: closed, or in a forked child. ValueError: an impossible argument.
+            BorrowError: LM_BORROW makes no sense, or the borrow file cannot be written.
         """
+        patience_s = self._timeout_s if wait_s is None else wait_s
         if queue:
             waiting = self.queue(feature, version, count=count, on_change=on_queue)
-            return waiting._wait_for_place(self._timeout_s if wait_s is None else wait_s, queue_s)
+            seat = waiting._wait_for_place(patience_s, queue_s)
+        else:
+            seat = self._check_out(feature, version, count, patience_s)
+        self._borrow_as_wished(seat, patience_s)
+        return seat
+
+    def _check_out(self, feature: str, version: str, count: int, wait_s: float) -> Seat:
         desk, engine = self._desk, self._engine
         desk.check_usable()
-        deadline = time.monotonic() + (self._timeout_s if wait_s is None else wait_s)
+        deadline = time.monotonic() + wait_s
         request = desk.ask(feature, version, count)
         engine.wake()
         try:
@@ -173,7 +185,32 @@ class Client:
         waiting = Waiting(self, self._desk, feature, on_change)
         self._desk.queue(waiting, version, count)
         self._engine.wake()
+        if waiting.seat is not None:  # borrowed
+            call_safely(_log, on_change, waiting)
         return waiting
+
+    def _borrow(self, seat: Seat, until: float, wait_s: float) -> None:
+        desk, engine = self._desk, self._engine
+        deadline = time.monotonic() + wait_s
+        request = desk.borrow(seat, until)
+        engine.wake()
+        self._await(lambda: desk.is_borrow_answered(request), deadline)
+        desk.collect_borrow(request, seat)
+
+    def _borrow_as_wished(self, seat: Seat, wait_s: float) -> None:
+        """LM_BORROW is set: whoever asks goes home with the licence, or is told why not."""
+        try:
+            until = self._desk.wished_until(seat)
+            if until is not None:
+                self._borrow(seat, until, wait_s)
+        except CheckoutDenied as denied:
+            if denied.code != ErrorCode.NO_BORROW:
+                seat.checkin()
+                raise
+            _log.warning("%s is held, and not borrowed: %s", seat.feature, denied)
+        except BaseException:
+            seat.checkin()
+            raise
 
     @property
     def seats(self) -> tuple[Seat, ...]:
@@ -327,6 +364,7 @@ def _leave() -> None:
 def _forked() -> None:
     for client in list(_live):
         client._engine.let_go_in_child()
+        client._desk.lending.forget()
 
 
 atexit.register(_leave)

@@ -24,6 +24,19 @@ class Seat(SeatBase):
         for a second at most, until the seat is free for the next checkout; nothing else is waited for."""
         self._client._check_in(self)
 
+    def borrow(self, until: float, *, wait_s: float | None = None) -> None:
+        """Have it lent to this machine until *until* (epoch seconds): from then on it is held without a server, also
+        by later runs of the product, until its end or ``flexcore lmborrow -return``. *wait_s* is as for a checkout.
+
+        Raises:
+            CheckoutDenied: -68: its line has no BORROW; -104: for so long; -67: too few may be borrowed; -38, -39:
+                not by this user; -34: this machine's clock is wrong; -117: another reason. It is held as before.
+            NoQuorum, NoServerReachable: nobody answered; it is held as before, as far as is known.
+            BorrowError: -117: its file cannot be written. LicenseLost: it is not held.
+            LocalProtocolError: it is borrowed already.
+        """
+        self._client._borrow(self, until, self._client._timeout_s if wait_s is None else wait_s)
+
     def __enter__(self) -> Self:
         return self
 

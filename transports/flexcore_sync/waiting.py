@@ -6,7 +6,6 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from flexcore_host.application import no_answer
 from flexcore_host.desk import Desk
 from flexcore_host.waiting import WaitingBase
 from flexcore_sync.seat import Seat
@@ -47,7 +46,7 @@ class Waiting(WaitingBase[Seat]):
             deadline = time.monotonic() + timeout_s
             self._client._await(lambda: self.is_over or self.is_queued, deadline)
             if not self.is_over and not self.is_queued:
-                raise no_answer(self._desk.trouble)
+                raise self._desk.no_answer(self.feature, self._desk.trouble)
             return self.wait(queue_s)
         except BaseException:
             self.cancel()

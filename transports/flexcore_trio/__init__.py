@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from flexcore.client import StateChanged, Trouble
 from flexcore.errors import (
+    BorrowError,
     CheckoutDenied,
     FlexcoreError,
     LicenseLost,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .vendors import VendorService, VendorStart, run_vendors, serve_vendors
 
 __all__ = [
+    "BorrowError",
     "CheckoutDenied",
     "Checkout",
     "Client",

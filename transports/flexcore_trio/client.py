@@ -7,14 +7,16 @@ import inspect
 import logging
 import os
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any
 
 import trio
 
 from flexcore.client import PATH_ORDER, ApplicationAction, ClientConfig, StateChanged, Trouble
 from flexcore.client import Seat as Granted
-from flexcore.errors import LicenseLost
+from flexcore.codes import ErrorCode
+from flexcore.errors import CheckoutDenied, LicenseLost
 from flexcore.keys import VerifyingKey
 from flexcore_host import clock, entropy
 from flexcore_host.application import CHECKIN_S, CLOSE_S, TIMEOUT_S, client_config
@@ -131,6 +133,9 @@ class Client:
         """Check out *count* licences of *feature*: ``async with client.checkout("f1") as seat:``, or
         ``seat = await client.checkout("f1")``.
 
+        What this machine has borrowed is used first, without a server. With LM_BORROW set (``lmborrow``) what is
+        checked out is borrowed, or refused with the reason (a feature without BORROW is held as usual).
+
         A denial is told at once. *wait_s* (default: the client's timeout_s) is how long to look for a server that
         serves, and to wait for its answer. What is given up, by that or by cancellation, is withdrawn at the server.
 
@@ -142,18 +147,21 @@ class Client:
             NoQuorum: servers answer, none serves. NoServerReachable: no server answers.
             NotOneTriad: the path joins servers by a comma that do not belong together.
             LocalProtocolError: closed, or in a forked child. ValueError: an impossible argument.
+            BorrowError: LM_BORROW makes no sense, or the borrow file cannot be written.
         """
+        patience_s = self._timeout_s if wait_s is None else wait_s
         if queue:
-            return Checkout(self._queue_for(feature, version, count, wait_s, queue_s, on_queue))
-        return Checkout(self._check_out(feature, version, count, wait_s))
+            ask = partial(self._queue_for, feature, version, count, patience_s, queue_s, on_queue)
+        else:
+            ask = partial(self._check_out, feature, version, count, patience_s)
+        return Checkout(self._borrowed_as_wished(ask, patience_s))
 
     async def _queue_for(
-        self, feature: str, version: str, count: int, wait_s: float | None,
+        self, feature: str, version: str, count: int, wait_s: float,
         queue_s: float | None, on_queue: OnChange | None,
     ) -> Seat:  # fmt: skip
         waiting = self.queue(feature, version, count=count, on_change=on_queue)
-        patience_s = self._timeout_s if wait_s is None else wait_s
-        return await waiting._wait_for_place(patience_s, queue_s)
+        return await waiting._wait_for_place(wait_s, queue_s)
 
     def queue(
         self, feature: str, version: str = "", *, count: int = 1, on_change: OnChange | None = None
@@ -172,7 +180,32 @@ class Client:
         waiting = Waiting(self, self._desk, feature, on_change)
         self._desk.queue(waiting, version, count)
         self._engine.turn()
+        if waiting.seat is not None:  # borrowed
+            self._call(on_change, waiting)
         return waiting
+
+    async def _borrow(self, seat: Seat, until: float, wait_s: float) -> None:
+        desk, engine = self._desk, self._engine
+        request = desk.borrow(seat, until)
+        engine.turn()
+        await engine.wait_until(lambda: desk.is_borrow_answered(request), wait_s)
+        desk.collect_borrow(request, seat)
+
+    async def _borrowed_as_wished(self, ask: Callable[[], Coroutine[Any, Any, Seat]], wait_s: float) -> Seat:
+        """LM_BORROW is set: whoever asks goes home with the licence, or is told why not."""
+        seat = await ask()
+        try:
+            until = self._desk.wished_until(seat)
+            if until is not None:
+                await self._borrow(seat, until, wait_s)
+        except BaseException as error:
+            if isinstance(error, CheckoutDenied) and error.code == ErrorCode.NO_BORROW:
+                _log.warning("%s is held, and not borrowed: %s", seat.feature, error)
+                return seat
+            self._desk.give_back(seat, waits=False)
+            self._engine.turn()
+            raise
+        return seat
 
     async def _check_out(
         self, feature: str, version: str, count: int, wait_s: float | None
@@ -277,6 +310,7 @@ _live: weakref.WeakSet[Client] = weakref.WeakSet()
 def _forked() -> None:
     for client in list(_live):
         client._engine.let_go_in_child()
+        client._desk.lending.forget()
 
 
 if hasattr(os, "register_at_fork"):

@@ -35,6 +35,20 @@ class Seat(SeatBase):
         for."""
         await self._client._check_in(self)
 
+    async def borrow(self, until: float, *, wait_s: float | None = None) -> None:
+        """Have it lent to this machine until *until* (epoch seconds): from then on it is held without a server, also
+        by later runs of the product, until its end or ``flexcore lmborrow -return``. *wait_s* is as for a checkout.
+        If this is cancelled it may be borrowed all the same.
+
+        Raises:
+            CheckoutDenied: -68: its line has no BORROW; -104: for so long; -67: too few may be borrowed; -38, -39:
+                not by this user; -34: this machine's clock is wrong; -117: another reason. It is held as before.
+            NoQuorum, NoServerReachable: nobody answered; it is held as before, as far as is known.
+            BorrowError: -117: its file cannot be written. LicenseLost: it is not held.
+            LocalProtocolError: it is borrowed already.
+        """
+        await self._client._borrow(self, until, self._client._timeout_s if wait_s is None else wait_s)
+
     async def wait_lost(self) -> LicenseLost | None:
         """Wait until it is lost, and return why; None once it was given back."""
         await self._over.wait()

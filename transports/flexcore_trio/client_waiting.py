@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from flexcore_host.application import no_answer
 from flexcore_host.desk import Desk
 from flexcore_host.waiting import WaitingBase
 
@@ -50,7 +49,7 @@ class Waiting(WaitingBase[Seat]):
                 lambda: self.is_over or self.is_queued, timeout_s
             )
             if not self.is_over and not self.is_queued:
-                raise no_answer(self._desk.trouble)
+                raise self._desk.no_answer(self.feature, self._desk.trouble)
             return await self.wait(queue_s)
         except BaseException:
             self.cancel()

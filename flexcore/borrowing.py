@@ -1,0 +1,365 @@
+"""What an application remembers of a licence that it took home: the borrow file, and the wish to borrow.
+
+A borrowed licence is used where no server can be asked, so everything that decides whether it may be used stands in one
+record: the signed licence lines, the machine, the user, the end, and when it was used last. The servers' half is
+:mod:`flexcore.server.borrowing`; the files are read and written by ``flexcore_host.borrow_files``.
+
+**What the record can prove.** It is sealed (HMAC-SHA256) with a key that is made of the borrowing's secret and the
+machine's hostids. That finds damage, an edited date, and a copy on another machine. It does not stop whoever reads this
+file and computes the seal anew: no file on a user's own machine can. What a forger cannot change is what the publisher
+signed (the feature, the version, the count, the hours of BORROW and the last day: :func:`judge` holds the record to
+them), and what the servers know: they take the seat back at the end that *they* agreed to, whatever the file says.
+
+**The clock.** :attr:`BorrowRecord.seen` is the latest time at which the licence was used; a clock that shows less was
+set back (-88).
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import attrs
+
+from .codes import ErrorCode
+from .errors import BorrowError, FlexcoreError, HostidError
+from .hostid import DISK_SERIAL_NUM, ETHERNET, HOSTNAME, VM_UUID, parse_hostid
+from .licensefile.version import Version, format_date, parse_date, parse_version
+
+__all__ = [
+    "ASKED",
+    "LENT",
+    "RETURNING",
+    "BorrowProblem",
+    "BorrowRecord",
+    "BorrowWish",
+    "dump_record",
+    "format_wish",
+    "is_same_machine",
+    "judge",
+    "load_record",
+    "parse_end",
+    "parse_wish",
+    "signed_hours",
+]
+
+HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
+
+HOURS_DEFAULT = 168
+"""A week: BORROW without a number (M/114)."""
+
+HOURS_MAX = 24 * 366 * 10
+"""More is taken for this; a number in a file may be anything."""
+
+ROUNDING_S = 60.0
+"""Ends are given in minutes: so much more than the limit is not refused."""
+
+CLOCK_SLACK_S = 300.0
+"""Clocks of honest machines are corrected by no more than this; the servers give the same time to a late client."""
+
+ASKED, LENT, RETURNING = "asked", "lent", "returning"
+"""Written before the servers are asked (it can be returned, and grants nothing); lent; being given back."""
+
+RECORD_BYTES_MAX = 1 << 17
+_FORMAT = 1
+_WALL_MAX = 1e11
+_HARDWARE = frozenset({ETHERNET, DISK_SERIAL_NUM, VM_UUID})
+"""What stays with a machine wherever it is carried; its addresses do not."""
+
+_SEAL = b"flexcore borrow file 1\0"
+_TIME = re.compile(r"([01]?[0-9]|2[0-3]):?([0-5][0-9])")
+_LAST_MINUTE = datetime.time(23, 59)
+
+
+def signed_hours(value: str | None) -> int:
+    """Return the hours of a BORROW keyword, 0 where there is none.
+
+    >>> signed_hours(None), signed_hours(""), signed_hours("48"), signed_hours("often")
+    (0, 168, 48, 168)
+    """
+    if value is None:
+        return 0
+    is_number = value.isascii() and value.isdigit() and len(value) <= 9
+    return min(int(value), HOURS_MAX) if is_number else HOURS_DEFAULT
+
+
+# --- the wish ---------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class BorrowWish:
+    """Whoever set LM_BORROW wants what is checked out on *day* to be borrowed until *end* (local time)."""
+
+    day: datetime.date
+    vendor: str
+    """Of whose licences; ``all``."""
+    end: datetime.datetime
+
+    def is_for(self, vendor: str, today: datetime.date) -> bool:
+        """Whether a checkout of *vendor*'s licences is to be borrowed today."""
+        return self.day == today and self.vendor.casefold() in ("all", vendor.casefold())
+
+
+def parse_end(date: str, time: str = "") -> datetime.datetime:
+    """Return the end of a borrowing, ``dd-mmm-yyyy`` with an optional ``hh:mm``; without, the last minute of that day.
+
+    Raises:
+        BorrowError: -11 for what is no such date, -42 for what is no such time.
+    """
+    try:
+        day = parse_date(date)
+    except FlexcoreError as error:
+        raise BorrowError(str(error), ErrorCode.BAD_DATE) from None
+    if day is None:
+        raise BorrowError(f"{date} never comes: a borrowing has an end", ErrorCode.BAD_DATE)
+    if not time:
+        return datetime.datetime.combine(day, _LAST_MINUTE)
+    found = _TIME.fullmatch(time)
+    if found is None:
+        raise BorrowError(f"{time[:40]!r} is no time of day: write one such as 17:30", ErrorCode.INVALID_PARAMETER)
+    return datetime.datetime.combine(day, datetime.time(int(found[1]), int(found[2])))
+
+
+def parse_wish(text: str, today: datetime.date) -> BorrowWish:
+    """Read LM_BORROW, ``today:{vendor|all}:dd-mmm-yyyy[:hh:mm]``; the first field is a date, or the word ``today``.
+
+    Raises:
+        BorrowError: it is something else.
+    """
+    words = text.strip().split(":", 3)
+    if len(words) < 3 or not words[1]:
+        raise BorrowError(
+            f"LM_BORROW is {text[:80]!r}, which is not today:VENDOR:dd-mmm-yyyy[:hh:mm] (flexcore lmborrow sets it)",
+            ErrorCode.INVALID_PARAMETER,
+        )
+    day = today if words[0].casefold() == "today" else parse_end(words[0]).date()
+    return BorrowWish(day, words[1], parse_end(words[2], words[3] if len(words) > 3 else ""))
+
+
+def format_wish(wish: BorrowWish) -> str:
+    """Return what LM_BORROW is set to for *wish*."""
+    return f"{format_date(wish.day)}:{wish.vendor}:{format_date(wish.end.date())}:{wish.end:%H:%M}"
+
+
+# --- the record -------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class BorrowRecord:
+    """One borrowing. Times are epoch seconds; *machine* holds the hostids of the machine that it is bound to."""
+
+    vendor: str
+    feature: str
+    version: str
+    count: int
+    handle: int
+    user: str
+    host: str
+    display: str
+    started: float
+    line: str
+    hostids: tuple[str, ...]
+    """Of the SERVER lines, which the signature of *line* covers."""
+    machine: tuple[str, ...]
+    borrow: bytes
+    secret: bytes = attrs.field(repr=False)
+    """Whoever knows it can give the licence back."""
+    servers: tuple[str, ...]
+    """``port@host`` of those that lent it."""
+    borrowed_at: float
+    until: float
+    seen: float
+    state: str
+
+    def used_at(self, seen: float) -> BorrowRecord:
+        """Return it as it is after it was used at *seen*; the time of last use never goes back."""
+        return attrs.evolve(self, seen=max(self.seen, seen))
+
+    def turned(self, state: str, *, until: float | None = None) -> BorrowRecord:
+        """Return it in another state."""
+        return attrs.evolve(self, state=state, until=self.until if until is None else until)
+
+
+class BorrowProblem(NamedTuple):
+    """Why a record grants nothing: a code of :mod:`flexcore.codes`, and more for a person."""
+
+    code: ErrorCode
+    detail: str
+
+
+def dump_record(record: BorrowRecord) -> str:
+    """Return the text of a borrow file."""
+    body = _body_of(record)
+    body["seal"] = _seal(record, body)
+    return json.dumps(body, indent=1) + "\n"
+
+
+def load_record(text: str, name: str) -> BorrowRecord:
+    """Read the text of the borrow file *name*.
+
+    Raises:
+        BorrowError: -8: it is no borrow file, or not as flexcore wrote it.
+    """
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        raise _damaged(name, "it is no borrow file") from None
+    if not isinstance(body, dict) or body.get("flexcore borrow file") != _FORMAT:
+        raise _damaged(name, "it is no borrow file of this version of flexcore")
+    seal = body.pop("seal", None)
+    try:
+        record = BorrowRecord(**{field.name: _read(body, field) for field in attrs.fields(BorrowRecord)})
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(name, "a field is missing or makes no sense") from None
+    is_sealed = isinstance(seal, str) and hmac.compare_digest(
+        seal.encode("utf-8", "replace"), _seal(record, _body_of(record)).encode()
+    )
+    if not is_sealed or body != _body_of(record):
+        raise _damaged(name, "its seal does not fit")
+    return record
+
+
+def _damaged(name: str, why: str) -> BorrowError:
+    return BorrowError(
+        f"the borrow file {name} was changed or is damaged, and grants nothing: {why}. Its licence is back at its end",
+        ErrorCode.BAD_SIGNATURE,
+    )
+
+
+def _body_of(record: BorrowRecord) -> dict[str, Any]:
+    body: dict[str, Any] = {"flexcore borrow file": _FORMAT}
+    for field in attrs.fields(BorrowRecord):
+        value = getattr(record, field.name)
+        if isinstance(value, bytes):
+            value = value.hex()
+        body[field.name] = list(value) if isinstance(value, tuple) else value
+    return body
+
+
+def _read(body: dict[str, Any], field: attrs.Attribute[Any]) -> Any:
+    value, kind = body[field.name], str(field.type)
+    if kind == "bytes":
+        return bytes.fromhex(value)
+    if kind.startswith("tuple"):
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise ValueError(field.name)
+        return tuple(value)
+    wanted = {"str": str, "int": int, "float": float}[kind]
+    if type(value) is not wanted or (isinstance(value, float) and not -_WALL_MAX < value < _WALL_MAX):
+        raise ValueError(field.name)
+    return value
+
+
+def _seal(record: BorrowRecord, body: dict[str, Any]) -> str:
+    machine = "\n".join(sorted(record.machine)).encode()
+    key = hmac.digest(record.secret, _SEAL + machine, "sha256")
+    text = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    return hmac.new(key, text, hashlib.sha256).hexdigest()
+
+
+# --- may it be used ---------------------------------------------------------------------------------------------
+
+
+def is_same_machine(bound: Iterable[str], machine: Iterable[str]) -> bool:
+    """Say whether *machine* (its hostids now) is the one that a record is bound to: a hardware hostid in common, since
+    names and addresses change where a machine is carried; the host name where the record knows no hardware."""
+    ours, theirs = _hostids(bound), _hostids(machine)
+    kinds: Final = _HARDWARE if any(kind in _HARDWARE for kind, _ in ours) else {HOSTNAME}
+    return any(each in theirs for each in ours if each[0] in kinds)
+
+
+def _hostids(texts: Iterable[str]) -> set[tuple[str, str]]:
+    found = set()
+    for text in texts:
+        try:
+            hostid = parse_hostid(text)
+        except HostidError:
+            continue
+        found.add((hostid.kind, hostid.value))
+    return found
+
+
+def fits(record: BorrowRecord, vendor: str, feature: str, version: str, count: int) -> bool:
+    """Whether a checkout asks for what *record* has; '' is any vendor, and any version."""
+    if record.feature.casefold() != feature.casefold() or vendor.casefold() not in ("", record.vendor.casefold()):
+        return False
+    return count <= record.count and (not version or _version(record.version) >= _version(version))
+
+
+def _version(text: str) -> Version:
+    try:
+        return parse_version(text)
+    except FlexcoreError:
+        return Version(0, "")
+
+
+def judge(record: BorrowRecord, *, wall: float, machine: Iterable[str], user: str) -> BorrowProblem | None:
+    """Return why *record* grants nothing at *wall* on *machine* to *user*, None if it does.
+
+    The publisher's signature is checked by whoever has the publisher's key, with the line of the record.
+    """
+    if not is_same_machine(record.machine, machine):
+        return BorrowProblem(
+            ErrorCode.INVALID_HOST, f"{record.feature} was borrowed by {record.host}, which is another machine"
+        )
+    if record.user != user:
+        return BorrowProblem(ErrorCode.INVALID_HOST, f"{record.feature} was borrowed by {record.user}")
+    if record.state != LENT:
+        what = "is being returned" if record.state == RETURNING else "was asked for, and no server confirmed it"
+        return BorrowProblem(
+            ErrorCode.BORROW_FAILED, f"the borrowing of {record.feature} {what}; flexcore lmborrow -return clears it up"
+        )
+    if wall < record.seen - CLOCK_SLACK_S:
+        return BorrowProblem(
+            ErrorCode.CLOCK_SET_BACK,
+            f"{record.feature} is borrowed, but this clock shows {_span(record.seen - wall)} less than when it was used"
+            " last",
+        )
+    if max(wall, record.seen) >= record.until:
+        return BorrowProblem(ErrorCode.BORROW_EXPIRED, f"{record.feature} was borrowed until {_utc(record.until)}")
+    return _beyond_signed(record)
+
+
+def _beyond_signed(record: BorrowRecord) -> BorrowProblem | None:
+    """Hold the record to what its lines say: nobody can have lent more."""
+    from .licensefile import parse_license
+
+    lines = parse_license(record.line.encode(), name="the borrowed line").features
+    hours = max((signed_hours(line.value("BORROW")) for line in lines), default=0)
+    if not hours:
+        return BorrowProblem(ErrorCode.NO_BORROW, f"the line of {record.feature} has no BORROW")
+    last = min((line.expiry for line in lines if line.expiry is not None), default=None)
+    day = datetime.date(1970, 1, 1) + datetime.timedelta(seconds=max(0.0, record.until))
+    if record.until - record.borrowed_at > hours * HOUR_S + CLOCK_SLACK_S + ROUNDING_S or (
+        last is not None and day > last + datetime.timedelta(days=1)  # it may be the next day already in UTC
+    ):
+        detail = f"the file of {record.feature} claims more than its line allows"
+        return BorrowProblem(ErrorCode.CANNOT_BORROW_THAT_LONG, detail)
+    return None
+
+
+def is_shared(record: BorrowRecord, display: str) -> bool:
+    """Whether several checkouts of this user on this machine are one licence, as DUP_GROUP of its line has it; else one
+    process at a time uses what was borrowed."""
+    from .licensefile import parse_license
+
+    for line in parse_license(record.line.encode(), name="the borrowed line").features:
+        group = (line.value("DUP_GROUP") or "NONE").upper()
+        if group == "SITE" or (set(group) <= set("UHD") and ("D" not in group or display == record.display)):
+            return True
+    return False
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / DAY_S:.1f} days" if seconds >= 2 * DAY_S else f"{seconds / HOUR_S:.1f} h"
+
+
+def _utc(wall: float) -> str:
+    when = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=wall)  # noqa: DTZ001 - it says UTC
+    return f"{format_date(when.date())} {when:%H:%M} UTC"

@@ -1,0 +1,203 @@
+"""What a client borrows, and what it uses of that: between the client machine, which decides, and the borrow folder.
+
+A borrowing is written down *before* the servers are asked, with the secret by which it can be given back: whatever dies
+in between, a licence that was lent is never without its file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flexcore.borrowing import ASKED, LENT, BorrowProblem, BorrowRecord, fits, is_shared
+from flexcore.client import (
+    BorrowNoted,
+    BorrowRefused,
+    ClientConfig,
+    LicenseClient,
+    Seat,
+    SeatBorrowed,
+)
+from flexcore.codes import ErrorCode
+from flexcore.errors import BorrowError, LicenseError
+
+from .borrow_files import BorrowFolder, Use, default_borrow_dir, machine_marks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Lending"]
+
+BORROW_BYTES, SECRET_BYTES = 16, 32
+
+_log = logging.getLogger("flexcore_host")
+
+
+class Lending:
+    """The borrowed licences of one client."""
+
+    def __init__(
+        self, config: ClientConfig, machine: LicenseClient, *, now: Callable[[], float], wall: Callable[[], float],
+        draw: Callable[[int], bytes], folder: BorrowFolder | None = None,
+        marks: Callable[[], tuple[str, ...]] = machine_marks,
+    ) -> None:  # fmt: skip
+        self.folder = BorrowFolder(default_borrow_dir()) if folder is None else folder
+        self._config = config
+        self._machine = machine
+        self._now = now
+        self._wall = wall
+        self._draw = draw
+        self._marks = marks
+        self._uses: dict[int, Use] = {}
+        """Of the seats in use, by the number in place of the site."""
+        self._asked: dict[int, tuple[BorrowRecord, Use | None]] = {}
+        """Borrowings that are not answered, by request."""
+        self._problems: dict[str, BorrowProblem] = {}
+
+    # --- using what is here -------------------------------------------------------------------------
+
+    def take(self, feature: str, version: str, count: int) -> Seat | None:
+        """Return a borrowed seat for a checkout, which is held at once; None if nothing here grants it."""
+        self._problems.pop(feature, None)
+        for found in self.folder.files():
+            if found.error is not None:
+                self._note_problem(feature, BorrowProblem(ErrorCode(found.error.code), found.error.message))
+            record = found.record
+            if record is None or not fits(record, self._config.vendor, feature, version, count):
+                continue
+            seat = self._adopt(record, count, None)
+            if isinstance(seat, Seat):
+                return seat
+            self._note_problem(feature, seat)
+        return None
+
+    def _adopt(self, record: BorrowRecord, count: int, use: Use | None) -> Seat | BorrowProblem:
+        if use is None:
+            shared = is_shared(record, self._config.display)
+            use = self.folder.use(record.borrow, shared=shared)
+        if use is None:
+            detail = f"another process here uses what was borrowed of {record.feature}"
+            return BorrowProblem(ErrorCode.USERS_REACHED, detail)
+        seat = self._machine.adopt(
+            record, count=count, machine=self._marks(), now=self._now(), wall=self._wall()
+        )
+        if isinstance(seat, Seat):
+            self._uses[seat.site] = use
+        else:
+            use.close()
+        return seat
+
+    def _note_problem(self, feature: str, problem: BorrowProblem) -> None:
+        before = self._problems.get(feature)
+        if before is None or before.code == ErrorCode.BORROW_EXPIRED:
+            self._problems[feature] = problem
+
+    def problem_of(self, feature: str) -> BorrowProblem | None:
+        """Why what was borrowed of *feature* granted nothing to the last checkout, None if nothing was borrowed."""
+        return self._problems.get(feature)
+
+    def release(self, site: int) -> None:
+        """A borrowed seat is not used any more."""
+        use = self._uses.pop(site, None)
+        if use is not None:
+            use.close()
+
+    def note(self, action: BorrowNoted) -> None:
+        """Write down when it was used last."""
+        try:
+            self.folder.note_seen(action.borrow, action.seen)
+        except BorrowError as error:
+            _log.warning("%s", error)
+
+    def forget(self) -> None:
+        """In a forked child: its parent holds what it held."""
+        for use in self._uses.values():
+            use.forget()
+        self._uses.clear()
+
+    # --- borrowing ----------------------------------------------------------------------------------
+
+    def wished_until(self, line: str) -> float | None:
+        """Until when LM_BORROW wants a licence of *line* borrowed, None if it does not.
+
+        Raises:
+            BorrowError: LM_BORROW makes no sense.
+        """
+        wall = self._wall()
+        if self.folder.read_wish(wall) is None:
+            return None
+        return self.folder.wish(_vendor_of(line) or self._config.vendor, wall)
+
+    def begin(self, granted: Seat, until: float) -> int:
+        """Ask for *granted* to be lent until *until*; returns the request's number.
+
+        Raises:
+            BorrowError: -117: it cannot be written down. LocalProtocolError: it is not held.
+        """
+        wall = self._wall()
+        config = self._config
+        addresses = config.path[granted.site]
+        record = BorrowRecord(
+            vendor=_vendor_of(granted.line) or config.vendor, feature=granted.feature, version=granted.version,
+            count=granted.count, handle=granted.handle, user=config.user, host=config.host, display=config.display,
+            started=granted.started, line=granted.line, hostids=granted.hostids, machine=self._marks(),
+            borrow=self._draw(BORROW_BYTES), secret=self._draw(SECRET_BYTES),
+            servers=tuple(f"{address.port}@{address.host}" for address in addresses),
+            borrowed_at=wall, until=until, seen=wall, state=ASKED,
+        )  # fmt: skip
+        self.folder.write(record)
+        use = self.folder.use(record.borrow, shared=is_shared(record, config.display))
+        try:
+            request = self._machine.borrow(
+                granted.handle, until, borrow=record.borrow, secret=record.secret, site=granted.site,
+                now=self._now(), wall=wall,
+            )  # fmt: skip
+        except BaseException:
+            self._drop(record, use)
+            raise
+        self._asked[request] = record, use
+        return request
+
+    def lent(self, action: SeatBorrowed) -> Seat | BorrowProblem:
+        """The servers lent it: from now on it is held by its file."""
+        record, use = self._asked.pop(action.request)
+        record = record.turned(LENT, until=action.until)
+        try:
+            self.folder.write(record)
+        except BorrowError as error:
+            if use is not None:
+                use.close()
+            return BorrowProblem(ErrorCode.BORROW_FAILED, error.message)
+        return self._adopt(record, record.count, use)
+
+    def refused(self, action: BorrowRefused) -> None:
+        """It is not lent, or nobody knows (then its file stays, and ``lmborrow -return`` finds out)."""
+        record, use = self._asked.pop(action.request)
+        if action.certain:
+            self._drop(record, use)
+        elif use is not None:
+            use.close()
+
+    def _drop(self, record: BorrowRecord, use: Use | None) -> None:
+        try:
+            self.folder.delete(record.borrow)
+        except BorrowError as error:
+            _log.warning("%s", error)
+        if use is not None:
+            use.close()
+
+    def close(self, sites: Iterable[int]) -> None:
+        """The client closes: these seats are not used any more."""
+        for site in sites:
+            self.release(site)
+
+
+def _vendor_of(line: str) -> str:
+    from flexcore.licensefile import parse_license
+
+    try:
+        lines = parse_license(line.encode(), name="the granted line").features
+    except LicenseError:
+        return ""
+    return lines[0].vendor if lines else ""
