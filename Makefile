@@ -45,7 +45,7 @@ calm: $(VENV)/.dev ## a healthy triad under full load, SECONDS=600: it must elec
 	$(BIN)/python -m flexcore_testing.calm --seconds $(or $(SECONDS),600)
 
 scenarios: $(VENV)/.dev ## every scenario of tests/scenarios with real servers and clients: a quarter of an hour
-	FLEXCORE_SCENARIOS=all $(BIN)/python -m pytest tests/real/test_scenarios.py $(PYTEST_ARGS)
+	FLEXCORE_SCENARIOS=all $(BIN)/python -m pytest tests/real/test_scenarios.py tests/real/test_borrowing.py $(PYTEST_ARGS)
 
 mutants: $(VENV)/.dev ## the rules of the protocol taken out one by one, each of which must be noticed
 	$(BIN)/python -m flexcore_testing.mutations --jobs 2

@@ -132,6 +132,8 @@ class RealStage:
         self.days = 0
         self.zone = ""
         self.midnight_at: float | None = None
+        self.borrow_dir = os.environ.get("FLEXCORE_BORROW_DIR", "")
+        """Of other tests: put back at the end."""
         self._triad: Triad | None = None
         self._settings: Settings | None = None
 
@@ -160,6 +162,7 @@ class RealStage:
 
     def close(self) -> None:
         """End everything."""
+        os.environ["FLEXCORE_BORROW_DIR"] = self.borrow_dir
         for user in self.users.values():
             user.kill()
         if self._triad is not None:
@@ -192,6 +195,7 @@ class RealStage:
         else:
             local = here
         self.days = (local.date() - there.date()).days
+        os.environ["FLEXCORE_BORROW_DIR"] = str(self.folder / "borrow")
         self._triad = Triad(
             self.folder, interval=0 if settings.interval_s == 0 else 1,
             primary_is_master=settings.primary_is_master, first_start=settings.first_start,
@@ -413,6 +417,22 @@ class RealStage:
             if not words or self.handles[str(seat.handle)] in words:
                 seat.checkin()
                 user.seats.remove(seat)
+
+    def _borrows(self, name: str, words: list[str], simulated: Stage) -> None:
+        self._learn_handles()
+        user = self.users[name]
+        for seat in list(user.seats):
+            told = f"takes {seat.feature} handle {seat.handle} home"
+            try:
+                seat.borrow(time.time() + float(words[0]) * 3600.0)
+            except CheckoutDenied as denied:
+                told = f"does not take it home: {denied.text} ({denied.code},{denied.minor})"
+            self.hear(name, told, seat)
+
+    def _returns(self, name: str, words: list[str], simulated: Stage) -> None:
+        done = self.triad.flexcore("lmborrow", "-return", "f1")
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.hear(name, done.stdout.strip().replace("f1 is returned", "returns f1"))
 
     def _killed(self, name: str, words: list[str], simulated: Stage) -> None:
         self.users.pop(name).kill()

@@ -16,6 +16,7 @@ client is ``user``, ``user@host`` or ``user@host:display``; a second process of 
 elm 00146c37f273 platform=x64_lsb`` says what the host ``elm`` shows. ``ann checkout f1 2 version=1.0`` asks for two
 licences, ``ann queue f1 2`` waits for them if need be; ``ann idle`` says that her program is not used, ``ann active``
 that it is again. ``lmremove`` is written as on a command line; ``clock primary -172800`` sets that server's clock.
+``ann@elm borrows 2`` takes home what is held, for two hours, and ``ann@elm returns`` brings it back.
 
 The same text is run against real servers by ``tests/real/test_scenarios.py``; a comment ``# Simulated only:`` says
 why one is not. It is also run with a failover, a restart of all three or a reread after each step
@@ -41,6 +42,7 @@ from flexcore.identity import Rank
 from flexcore.licensefile import LicenseFile
 from flexcore_testing.licences import SEED_EXAMPLE, signed, triad_text
 from flexcore_testing.profile import Profile
+from flexcore_testing.scenario_borrowing import Loan, borrow, give_back
 from flexcore_testing.scenario_files import (
     Files,
     Machine,
@@ -150,6 +152,8 @@ class Stage:
         self._told: list[str] = []
         self.files = Files()
         self._machines: dict[str, Machine] = {}
+        self.loans: dict[str, list[Loan]] = {}
+        """What each user took home."""
 
     def run(self, commands: Sequence[str]) -> list[str]:
         """Carry out some commands; what happened, one line each, or ``ok``."""
@@ -351,6 +355,13 @@ class Stage:
         for handle in sorted(client.seats):
             client.set_idle(handle, idle)
 
+    def _client_borrows(self, name: str, words: list[str]) -> None:
+        self.loans.setdefault(name, []).extend(borrow(self.triad.clients[name], float(words[0])))
+
+    def _client_returns(self, name: str, words: list[str]) -> None:
+        for text in give_back(self.triad, self.loans.pop(name)):
+            self._tell(name, text)
+
     def _client_kill(self, name: str, words: list[str]) -> None:
         self.triad.kill_client(name)
 
@@ -416,6 +427,8 @@ _CLIENT_COMMANDS: dict[str, Callable[[Stage, str, list[str]], None]] = {
     "checkin": Stage._checkin,
     "idle": Stage._idle,
     "active": Stage._active,
+    "borrows": Stage._client_borrows,
+    "returns": Stage._client_returns,
     "killed": Stage._client_kill,
     "closes": Stage._client_close,
     "held?": Stage._client_held,

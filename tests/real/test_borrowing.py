@@ -1,0 +1,58 @@
+"""Borrowing with real lmgrd processes and real commands: taken home, the master killed, used without any server,
+returned to the next master after a restart of all three. ``make scenarios`` runs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import pytest
+
+from flexcore.identity import Rank
+from tests.real.triad import VENDOR, running
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs 127.0.0.2 and .3, and signals"),
+    pytest.mark.skipif(os.environ.get("FLEXCORE_SCENARIOS") != "all", reason="of make scenarios: it takes long"),
+]
+
+P, S, T = Rank
+
+
+def in_use(triad) -> int:
+    return sum(row.count for row in triad.seats())
+
+
+def test_borrowed_before_and_returned_after_a_failover_and_a_restart(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLEXCORE_BORROW_DIR", str(tmp_path / "borrow"))
+    with running(tmp_path, features=("f1 1.0 permanent 2 BORROW=48",)) as triad:
+        key = str(tmp_path / f"{VENDOR}.pub")
+        run = ("run", "-c", triad.path, "--vendor-key", key, "--vendor", VENDOR, "-f", "f1", "--wait", "20", "--")
+        triad.start(P, S, T)
+        triad.until_all_follow(P)
+        tomorrow = time.strftime("%d-%b-%Y:%H:%M", time.localtime(time.time() + 24 * 3600))
+        assert triad.flexcore("lmborrow", VENDOR, tomorrow).returncode == 0
+        done = triad.flexcore(*run, "echo", "at work")
+        assert (done.returncode, done.stdout) == (0, "at work\n"), done.stderr
+        assert triad.flexcore("lmborrow", "-clear").returncode == 0
+        assert in_use(triad) == 1
+
+        triad.kill(P)
+        triad.until_master(S)
+        assert in_use(triad) == 1
+        for rank in (S, T):
+            triad.kill(rank)
+        done = triad.flexcore(*run, "echo", "at home")
+        assert (done.returncode, done.stdout) == (0, "at home\n"), done.stderr
+        assert triad.flexcore("lmborrow", "-return", "f1").returncode == 241
+        done = triad.flexcore(*run, "echo", "still at home")  # a return that reached nobody changed nothing
+        assert done.returncode == 0, done.stderr
+
+        triad.start(P, S, T)
+        triad.until_master()
+        assert in_use(triad) == 1
+        done = triad.flexcore("lmborrow", "-return", "-c", triad.path, "f1")
+        assert (done.returncode, done.stdout) == (0, "f1 is returned\n"), done.stderr
+        assert in_use(triad) == 0
