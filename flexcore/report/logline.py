@@ -106,6 +106,15 @@ def dequeued_line(feature: str, user: str, host: str, count: int) -> str:
     return f"DEQUEUED: {_feature(feature)} {_who(user, host)}" + _many(count)
 
 
+def expired_line(feature: str, version: str, expiry: str) -> str:
+    """Return the line of licences whose last day is over; whoever holds some keeps them.
+
+    >>> expired_line("mill", "1.0", "31-jan-2026")
+    'EXPIRED: "mill" v1.0 on 31-jan-2026'
+    """
+    return f"EXPIRED: {_feature(feature)} v{word_of(version)} on {word_of(expiry)}"
+
+
 def removed_line(feature: str, user: str, host: str, by: str) -> str:
     """Return the line of a seat that *by* takes away; IN follows when its client has given it back.
 

@@ -67,6 +67,7 @@ from .details import answer_question
 from .leftovers import Leftovers
 from .lingering import LingerClock, leaving_line, lingers_s, resumed_lines
 from .memory import RequestMemory
+from .midnights import day_of
 from .outbox import Outbox
 from .queueing import Queueing
 from .registrar import Refused, refusal_of
@@ -77,9 +78,6 @@ if TYPE_CHECKING:
     from flexcore.ledger.state import Seat, Session
     from flexcore.options import OptionsFile
     from flexcore.quorum import QuorumMachine
-
-EPOCH_ORDINAL = 719_163
-"""``datetime.date(1970, 1, 1).toordinal()``."""
 
 
 DeskMessage: TypeAlias = (
@@ -154,7 +152,7 @@ class ClientDesk(SessionDesk):
 
     def day(self, wall: float) -> int:
         """Return the calendar day of *wall* where this server stands."""
-        return int((wall + self._config.utc_offset_s) // 86_400) + EPOCH_ORDINAL
+        return day_of(wall, self._config.utc_offset_s)
 
     # --- messages ---------------------------------------------------------------------------------
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from flexcore import timing
-from flexcore.checkout.rights import Line, Rights
+from flexcore.checkout.rights import Rights
 from flexcore.identity import Rank
 from flexcore.options import OptionsFile, echo_lines
 from flexcore.quorum.events import Notice
@@ -19,14 +18,14 @@ from flexcore.report.logline import LMGRD
 
 from .actions import How, UseDebugLog
 from .config import TIMESTAMP_EVERY_S, ServerConfig
-from .midnights import until_midnight_s
+from .expiries import expiries
+from .midnights import day_of, until_midnight_s
 from .outbox import Outbox
 from .registrar import Registrar
 
 if TYPE_CHECKING:
     from flexcore.quorum import QuorumMachine
 
-EXPIRIES_LOGGED_MAX = 100
 REJECTED_LOGGED_MAX = 200
 EXIT_BY_SIGNAL = 4
 """What `Exit reason` says of an end by a signal; the manual gives no table of these numbers."""
@@ -50,6 +49,7 @@ class Journal:
         self._quorum = quorum
         self._up: set[Rank] = set()  # asked for membership only
         self._serves = self._knew_a_master = False
+        self._day = 0
         self._no_quorum_said = False
         self._signal = ""
         self._stamp_at = 0.0
@@ -147,17 +147,12 @@ class Journal:
         if rights_in_force and rights_in_force != own_file:
             self._lmgrd("The licence lines in force are not those of this server's own file: "
                         "put the same file on all three servers and read it anew (lmreread)")  # fmt: skip
-        for pool in self._rights.pools[:EXPIRIES_LOGGED_MAX]:
-            line = max(pool.lines, key=Line.lasts_until)
-            if line.expiry_day is None:
-                continue
-            left = line.expiry_day - day
-            name = f'Feature "{pool.feature}" v{pool.version}'
-            advice = f"ask {self._vendor} for a new licence file"
-            if left < 0:
-                self._daemon(f"{name} expired on {line.expiry_text}: {advice}")
-            elif left <= timing.EXPIRY_WARNING_DAYS:
-                self._daemon(f"{name} expires on {line.expiry_text}, in {left} days: {advice}")
+        self._say_expiries(day, None)
+
+    def _say_expiries(self, day: int, before: int | None) -> None:
+        self._day = day
+        for text in expiries(self._rights.pools, day, self._quorum.ledger.state.in_use, before):
+            self._daemon(text)
 
     def stopped_serving(self, reason: str) -> None:
         """This server serves no more."""
@@ -252,6 +247,7 @@ class Journal:
         self._lmgrd(text)
         self._daemon(text)
         if self._serves:
+            self._say_expiries(day_of(wall, offset_s), self._day)
             state, last = self._quorum.ledger.state, self._quorum.ledger.last
             said = (f"Sessions: {len(state.sessions)}", f"Seats: {len(state.seats)}",
                     f"Ledger: term {last.term} entry {last.index}")  # fmt: skip

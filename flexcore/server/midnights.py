@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400.0
 
+EPOCH_ORDINAL = 719_163
+"""``datetime.date(1970, 1, 1).toordinal()``."""
+
+
+def day_of(wall: float, utc_offset_s: float) -> int:
+    """Return the calendar day of *wall*, as ``datetime.date.toordinal`` counts."""
+    return int((wall + utc_offset_s) // DAY_S) + EPOCH_ORDINAL
+
 
 def until_midnight_s(wall: float, utc_offset_s: float) -> float:
     """Return the seconds until the next calendar day begins, more than 0."""
