@@ -15,6 +15,7 @@ from flexcore.wire.messages import (
     FeatureRow,
     Message,
     QueueRow,
+    ReservationRow,
     SeatRow,
     ServerAddress,
     ServerHello,
@@ -41,6 +42,7 @@ class Inquiry:
         self.features: list[FeatureRow] = []
         self.seats: list[SeatRow] = []
         self.queue: list[QueueRow] = []
+        self.reservations: list[ReservationRow] = []
         self._wanted = ["seats", "features"] if usage else []
         self._seq = 0
 
@@ -70,6 +72,7 @@ class Inquiry:
         self.features += message.features
         self.seats += message.seats
         self.queue += message.queue
+        self.reservations += message.reservations
         if message.cursor and self._seq < PAGES_MAX:
             return self._ask(message.cursor)
         if self._wanted.pop() == "features" and any(row.queued for row in self.features):
@@ -122,6 +125,7 @@ def lmstat_of(
         ),
         vendor=vendor,
         features=() if master is None else tuple(inquiries[master].features),
+        reservations=() if master is None else tuple(inquiries[master].reservations),
         failure=None if master is None else inquiries[master].failure,
     )  # fmt: skip
     lines = [
