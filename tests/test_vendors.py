@@ -356,6 +356,7 @@ def test_a_first_start_is_said_of_the_first_start_only(tmp_path):
         hostid="", listen=["127.0.0.1"], state_dir=str(tmp_path / "state"),
         switched_off=None, lmremove_min=120.0, two=False, protected=False, local=False,
     )  # fmt: skip
+    (tmp_path / "demo.opt").write_text("REPORTLOG demo.rep\n")
     logs = DebugLogs(LogFile(str(tmp_path / "log")), lambda lines: [text for _, text in lines], tmp_path)
     demo, _ = vendor_services(_setup.load(args), logs, first_start=True)
     said = []
@@ -368,7 +369,12 @@ def test_a_first_start_is_said_of_the_first_start_only(tmp_path):
         assert start.use_debug_log is not None
         start.use_debug_log(UseDebugLog(daemon="demo", path="demo.log", append=False))
         logs.write([("demo", f"life {len(said)}")])
+        assert start.report is not None
+        assert start.at_end is not None
+        start.report([f"life {len(said)}"])
+        start.at_end()
         start.store.close()
+    assert (tmp_path / "demo.rep").read_text() == "life 1\nlife 2\n", "a restart goes on with it"
     assert said == [True, False]
     logs.close()
     assert [line for line in (tmp_path / "demo.log").read_text().splitlines() if "life" in line] == ["life 1", "life 2"]

@@ -30,7 +30,8 @@ class Server:
         self.path = f"{self.port}@127.0.0.1"
         self.file = folder / "both.lic"
         self.write()
-        (folder / "acme.opt").write_text("EXCLUDE shared USER mallory\n")
+        (folder / "acme.opt").write_text("EXCLUDE shared USER mallory\nREPORTLOG acme.rep\n")
+        (folder / "demo.opt").write_text("REPORTLOG demo.rep\n")
         for name, key in KEYS.items():
             (folder / f"{name}.pub").write_text(f"{key.verifying_key}\n")
         self.process = None
@@ -114,6 +115,16 @@ def test_two_vendors_behind_one_port(server):
     status, said = server.tool("lmdown", "-q")
     assert (status, f"{server.port}@127.0.0.1 is stopped" in said) == (0, True)
     assert server.process.wait(PATIENCE_S) == 0
+    # Each has a report log of its own, which goes on where its vendor was started again.
+    for name, own, other, lives in (("demo", "ann", "bob", 1), ("acme", "bob", "ann", 2)):
+        path = server.folder / f"{name}.rep"
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [each["kind"] for each in records].count("start") == lives
+        assert {each["vendor"] for each in records if each["kind"] == "start"} == {name}
+        users = {each.get("user") for each in records}
+        assert own in users
+        assert other not in users
+        assert cli.main(["reportlog", "verify", str(path)]) == 0
 
 
 def test_a_damaged_state_of_one_vendor_is_its_own_until_it_is_put_right(server):

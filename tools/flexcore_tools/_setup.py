@@ -282,12 +282,14 @@ def expiry_warnings(license: LicenseFile, wall: float, utc_offset_s: float) -> l
     return list(dict.fromkeys(said))
 
 
-def place_warnings(setup: Setup, log_path: str) -> list[str]:
-    """Return a sentence for each file on a network file system, and for names that are loopback."""
+def place_warnings(setup: Setup, log_path: str, state_dir: str | None = None) -> list[str]:
+    """Return a sentence for each file on a network file system, and for names that are loopback.
+    *state_dir*: that of a vendor, where there are several; None: the first one's."""
     said = []
     places = [("licence file", setup.path), ("log", log_path)]
-    if setup.state_dir is not None:
-        places.insert(0, ("state folder", setup.state_dir))
+    state_dir = state_dir or setup.state_dir
+    if state_dir is not None:
+        places.insert(0, ("state folder", state_dir))
     for what, path in places:
         mount = filesystem.network_mount(path) if path else None
         if mount is not None:

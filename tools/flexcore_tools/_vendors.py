@@ -21,10 +21,12 @@ from flexcore_host.logswitch import switch_log
 from flexcore_trio import MemoryStore, SqliteStore, Store, VendorService, VendorStart
 from flexcore_trio.turnlogs import EventSink
 
-from . import _options, _setup
+from . import _options, _report, _setup
 
 if TYPE_CHECKING:
+    from flexcore.options import OptionsFile
     from flexcore_host.debuglogs import DebugLogs
+    from flexcore_host.reportfile import ReportFile
 
     from ._setup import Setup, VendorSetup
 
@@ -63,13 +65,15 @@ class OwnedStore:
 
 
 def vendor_services(
-    setup: Setup, logs: DebugLogs, event: EventSink | None = None, *, first_start: bool
+    setup: Setup, logs: DebugLogs, event: EventSink | None = None, *, first_start: bool, log_path: str = ""
 ) -> Sequence[VendorService]:
     """Return how each vendor of *setup* is served."""
     return [
         VendorService(
             vendor=vendor.name,
-            prepare=_Preparation(setup, vendor, logs, event, first_start=first_start).make,
+            prepare=_Preparation(
+                setup, vendor, logs, event, first_start=first_start, log_path=log_path
+            ).make,
         )
         for vendor in setup.vendors
     ]
@@ -79,14 +83,17 @@ class _Preparation:
     """Makes the start of one vendor, also when it failed and is started again."""
 
     def __init__(
-        self, setup: Setup, vendor: VendorSetup, logs: DebugLogs, event: EventSink | None, *, first_start: bool
-    ) -> None:
+        self, setup: Setup, vendor: VendorSetup, logs: DebugLogs, event: EventSink | None, *,
+        first_start: bool, log_path: str,
+    ) -> None:  # fmt: skip
         self._setup = setup
         self._vendor = vendor
         self._logs = logs
         self._event = event
         self._first_start = first_start
+        self._log_path = log_path
         self._debug_log = ""
+        self._report_log = ""
 
     def make(self) -> VendorStart:
         """Read everything anew. Called in a thread."""
@@ -102,6 +109,7 @@ class _Preparation:
                 vendor.state_dir, vendor=vendor.name, rank=word, hostids=license.hostids
             )
             store = OwnedStore(folder, f"{vendor.name} {word}")
+        report = self._open_report(options)
         config = ServerConfig(
             license=license, keys=setup.keys, rank=setup.rank, license_path=setup.path,
             software=__version__, first_start=self._first_start, vendor=vendor.name,
@@ -110,7 +118,8 @@ class _Preparation:
             lmdown="lmdown" not in setup.switched_off,
             lmremove="lmremove" not in setup.switched_off, lmremove_min_s=setup.lmremove_min_s,
             administrators_only=setup.administrators_only,
-            pid=os.getpid(),
+            notes=tuple(_setup.place_warnings(setup, self._log_path, vendor.state_dir)),
+            pid=os.getpid(), report=None if report is None else report.position,
         )  # fmt: skip
         # "Nobody holds anything" was true once: when a vendor is started again somebody may.
         self._first_start = False
@@ -118,8 +127,18 @@ class _Preparation:
             config=config, store=store, read_license=partial(_setup.read_license, setup.path),
             read_options=lambda read: _options.load_options(read, setup.path, vendor.name),
             use_debug_log=self._use_debug_log,
-            switch_log=lambda wanted: switch_log(wanted, self._logs, None), event=self._event,
+            switch_log=lambda wanted: switch_log(wanted, self._logs, report), event=self._event,
+            report=None if report is None else report.write,
+            at_end=None if report is None else report.close,
         )  # fmt: skip
+
+    def _open_report(self, options: OptionsFile | None) -> ReportFile | None:
+        """The report log of this vendor's options file; one that this process has begun already is gone on with."""
+        target = _report.report_option(options, self._setup.path)
+        path = target.removeprefix("+")
+        again = path != "" and path == self._report_log
+        self._report_log = path
+        return _report.open_report(f"+{path}" if again else target, self._logs.write, of=self._vendor.name)
 
     def _use_debug_log(self, to: UseDebugLog) -> None:
         """A log that this process has begun already is not begun anew by a restart: it says why."""

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 from flexcore.timing import LMREMOVE_MIN_S
 
 if TYPE_CHECKING:
-    from flexcore.options import OptionsFile
     from flexcore_host.debuglogs import DebugLogs
     from flexcore_host.logfile import LogFile
-    from flexcore_host.reportfile import ReportFile
     from flexcore_trio import LogSink, Outcome, Store
     from flexcore_trio.turnlogs import EventSink
 
@@ -157,7 +155,8 @@ def _serve(args: argparse.Namespace) -> int:
         try:
             if len(setup.vendors) > 1:
                 if args.report_log:
-                    log([("lmgrd", "WARNING: no report log: a server of several vendors writes none")])
+                    advice = "write REPORTLOG into the options file of each"
+                    log([("lmgrd", f"WARNING: --report-log is for a server of one vendor: {advice}")])
                 return _serve_vendors(setup, log_file, logs, event, first_start=args.first_start)
             store: Store = MemoryStore()
             if setup.state_dir is not None:
@@ -213,7 +212,7 @@ def _serve_on(
     from flexcore_host.logswitch import switch_log
     from flexcore_trio import open_listeners, run_server
 
-    from . import _options, _setup
+    from . import _options, _report, _setup
 
     log = logs.write
     _raise_file_limit()
@@ -226,7 +225,7 @@ def _serve_on(
     options, warning = _options.options_or_warning(setup.license, setup.path, setup.vendor)
     log([*_opening_lines(setup, log_file.path), *(("lmgrd", text) for text in warning)])
     event("start", _start_event(setup))
-    report = _open_report(report_log or _report_option(options, setup.path), log)
+    report = _report.open_report(report_log or _report.report_option(options, setup.path), log)
     config = ServerConfig(
         license=setup.license,
         keys=setup.keys,
@@ -258,31 +257,6 @@ def _serve_on(
     return _end(outcome, log, event)
 
 
-def _report_option(options: OptionsFile | None, license_path: str) -> str:
-    """REPORTLOG of the options file, '' without it: a relative path counts from the licence file's folder."""
-    path = options.setting("REPORTLOG") if options is not None else ""
-    if not path.lstrip("+"):
-        return ""
-    plus = "+" if path.startswith("+") else ""
-    return plus + str(Path(license_path).absolute().parent / path.removeprefix("+"))
-
-
-def _open_report(target: str, log: LogSink) -> ReportFile | None:
-    """Open the report log; a server that cannot write one serves all the same, and says so."""
-    from flexcore.errors import FlexcoreError
-    from flexcore_host.reportfile import ReportFile
-
-    if not target:
-        return None
-    try:
-        report = ReportFile(target)
-    except (FlexcoreError, OSError) as error:
-        log([("lmgrd", f"WARNING: no report log: {error}")])
-        return None
-    log([("lmgrd", f"Report log: {report.path}, from line {report.position.n + 1} on")])
-    return report
-
-
 def _serve_vendors(
     setup: Setup, log_file: LogFile, logs: DebugLogs, event: EventSink, *, first_start: bool
 ) -> int:
@@ -297,7 +271,7 @@ def _serve_vendors(
     log = logs.write
     log(_opening_lines(setup, log_file.path))
     event("start", _start_event(setup))
-    services = vendor_services(setup, logs, event, first_start=first_start)
+    services = vendor_services(setup, logs, event, first_start=first_start, log_path=log_file.path)
     outcome = run_vendors(services, listeners=listeners, log=log, on_hangup=logs.reopen)
     return _end(outcome, log, event)
 

@@ -30,7 +30,7 @@ from .link import LINGER_S, READ_BYTES
 from .loop import ACCEPT_BATCH, ACCEPT_PAUSE_S, Outcome, ServerLoop
 from .serving import ReadOptions, run_until_signalled, serve
 from .store import Store
-from .turnlogs import EventSink, LogSink, LogSwitch
+from .turnlogs import EventSink, LogSink, LogSwitch, ReportSink
 
 __all__ = ["VendorService", "VendorStart", "run_vendors", "serve_vendors"]
 
@@ -53,6 +53,9 @@ class VendorStart:
     use_debug_log: Callable[[UseDebugLog], None] | None = None
     switch_log: LogSwitch | None = None
     event: EventSink | None = None
+    report: ReportSink | None = None
+    at_end: Callable[[], None] | None = None
+    """Called when this start is over, whatever ended it: closes the report log."""
 
 
 @attrs.frozen(kw_only=True)
@@ -188,8 +191,12 @@ class VendorHouse:
         """Serve one vendor once. Whatever goes wrong is this vendor's alone."""
         try:
             start = await trio.to_thread.run_sync(service.prepare, abandon_on_cancel=True)
-            async with trio.open_nursery() as nursery:
-                outcome = await self._serve(service.vendor, start, nursery)
+            try:
+                async with trio.open_nursery() as nursery:
+                    outcome = await self._serve(service.vendor, start, nursery)
+            finally:
+                if start.at_end is not None:
+                    start.at_end()
         except Exception as error:  # noqa: BLE001 - the failure domain: a bug in one is not the others' end
             outcome = Outcome(FAILED, _words(error))
         self._loops.pop(service.vendor, None)
@@ -206,7 +213,7 @@ class VendorHouse:
                     start.config, store=start.store, listeners=(), log=self._log,
                     read_license=self._waking(start.read_license), read_options=start.read_options,
                     shares=len(self._services), use_debug_log=start.use_debug_log,
-                    switch_log=start.switch_log, event=start.event,
+                    switch_log=start.switch_log, event=start.event, report=start.report,
                     task_status=task_status,
                 )
             )  # fmt: skip
