@@ -9,6 +9,7 @@ from flexcore.identity import NOBODY
 from flexcore.ledger import LedgerState
 from flexcore.ledger.commands import SeatGranted
 from flexcore.quorum.machine import QuorumMachine
+from flexcore.server import borrowing
 from flexcore_testing.mutation import QUICK, STORMS, Mutation, nothing, returns
 
 _heard = QuorumMachine._heard
@@ -123,6 +124,17 @@ RARE_RULES: tuple[Mutation, ...] = (
         changes=((QuorumMachine, "_deaf", returns(False)),),
         caught_by=frozenset({"I7"}),
         schedule="one_way_cut",
+    ),
+    Mutation(
+        name="one_clock_decides",
+        rule="18",
+        text="what is lent ends by the clock of whoever is master",
+        changes=(
+            (borrowing, "middle_clock_gap", lambda quorum: quorum.clock_gap),
+            (borrowing, "middle_wall", lambda quorum: quorum.wall),
+        ),
+        caught_by=frozenset({"I9"}),
+        schedule="one_clock_leaps",
     ),
     Mutation(
         name="own_lines_only",

@@ -14,6 +14,7 @@ from flexcore.quorum.base import Role
 from flexcore_testing.bare import BareTriad
 from flexcore_testing.checks import BEYOND_ONLY, Violation
 from flexcore_testing.schedule_kit import P, S, T, quiet_profile, serves_now, start_all, until
+from flexcore_testing.schedules_borrowing import lending_triad, one_clock_leaps
 from flexcore_testing.schedules_clones import CLONE_SCHEDULES
 from flexcore_testing.schedules_rare import RARE_SCHEDULES
 from flexcore_testing.service import ServiceTriad
@@ -295,6 +296,7 @@ SCHEDULES: dict[str, tuple[Callable[[SimulatedTriad], None], Callable[[], Simula
     "acknowledged_by_a_lost_disk": (acknowledged_by_a_lost_disk, lambda: BareTriad(quiet_profile())),
     "older_log": (older_log, lambda: BareTriad(quiet_profile())),
     "ghost_master": (ghost_master, lambda: ServiceTriad(quiet_profile(interval_s=20), only=BEYOND_ONLY)),
+    "one_clock_leaps": (one_clock_leaps, lending_triad),
     "slow_answer": (slow_answer, lambda: ServiceTriad(quiet_profile(interval_s=1))),
     **RARE_SCHEDULES,
     **CLONE_SCHEDULES,
