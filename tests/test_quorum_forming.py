@@ -341,6 +341,34 @@ def test_forming_by_waiting_where_borrowing_is_allowed_needs_all_three() -> None
     assert alone.take(S, FormPropose)
 
 
+def test_where_borrowing_is_allowed_a_member_and_a_blank_server_wait_for_the_third() -> None:
+    """The member's log does not tell what the others have lent while it was cut off."""
+    triad = formed(borrow_allowed=True)
+    triad.propose(P, session(1))
+    triad.run(25.0)
+    triad.kill(P, S, T)
+    triad[S].disk.lose()
+    triad.start(P, S)
+    triad.run(2 * WAIT)
+    assert triad.master is None
+    triad[T].disk.lose()
+    triad.start(T)  # a new machine in its place will do: nobody is missing any more
+    triad.run(WAIT + 10.0)
+    assert triad.master is P
+    assert triad.members() == {P, S, T}
+    assert b"user" in b"".join(triad.commands(S))
+
+
+def test_who_waits_for_the_third_because_of_borrowing_says_so() -> None:
+    alone = Alone(P, borrow_allowed=True)
+    alone.connect(S, **nobody(forming_at_s=0.0))
+    assert "borrowing" in alone.machine.report().reason
+    assert alone.machine.report().until_s is None
+    alone.connect(T, **nobody(forming_at_s=0.0))
+    assert "borrowing" not in alone.machine.report().reason
+    assert alone.machine.report().until_s is not None
+
+
 # --- another triad ---------------------------------------------------------------------------------------------------
 
 ANOTHER = b"another---------"

@@ -10,7 +10,11 @@ member that is left alone forms anew with a blank server, on its own log, after 
 counted also from when it last heard another member: one that is only being restarted must find its
 triad again. A blank proposer copies that log first.
 
-Where the licence file allows borrowing, forming by waiting needs all three.
+Where the licence file allows borrowing, forming by waiting needs all three: a lease ends while one waits, what is
+lent does not. The log of a member that is left cannot stand in for the third server, however little is lent in it.
+The schedule: P is cut off. S and T lend a seat; S loses its disk, T its power. P hears nothing of a higher term, its
+log ends before the loan, and with a blank S it would give the seat to somebody else. All three need not have state: a
+third one that is blank too says that nobody is missing any more.
 
 Shown by ``tests/test_quorum_forming.py`` and the mutant ``forming_waits_for_nothing``.
 """

@@ -91,6 +91,12 @@ class Reports(Forming):
             )
             return "recovering", text, None
         wait = self._forming_in()
+        if self.config.borrow_allowed and not self._all_present():
+            text = (
+                "no server has state, and the licence file allows borrowing: what is lent may be known to a "
+                "server that is not here. Start all three; --first-start is the word that nothing is lent"
+            )
+            return "forming", text, None
         text = (
             "no server has state: the triad is formed when nothing of an earlier one can be in "
             "force; --first-start skips the wait"
