@@ -13,6 +13,7 @@ PYTEST_ARGS ?=
 MINUTES ?= 30
 SEED ?=
 CHAOS_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: help demo test lint bench docs soak chaos calm scenarios mutants explore clean
 
@@ -28,8 +29,9 @@ test: $(VENV)/.dev ## all tests (PYTEST_ARGS="-k lint" and the like are passed o
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	@failed=0; $(BIN)/ruff check . || failed=1; $(BIN)/mypy || failed=1; exit $$failed
 
-bench: $(VENV)/.dev ## checkouts a second as a ratio to a floor measured in the same run
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.bench ## real servers against floors and peers (BENCH_ARGS="--quick", "--only triad")
+	@$(BIN)/python -m benchmarks.install
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 docs: $(VENV)/.dev ## the documentation, a warning being an error: docs/_build/html/index.html
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
@@ -83,3 +85,9 @@ $(VENV)/.dev: pyproject.toml $(BIN)/python
 	@$(PIP) --upgrade 'pip>=25.1'
 	@$(PIP) -e '.[trio,testing]' --group dev
 	@touch $@ $(VENV)/.run
+
+# The peers that `make bench` measures beside flexcore.
+$(VENV)/.bench: $(VENV)/.dev
+	@echo "installing the peers of the benchmark into $(VENV)"
+	@$(PIP) --group bench
+	@touch $@

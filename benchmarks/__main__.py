@@ -1,47 +1,72 @@
-"""``make bench``: a table of ratios against a floor that is measured in the same run.
+"""``make bench``: real servers against floors and peers, as ratios of one run.
 
-Absolute figures drift between machines and launches by a tenth; ratios of medians over interleaved fresh launches hold.
+Everything runs on one CPU, which is said; each row is launched afresh in each round, and rows take turns. Peers that
+are not installed are skipped, loudly. ``--quick`` leaves out what takes long and measures for a blink: a smoke test.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
-from collections.abc import Callable
+import datetime
+import sys
+from pathlib import Path
 
-import trio
+from . import machine, suite, table
+from .rows import B, measure
 
-from . import checkout, floor
+ROUNDS, SECONDS, FAILOVERS, BUDGET_S = 8, 0.5, 20, 840.0
+QUICK_S = 0.02
 
 
-def main() -> None:
-    """Measure and print."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--launches", type=int, default=8, help="fresh launches of each (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="how long each is measured (default: %(default)s)")
-    args = parser.parse_args()
-    pinned = floor.pin_to_one_cpu()
-    print(f"CPython {platform.python_version()}, trio {trio.__version__}, {platform.machine()}, {pinned}")
-    print(f"median of {args.launches} launches of {args.seconds:g} s each, interleaved")
-    print("one op = a checkout or a checkin\n")
-    rows: list[tuple[str, Callable[[float], float]]] = [
-        ("floor: trio echo, one at a time", floor.echo_per_second),
-        ("server on trio, one at a time", checkout.over_trio),
-        ("core alone, 1 a turn", lambda seconds: checkout.in_core(seconds, batch=1)),
-        ("core alone, 64 a turn", lambda seconds: checkout.in_core(seconds, batch=64)),
-    ]
-    figures: dict[str, list[float]] = {name: [] for name, _ in rows}
-    for _ in range(args.launches):
-        for name, measure in rows:
-            figures[name].append(measure(args.seconds))
-    base = statistics.median(figures[rows[0][0]])
-    print(f"{'what':34} {'ops/s':>10} {'min..max':>20} {'ratio':>8}")
-    for name, _ in rows:
-        seen = figures[name]
-        median = statistics.median(seen)
-        print(f"{name:34} {median:10,.0f} {f'{min(seen):,.0f}..{max(seen):,.0f}':>20} {median / base:7.2f}x")
+    parser.add_argument("--rounds", type=int, help=f"fresh launches of each row (default: {ROUNDS}; --quick: 1)")
+    parser.add_argument("--seconds", type=float, help=f"how long each is measured (default: {SECONDS:g})")
+    parser.add_argument("--budget", type=float, default=BUDGET_S, help="begin no round that ends later (%(default)g s)")
+    parser.add_argument("--failovers", type=int, default=FAILOVERS, help="how often the master is killed (%(default)s)")
+    parser.add_argument("--only", action="append", metavar="WORD", help="rows of this name, or that hold it; and B")
+    parser.add_argument("--quick", action="store_true", help="the fast rows, once, for a blink")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
+    parser.add_argument("--rst", type=Path, metavar="FILE", help="write the table for the docs there")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw there (needs matplotlib)")
+    parser.add_argument("--list", action="store_true", help="list the rows")
+    return parser
+
+
+def main() -> int:
+    """Measure and print; 0 also where goals are missed: whoever reads decides."""
+    options = _parser().parse_args()
+    chosen = [row for row in suite.rows(options.failovers) if not (options.quick and row.slow)]
+    if options.only:
+        names = {row.name for row in chosen}
+        chosen = [row for row in chosen if row.name == B or any(
+            word == row.name or (word not in names and word in row.name) for word in options.only
+        )]  # fmt: skip
+    if options.list:
+        for row in chosen:
+            print(f"{row.name:16} {row.group}: {row.text}")
+        return 0
+    rounds = options.rounds or (1 if options.quick else ROUNDS)
+    seconds = options.seconds or (QUICK_S if options.quick else SECONDS)
+    pinned, files = machine.pin_to_one_cpu(), machine.allow_files()
+    about: dict[str, object] = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": machine.describe(), "pinned": pinned,
+        "open_files": files, "rounds": rounds, "seconds": seconds,
+    }  # fmt: skip
+    print(f"{about['date']}, {about['machine']}, {pinned}")
+    print(f"{rounds} rounds of {seconds:g} s, rows take turns", flush=True)
+    results = measure(chosen, rounds=rounds, seconds=seconds, budget_s=options.budget)
+    print(table.text_table(results))
+    if options.json:
+        options.json.write_text(table.json_text(results, about), encoding="utf-8")
+    if options.rst:
+        options.rst.write_text(table.rst_table(results), encoding="utf-8")
+    if options.plots:
+        from .plots import draw
+
+        draw(results, options.plots)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,206 +1,124 @@
-"""What is measured: checkouts and checkins against one single server, in memory, with nothing of a disk in it.
+"""The core without a socket: bytes in, bytes out, against one single server in memory.
 
-``in_core``: bytes in, bytes out, no socket: batches as a busy turn of the loop sees them. ``over_trio``: the real
-server process and one client that waits for each answer; this is what the floor is for.
+Batches are as a busy turn of the loop sees them. What grows with what is outstanding, or with the number of features,
+shows here, since nothing else is measured.
 """
 
 from __future__ import annotations
 
-import socket
 import time
+from collections import deque
+from collections.abc import Sequence
 
 from flexcore.identity import Rank
-from flexcore.keys import SigningKey
 from flexcore.licensefile import LicenseFile, parse_license, sign_license
 from flexcore.server import LicenseServer, ServerConfig
 from flexcore.server.actions import Persist
-from flexcore.wire.connection import Connection
-from flexcore.wire.messages import (
-    PROTOCOL_VERSION,
-    CheckedIn,
-    Checkin,
-    Checkout,
-    ClientHello,
-    Granted,
-    Message,
-    OpenSession,
-    ServerHello,
-    SessionReply,
-)
+from flexcore.wire.messages import PROTOCOL_VERSION, ClientHello
 
-from .floor import child, rate
+from .frames import CHECKED_IN, GRANTED, Asking, Replies, frame_of
+from .load import FREE, VENDOR, WrongReply, open_session
+from .servers import KEY
 
-KEY = SigningKey.from_text("flexcore-secret-key demo ed25519 " + "01".zfill(64))
-SERVER = """
-import sys, trio
-from benchmarks.checkout import config
-from flexcore_trio import MemoryStore, serve
-async def main():
-    listener = trio.socket.socket()
-    await listener.bind(("127.0.0.1", 0))
-    listener.listen(64)
-    sock = __import__("socket").socket(fileno=listener.detach())
-    sock.setblocking(False)
-    port = sock.getsockname()[1]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: serve(config(), store=MemoryStore(), listeners=[sock], log=lambda *_: None))
-        print(port, flush=True)
-trio.run(main)
-"""
+CONN = 1
+WALL = 1e9
 
 
-def license_file() -> LicenseFile:
-    """A single server's file with seats enough."""
-    text = "SERVER this_host ANY 2837\nVENDOR demo\nFEATURE f1 demo 1.0 permanent 100000\n"
+def license_file(features: int = 1) -> LicenseFile:
+    """A single server's file with seats enough; *features*: so many more names in it."""
+    lines = [f"FEATURE {FREE} {VENDOR} 1.0 permanent 10000000"]
+    lines += [f"FEATURE x{number} {VENDOR} 1.0 permanent 5" for number in range(features - 1)]
+    text = f"SERVER this_host ANY 2837\nVENDOR {VENDOR}\n" + "".join(f"{line}\n" for line in lines)
     return sign_license(parse_license(text), KEY)
 
 
-def config() -> ServerConfig:
-    """A server that serves at once."""
-    return ServerConfig(license=license_file(), keys=(KEY.verifying_key,), rank=Rank.PRIMARY, first_start=True)
-
-
-class Talk:
-    """One session's side of the conversation, numbers and all."""
-
-    def __init__(self) -> None:
-        self.wire = Connection()
-        self.request = 0
-
-    def hello(self) -> bytes:
-        """The first two messages."""
-        return self.wire.send(
-            ClientHello(protocol=PROTOCOL_VERSION, software="bench", vendor="demo", term_seen=0)
-        ) + self.wire.send(
-            OpenSession(
-                seq=1, session=b"s" * 16, secret=b"k" * 32, user="bench", host="bench", display="bench",
-                project="", pid=1, trusted_end=True, term_seen=0,
-            )
-        )  # fmt: skip
-
-    def checkout(self) -> bytes:
-        """The next checkout."""
-        self.request += 1
-        return self.wire.send(
-            Checkout(
-                seq=self.request + 1, request=self.request, answered=self.request - 1, feature="f1",
-                version="1.0", count=1, term_seen=0,
-            )
-        )  # fmt: skip
-
-    def checkin(self, handle: int) -> bytes:
-        """Give *handle* back."""
-        self.request += 1
-        return self.wire.send(
-            Checkin(
-                seq=self.request + 1, request=self.request, answered=self.request - 1, handle=handle, term_seen=0
-            )
-        )  # fmt: skip
-
-    def read(self, data: bytes) -> list[Message]:
-        """The messages in *data*."""
-        self.wire.receive_data(data)
-        messages = []
-        while (message := self.wire.next_message()) is not None:
-            messages.append(message)
-        return messages
-
-
 class Core:
-    """The core without a socket: an answer to each batch of bytes."""
+    """A server that serves, driven by hand, with one client's session."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: LicenseFile) -> None:
         self.now = 0.0
         self.busy_s = 0.0
-        self.machine = LicenseServer(config(), boot_id=b"b" * 16, triad_id=b"t" * 16, now=0.0, wall=1e9)
+        config = ServerConfig(license=file, keys=(KEY.verifying_key,), rank=Rank.PRIMARY, first_start=True)
+        self.machine = LicenseServer(config, boot_id=b"b" * 16, triad_id=b"t" * 16, now=0.0, wall=WALL)
         self.turn()
-        self.machine.connection_opened(1, nonce=b"n" * 16, local=True, remote="127.0.0.1", now=self.now, wall=1e9)
+        self.machine.connection_opened(CONN, nonce=b"n" * 16, local=True, remote="127.0.0.1", now=self.now, wall=WALL)
+        self.request = 0
+        self._asking, self._replies = Asking(FREE), Replies()
+        self.ask(frame_of(ClientHello(PROTOCOL_VERSION, "bench", VENDOR, 0)) + frame_of(open_session("bench")))
 
     def turn(self) -> bytes:
-        """End turns until the machine has nothing more to do; what it sends to connection 1."""
+        """End turns until the machine has nothing more to do; what it sends to the client."""
+        machine, now = self.machine, self.now
         sent = b""
         again = True
         while again:
             again = False
-            self.machine.end_turn(now=self.now, wall=1e9)
-            sent += b"".join(data for conn, data in self.machine.data_to_send() if conn == 1)
-            while (action := self.machine.next_action()) is not None:
+            machine.end_turn(now=now, wall=WALL)
+            for conn, data in machine.data_to_send():
+                if conn == CONN:
+                    sent += data
+            while (action := machine.next_action()) is not None:
                 if isinstance(action, Persist):
-                    self.machine.persisted(action.ticket, now=self.now, wall=1e9)
+                    machine.persisted(action.ticket, now=now, wall=WALL)
                     again = True
         return sent
 
     def ask(self, data: bytes) -> bytes:
         """One turn with *data*, timed; advances the clock until there is an answer."""
         started = time.perf_counter()
-        self.machine.receive_data(1, data, now=self.now, wall=1e9)
+        self.machine.receive_data(CONN, data, now=self.now, wall=WALL)
         answer = self.turn()
         while not answer:
             due = self.machine.next_timeout()
             assert due is not None, "the server will never answer"
             self.now = max(self.now, due)
-            self.machine.handle_timeout(now=self.now, wall=1e9)
+            self.machine.handle_timeout(now=self.now, wall=WALL)
             answer = self.turn()
         self.busy_s += time.perf_counter() - started
         return answer
 
+    def checkout(self, count: int) -> list[int]:
+        """So many checkouts in one turn; returns the handles."""
+        first = self.request + 1
+        self.request += count
+        asked = b"".join(self._asking.checkout(number) for number in range(first, self.request + 1))
+        return self._answers(asked, GRANTED, count)
 
-def in_core(seconds: float, batch: int = 64) -> float:
-    """Operations (a checkout or a checkin) a second of the core's own time, *batch* of them a turn."""
-    core, talk = Core(), Talk()
-    opened = talk.read(core.ask(talk.hello()))
-    while not any(isinstance(message, SessionReply) for message in opened):
-        opened += talk.read(core.ask(b""))
+    def checkin(self, handles: Sequence[int]) -> None:
+        """Give them back in one turn."""
+        first = self.request + 1
+        self.request += len(handles)
+        asked = b"".join(self._asking.checkin(first + at, handle) for at, handle in enumerate(handles))
+        self._answers(asked, CHECKED_IN, len(handles))
 
-    def turn() -> None:
-        granted = talk.read(core.ask(b"".join(talk.checkout() for _ in range(batch))))
-        handles = [message.handle for message in granted if isinstance(message, Granted)]
-        returned = talk.read(core.ask(b"".join(talk.checkin(handle) for handle in handles)))
-        assert len(returned) == batch
+    def _answers(self, asked: bytes, kind: int, count: int) -> list[int]:
+        replies = self._replies.take(self.ask(asked))
+        if [each[:2] for each in replies] != [(kind, self.request - count + at + 1) for at in range(count)]:
+            raise WrongReply(replies)
+        return [handle for _, _, handle in replies]
+
+
+def in_core(seconds: float, batch: int = 64, *, outstanding: int = 0, features: int = 1) -> float:
+    """Operations (a checkout or a checkin) a second of the core's own time, *batch* of them a turn.
+
+    With *outstanding*, so many seats are held besides; each checkin gives back the oldest of them.
+    """
+    core = Core(license_file(features))
+    held: deque[int] = deque()
+    while len(held) < outstanding:
+        held.extend(core.checkout(min(1000, outstanding - len(held))))
         core.now += 1e-6
 
-    rate(turn, seconds / 10)
+    def turn() -> None:
+        held.extend(core.checkout(batch))
+        core.checkin([held.popleft() for _ in range(batch)])
+        core.now += 1e-6
+
+    warm = core.request + max(2 * batch, 200)
+    while core.request < warm:
+        turn()
     core.busy_s = 0.0
-    first = talk.request
-    rate(turn, seconds)
-    return (talk.request - first) / core.busy_s
-
-
-def over_trio(seconds: float) -> float:
-    """Operations a second against a freshly launched server, one connection, one at a time."""
-    with child(SERVER) as port, connected(int(port)) as client:
-        client.settimeout(30.0)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        talk = Talk()
-        client.sendall(talk.hello())
-        seen: list[Message] = []
-        while not any(isinstance(message, SessionReply) for message in seen):
-            seen += talk.read(client.recv(65536))
-        assert isinstance(seen[0], ServerHello)
-
-        def ask(data: bytes) -> Message:
-            client.sendall(data)
-            answers = talk.read(client.recv(65536))
-            while not answers:
-                answers = talk.read(client.recv(65536))
-            return answers[0]
-
-        def turn() -> None:
-            granted = ask(talk.checkout())
-            assert isinstance(granted, Granted), granted
-            returned = ask(talk.checkin(granted.handle))
-            assert isinstance(returned, CheckedIn), returned
-
-        return rate(turn, seconds, 2)
-
-
-def connected(port: int) -> socket.socket:
-    """A connection to a server that is just starting."""
-    until = time.monotonic() + 10.0
-    while True:
-        try:
-            return socket.create_connection(("127.0.0.1", port), timeout=1.0)
-        except ConnectionRefusedError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.01)
+    first, until = core.request, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        turn()
+    return (core.request - first) / core.busy_s

@@ -1,19 +1,18 @@
 """The floor: what trio itself does over loopback, with nothing of ours in it.
 
-A trio server that sends back what it gets, and a client on a stdlib socket that waits for each answer: the least that
-any checkout over a connection of its own can cost on this machine. Both run on one CPU, since a wake-up across virtual
-CPUs costs several times what is measured.
+A trio server that sends back what it gets, and clients on stdlib sockets that wait for each answer: the least that any
+checkout over a connection of its own can cost on this machine. **B** is the figure of one client, one frame at a time.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
+import select
 import socket
-import subprocess
-import sys
+import statistics
 import time
-from collections.abc import Iterator
+
+from .load import Figure
+from .machine import cpu_s, python
 
 ECHO_SERVER = """
 import sys, trio
@@ -21,7 +20,7 @@ async def echo(stream):
     async for data in stream:
         await stream.send_all(data)
 async def main():
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=4096)
     print(listeners[0].socket.getsockname()[1], flush=True)
     await trio.serve_listeners(echo, listeners)
 trio.run(main)
@@ -30,50 +29,49 @@ FRAME = b"x" * 64
 """About the size of a checkout's frame."""
 
 
-def pin_to_one_cpu() -> str:
-    """Keep this process and its children on one CPU, where the system allows it; say what was done."""
-    if not hasattr(os, "sched_setaffinity"):
-        return "not pinned"
-    cpu = min(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cpu})
-    return f"pinned to CPU {cpu}"
-
-
-@contextlib.contextmanager
-def child(code: str, *arguments: str) -> Iterator[str]:
-    """A fresh Python that runs *code*; yields the first line that it prints."""
-    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True) as process:
+def echo(seconds: float, clients: int = 1, depth: int = 1) -> Figure:
+    """Frames a second through a freshly launched trio echo server; one op is a frame there and back."""
+    with python(ECHO_SERVER) as (process, port):
+        socks = [socket.create_connection(("127.0.0.1", int(port)), 30.0) for _ in range(clients)]
+        for sock in socks:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
+            _bounce(socks, depth, seconds / 4)
+            used = cpu_s([process.pid])
+            ops, took, waits_us = _bounce(socks, depth, seconds)
+            used = cpu_s([process.pid]) - used
         finally:
-            process.kill()
+            for sock in socks:
+                sock.close()
+    cuts = statistics.quantiles(waits_us, n=100) if len(waits_us) > 1 else [0.0] * 99
+    return Figure(ops_s=ops / took, p50_us=cuts[49], p99_us=cuts[98], cpu_us=used / ops * 1e6)
 
 
-def echo_per_second(seconds: float) -> float:
-    """Round trips a second with a freshly launched trio echo server, one connection, one at a time."""
-    with child(ECHO_SERVER) as port, socket.create_connection(("127.0.0.1", int(port))) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-        def turn() -> None:
-            client.sendall(FRAME)
-            got = len(client.recv(4096))
-            while got < len(FRAME):
-                got += len(client.recv(4096))
-
-        return rate(turn, seconds)
-
-
-def rate(turn: object, seconds: float, per_turn: int = 1) -> float:
-    """How often *turn* runs a second, times *per_turn*, after a tenth of the time to warm up."""
-    assert callable(turn)
-    warm_until = time.perf_counter() + seconds / 10
-    while time.perf_counter() < warm_until:
-        turn()
-    turns = 0
-    started = time.perf_counter()
-    until = started + seconds
-    while (now := time.perf_counter()) < until:
-        turn()
-        turns += 1
-    return turns * per_turn / (now - started)
+def _bounce(socks: list[socket.socket], depth: int, seconds: float) -> tuple[int, float, list[float]]:
+    """Frames, seconds, and microseconds of each round trip; everything has come back at the end."""
+    data, now = FRAME * depth, time.perf_counter
+    with select.epoll() as epoll:
+        places = {sock.fileno(): sock for sock in socks}
+        for fileno in places:
+            epoll.register(fileno, select.EPOLLIN)
+        missing = dict.fromkeys(places, len(data))
+        sent_at = dict.fromkeys(places, now())
+        for sock in socks:
+            sock.sendall(data)
+        rounds, waits_us, started = 0, [], now()
+        busy = len(socks)
+        while busy:
+            for fileno, _ in epoll.poll(5.0):
+                missing[fileno] -= len(places[fileno].recv(1 << 18))
+                if missing[fileno]:
+                    continue
+                at = now()
+                rounds += 1
+                waits_us.append((at - sent_at[fileno]) * 1e6)
+                if at - started >= seconds:
+                    busy -= 1
+                    continue
+                missing[fileno] = len(data)
+                sent_at[fileno] = at
+                places[fileno].sendall(data)
+        return rounds * depth, now() - started, waits_us
