@@ -85,6 +85,7 @@ VENDOR = {
     "inactivity": r"(?:ALL FEATURES|\S+): INACTIVITY TIMEOUT set to \d+ seconds",
     "reread options": r'REREAD: options file ".+" reread completed',
     "reread license": r'REREAD: license file ".+" (?:reread completed: .+|was not taken: .+)',
+    "expired": r'EXPIRED: "(?P<feature>[^"]+)" v\S+ on \S+.*',
     # D7
     "asked": r"Shutdown requested from (?P<user>.+)@(?P<host>\S+) IP=(?P<address>\S+)",
     "exiting": r"EXITING DUE TO SIGNAL \d+ Exit reason \d+",
@@ -99,7 +100,7 @@ LMGRD_SENTENCES = (
 )  # fmt: skip
 VENDOR_SENTENCES = (
     r"Stopped serving(?:: .+)?", r'Using options file: ".+"', r"REREAD: (?!options file|license file).+",
-    r'Feature ".+" v\S+ (?:is not served|expired on|expires on).+', r"The license lines in force are others now .+",
+    r'Feature ".+" v\S+ .*(?:is not served|expires on).+', r"The license lines in force are others now .+",
     r"MAX \d+ \S+ licenses? for [A-Z_]+ .+", r"\S+: (?:LINGER|MAX_OVERDRAFT|MAX_BORROW_HOURS) set to \d+",
     r"The lines of \w+ go to .+",
 )  # fmt: skip
