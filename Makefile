@@ -15,7 +15,7 @@ SEED ?=
 CHAOS_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help demo test lint bench docs soak chaos calm scenarios mutants explore clean
+.PHONY: help demo test lint bench docs soak chaos calm scenarios long mutants explore clean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 14
@@ -48,6 +48,9 @@ calm: $(VENV)/.dev ## a healthy triad under full load, SECONDS=600: it must elec
 
 scenarios: $(VENV)/.dev ## every scenario of tests/scenarios with real servers and clients: a quarter of an hour
 	FLEXCORE_SCENARIOS=all $(BIN)/python -m pytest tests/real/test_scenarios.py tests/real/test_borrowing.py $(PYTEST_ARGS)
+
+long: $(VENV)/.dev ## the tests that take too long for every run: a day's debug log, report logs through every fault
+	FLEXCORE_LONG=1 $(BIN)/python -m pytest tests/test_debuglog_grammar.py tests/real/test_reportlog_real.py $(PYTEST_ARGS)
 
 mutants: $(VENV)/.dev ## the rules of the protocol taken out one by one, each of which must be noticed
 	$(BIN)/python -m flexcore_testing.mutations --jobs 2

@@ -274,6 +274,21 @@ def test_a_history_may_replace_one_of_its_logs(tmp_path, capsys):
     assert "5 records" in capsys.readouterr().out
 
 
+def test_every_line_of_a_day_counts(day):
+    """Exhaustively: each line of the three logs gone, and each of its places changed."""
+    triad, _, _ = day
+    for log in triad._sim.report_logs:
+        for at, line in enumerate(log):
+            end = at == len(log) - 1
+            assert reading(log[:at] + log[at + 1 :]).problems or end
+            before = log[max(at - 1, 0) : at]
+            usual = reading([*before, line]).problems
+            for place in range(at % 5, len(line), 5):
+                other = "x" if line[place] != "x" else "y"
+                found = reading([*before, line[:place] + other + line[place + 1 :]]).problems
+                assert len(found) == len(usual) + 1, (at, place)
+
+
 @settings(max_examples=examples(60), deadline=None)
 @given(data=st.data())
 def test_any_line_removed_or_changed_is_found(data):
