@@ -8,15 +8,18 @@ neither be without a situation nor have one that meets something else (tests/tes
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 import trio
 
-from flexcore.client import CheckoutDeniedAction
+from flexcore.client import CheckoutDeniedAction, SeatLost
 from flexcore.errors import FlexcoreError
 from flexcore.ledger.sessions import RESULTS_MAX
 from flexcore.licensefile.formatting import to_decimal
@@ -25,7 +28,7 @@ from flexcore.server import ReadLicense
 from flexcore.server.clocks import CLIENT_CLOCK_S, CLOCK_BACK_S
 from flexcore.wire import messages as wire
 from flexcore_sync import connect
-from flexcore_testing import Triad
+from flexcore_testing import LoopbackTriad, Triad
 from flexcore_tools import cli
 from flexcore_tools._link import LinkFailed, open_link
 from flexcore_trio import MemoryStore, ServerLoop, open_listeners
@@ -34,7 +37,10 @@ from tests.fake_servers import fake_servers
 from tests.ports import free_port
 from tests.reread_kit import NEW, OTHER_KEY, Farm, P, S, T, feature, text_of
 from tests.server_kit import DAY, Client, Kit, line, live
+from tests.test_borrow_client import Machine
+from tests.test_borrow_server import LENT, Borrower, lent
 from tests.test_entitlements import ENABLES, KIT, desk
+from tests.test_lmborrow import LICENSE as LENDS
 from tests.test_removals import BY_ANN, kit_of, remove
 from tests.test_server_clocks import client_with_clock, set_back
 from tests.test_trio_server import FakeMachine
@@ -59,6 +65,7 @@ def provokes(code: int) -> Callable[[Situation], Situation]:
 def test_every_error_of_the_page_is_met(code, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FLEXCORE_BORROW_DIR", str(tmp_path / "borrow"))
     for name in ("LM_LICENSE_FILE", "LM_BORROW"):
         monkeypatch.delenv(name, raising=False)
     assert code in SITUATIONS, f"docs/errors.rst says that {code} is given: provoke it here"
@@ -203,6 +210,74 @@ def as_many_connections_as_it_takes() -> int:
     kit = with_options("MAX_CONNECTIONS 1\n")
     kit.client("bob")
     return int(Client(kit, "ann", opened=False).open().code)
+
+
+# --- nobody takes it home ---------------------------------------------------------------------------------------------
+
+
+def refused_to_lend(options: str = "", *, hours: float = 2.0, **changes: Any) -> int:
+    """The code that a borrower is told."""
+    kit = with_options(options, LENT._replace(**changes))
+    ann = Borrower(kit, "ann")
+    return int(ann.borrow(ann.checkout().handle, hours).code)
+
+
+@provokes(-67)
+def the_last_ones_stay_in_the_house() -> int:
+    return refused_to_lend("BORROW_LOWWATER f1 2\n")
+
+
+@provokes(-68)
+def a_line_without_borrow() -> int:
+    return refused_to_lend(borrow_hours=0)
+
+
+@provokes(-104)
+def longer_than_the_line_lends() -> int:
+    return refused_to_lend(hours=50.0)
+
+
+@provokes(-117)
+def until_yesterday() -> int:
+    return refused_to_lend(hours=-1.0)
+
+
+@provokes(-118)
+def its_time_is_over() -> int:
+    machine = Machine()
+    machine.seat()
+    (lost,) = [each for each in machine.pass_time(3 * 3600.0) if isinstance(each, SeatLost)]
+    return lost.code
+
+
+@provokes(-120)
+def stopped_while_something_is_lent() -> int:
+    kit, _ = lent()
+    conn = kit.connect(local=True)
+    kit.said(conn)
+    kit.send(conn, wire.AdminRequest(1, "down", ("all",), "root", "elm"))
+    (reply,) = kit.said(conn)
+    return int(reply.code)
+
+
+@provokes(-122)
+def a_borrow_file_that_cannot_be_removed() -> int:
+    assert cli.main(["lmborrow", "demo", "1-jan-2040"]) == 0
+    with mock.patch.object(os, "unlink", side_effect=PermissionError(13, "Permission denied")):
+        return ends("lmborrow", "-clear")
+
+
+@provokes(-124)
+def given_back_while_it_is_used() -> int:
+    with LoopbackTriad(LENDS) as triad, triad.connect(user="ann") as client:
+        client.checkout("f1").borrow(time.time() + 3600.0)
+        return ends("lmborrow", "-return", "f1")
+
+
+@provokes(-128)
+def given_back_what_was_never_lent() -> int:
+    _, ann = lent()
+    return int(ann.give_back(ident=b"z" * 16).code)
 
 
 # --- administrators are told no ---------------------------------------------------------------------------------------
@@ -406,6 +481,11 @@ def ends(*words: str) -> int:
 @provokes(-1)
 def no_search_path() -> int:
     return ends("lmstat")
+
+
+@provokes(-11)
+def a_day_that_is_none() -> int:
+    return ends("lmborrow", "demo", "soon")
 
 
 @provokes(-14)
