@@ -19,7 +19,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
@@ -195,6 +194,8 @@ class BorrowProblem(NamedTuple):
 
 def dump_record(record: BorrowRecord) -> str:
     """Return the text of a borrow file."""
+    import json  # only those who borrow pay for it
+
     body = _body_of(record)
     body["seal"] = _seal(record, body)
     return json.dumps(body, indent=1) + "\n"
@@ -206,6 +207,8 @@ def load_record(text: str, name: str) -> BorrowRecord:
     Raises:
         BorrowError: -8: it is no borrow file, or not as flexcore wrote it.
     """
+    import json
+
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
@@ -257,6 +260,8 @@ def _read(body: dict[str, Any], field: attrs.Attribute[Any]) -> Any:
 
 
 def _seal(record: BorrowRecord, body: dict[str, Any]) -> str:
+    import json
+
     machine = "\n".join(sorted(record.machine)).encode()
     key = hmac.digest(record.secret, _SEAL + machine, "sha256")
     text = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
@@ -334,7 +339,8 @@ def _beyond_signed(record: BorrowRecord) -> BorrowProblem | None:
     hours = max((signed_hours(line.value("BORROW")) for line in lines), default=0)
     if not hours:
         return BorrowProblem(ErrorCode.NO_BORROW, f"the line of {record.feature} has no BORROW")
-    last = min((line.expiry for line in lines if line.expiry is not None), default=None)
+    ends = [line.expiry for line in lines]
+    last = None if None in ends else max(end for end in ends if end is not None)
     day = datetime.date(1970, 1, 1) + datetime.timedelta(seconds=max(0.0, record.until))
     if record.until - record.borrowed_at > hours * HOUR_S + CLOCK_SLACK_S + ROUNDING_S or (
         last is not None and day > last + datetime.timedelta(days=1)  # it may be the next day already in UTC

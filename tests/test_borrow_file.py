@@ -104,6 +104,8 @@ def test_what_the_line_does_not_allow_is_no_borrowing() -> None:
     assert verdict(until=WALL + 49 * HOUR) == -104
     assert verdict(line=LINE.replace("permanent", "1-jan-2026")) == -104
     assert verdict(line="") == -68
+    old = LINE.replace("permanent", "1-jan-2026")
+    assert verdict(line=f"{old}\n{LINE}") == 0  # a count from two lines, of which one lasts
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,18 @@ returned to the next master after a restart of all three. ``make scenarios`` run
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 
 import pytest
 
 from flexcore.identity import Rank
-from tests.real.triad import VENDOR, running
+from flexcore_host import whoami
+from flexcore_host.borrow_files import BorrowFolder
+from tests.borrow_kit import put
+from tests.real.triad import FLEXCORE, VENDOR, running
 
 pytestmark = [
     pytest.mark.real,
@@ -19,6 +24,18 @@ pytestmark = [
 ]
 
 P, S, T = Rank
+
+
+def test_the_end_of_what_is_borrowed_ends_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLEXCORE_BORROW_DIR", str(tmp_path / "borrow"))
+    now = time.time()
+    put(BorrowFolder(str(tmp_path / "borrow")), user=whoami.user(), borrowed_at=now, seen=now, until=now + 2.0)
+    done = subprocess.run(
+        [*FLEXCORE, "run", "-c", "1@127.0.0.1", "-f", "f1", "--", "sleep", "60"],
+        capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == 128 + signal.SIGTERM
+    assert "the licence for f1 is lost: BORROW period has expired; terminating the command" in done.stderr
 
 
 def in_use(triad) -> int:

@@ -439,6 +439,7 @@ class Desk(Generic[SeatT]):
         with self._lock:
             self.failure = error
             seats, self._seats = list(self._seats.values()), {}
+            self.lending.close(seat.site for seat in seats)
             for seat in seats:
                 seat._lost = LicenseLost(
                     seat.feature, seat.handle, f"the client has failed: {error}"
