@@ -8,11 +8,13 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flexcore.errors import CheckoutDenied
+from flexcore.options import parse_options
 from flexcore.report.reportlog import (
+    START,
     Position,
     Reading,
     ReportChain,
@@ -22,10 +24,15 @@ from flexcore.report.reportlog import (
 )
 from flexcore.report.reportmerge import ReportMerge, merge_reports, merged_lines
 from flexcore.report.usage import Usage
+from flexcore.server.actions import WriteReport
+from flexcore.wire.messages import Granted
 from flexcore_host.reportfile import ReportFile
 from flexcore_testing import Triad
 from flexcore_tools.cli import main
+from tests import server_kit
 from tests.budget import examples
+from tests.server_kit import Kit, live
+from tests.test_borrow_server import Borrower
 
 SERVERS = ("primary", "secondary", "tertiary")
 
@@ -363,3 +370,66 @@ def test_the_command(day, tmp_path, capsys):
     assert "are missing" in capsys.readouterr().out
     kinds = Counter(json.loads(line)["kind"] for line in lines)
     assert kinds["start"] >= 2
+
+
+ACTIONS = ["out", "out", "many", "in", "goodbye", "queue", "withdraw", "borrow", "return", "time", "deny"]
+
+
+@settings(max_examples=examples(30), deadline=None)
+@example(actions=[("out", "a", 1), ("borrow", "a", 1), ("goodbye", "a", 0), ("return", "b", 1)])
+@example(actions=[("queue", "a", 1), ("withdraw", "a", 0)])
+@example(actions=[("out", "a", 1), ("in", "a", 0), ("out", "a", 1), ("in", "a", 0), ("time", "a", 5)])
+@given(actions=st.lists(st.tuples(st.sampled_from(ACTIONS), st.sampled_from("abc"), st.integers(0, 5)), max_size=25))
+def test_usage_has_in_use_what_the_ledger_has(actions):
+    """Sharing, lingering, borrowing, queueing: read back from the log, the numbers are those of the pools."""
+    kit = Kit(
+        server_kit.line("f1", 3)._replace(borrow_hours=48), server_kit.line("f2", 2)._replace(group="U"),
+        options=parse_options("LINGER f1 90\n", name="demo.opt"), report=START,
+    )  # fmt: skip
+    usage = Usage(lambda at: 0)
+    people: dict[str, Borrower] = {}
+    held: dict[str, list[int]] = {}
+    waiting: dict[str, int] = {}
+    for what, name, number in actions:
+        ann = people.get(name)
+        if ann is None:
+            ann = people[name] = Borrower(kit, name)
+            ann.strict = False
+            held[name] = []
+        feature = "f1" if number % 2 else "f2"
+        mine = held[name]
+        if what in ("out", "many", "deny"):
+            count = {"out": 1, "many": 2, "deny": 9}[what]
+            said = ann.checkout(feature, count=count)
+            mine += [said.handle] if isinstance(said, Granted) else []
+        elif what == "queue":
+            ann.checkout(feature, count=2, queue=True)
+            waiting[name] = ann.request
+        elif what == "withdraw" and name in waiting:
+            ann.withdraw(waiting.pop(name))
+        elif what == "in" and mine:
+            ann.checkin(mine.pop(number % len(mine)))
+        elif what == "borrow" and mine:
+            ann.borrow(mine.pop(), ident=bytes([number]) * 16)
+        elif what == "return":
+            ann.give_back(ident=bytes([number]) * 16)
+        elif what == "goodbye":
+            ann.goodbye()
+            del people[name], held[name]
+            waiting.pop(name, None)
+        else:
+            live(kit, 60.0 * number, *people.values())
+        kit.turn()
+        texts = [action.text for action in kit.rest if isinstance(action, WriteReport)]
+        kit.rest.clear()
+        for record in map(json.loads, texts):
+            if record["kind"] not in ("start", "stop", "gap"):
+                usage.add(record)
+        in_use = dict.fromkeys(("f1", "f2"), 0)
+        for pool, count in kit.state.in_use.items():
+            in_use[pool.split()[0]] += count
+        assert {feature: meter.level for feature, meter in usage._meters.items()} == {
+            feature: count for feature, count in in_use.items() if feature in usage._meters
+        }
+        assert set(usage._seats) == set(kit.state.seats)
+    assert usage.report().unknown == 0
