@@ -214,7 +214,8 @@ def _give_back(record: BorrowRecord, folder: BorrowFolder, path: str | None) -> 
         where = _servers_of(record) if path is None else only_one(path, DEFAULT_TIMEOUT_S)
         with Survey(where, DEFAULT_TIMEOUT_S) as survey:
             survey.settle()
-            master = next((i for i, link in survey.links.items() if link.report.state == SERVING), None)
+            own = survey.vendor_links.get(record.vendor)  # of several vendors of a single server
+            master = next((i for i, link in survey.links.items() if (own or link).report.state == SERVING), None)
             if master is None:
                 if not survey.links:
                     return not_reached(survey, list(range(len(survey.servers))))
