@@ -6,12 +6,15 @@ import io
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 
-from flexcore.wire.messages import AdminReply
+from flexcore.override import override
+from flexcore.wire.messages import AdminReply, ServerAddress
 from flexcore_tools import lmdown as module
-from flexcore_tools._link import is_listening
+from flexcore_tools._link import Link, is_listening
+from flexcore_tools._vendors_admin import stop_vendors
 from flexcore_tools.cli import main
 from tests.fake_servers import FakeServer, fake_servers, path_of
 
@@ -173,3 +176,27 @@ def test_alternatives_are_not_all_stopped_by_mistake(triad, capsys):
     assert status != 0
     assert "2 alternatives" in out
     assert all(is_open(server) for server in triad)
+
+
+def test_force_reaches_one_of_several_vendors(monkeypatch):
+    """Without the word the server refuses while something is borrowed (-120)."""
+    asked = []
+
+    class Vendor(Link):
+        def __init__(self):
+            """Connected to nobody."""
+
+        @override
+        def admin(self, verb, arguments, user, host, timeout_s):
+            asked.append((verb, arguments))
+            return AdminReply(1, -120, "Cannot lmdown the server when licenses are borrowed", ())
+
+    class Servers:
+        vendors = {"demo": Vendor()}
+        vendor_links = vendors
+        servers = (ServerAddress("elm", 2837),)
+
+    survey: Any = Servers()
+    for force in (False, True):
+        assert stop_vendors(survey, ["demo"], force=force) == 136
+    assert asked == [("down", ("all",)), ("down", ("all", "force"))]

@@ -29,13 +29,14 @@ def vendor_named(survey: Survey, name: str, done: str) -> str | None:
     return None
 
 
-def stop_vendors(survey: Survey, names: list[str]) -> int:
-    """Stop these vendors; with the last one the server ends. Returns the exit status."""
+def stop_vendors(survey: Survey, names: list[str], *, force: bool) -> int:
+    """Stop these vendors, with *force* also while licences are borrowed; with the last one the server ends. Returns the
+    exit status."""
     status = 0
     stopped = []
     for name in names:
         link = survey.vendors[name]
-        failure = _ask_down(link) if isinstance(link, Link) else link
+        failure = _ask_down(link, force=force) if isinstance(link, Link) else link
         if failure is None:
             stopped.append(name)
         else:
@@ -59,11 +60,12 @@ def stop_vendors(survey: Survey, names: list[str]) -> int:
     return status
 
 
-def _ask_down(link: Link) -> Failure | None:
+def _ask_down(link: Link, *, force: bool) -> Failure | None:
     from flexcore_host import whoami
 
     try:
-        answer = link.admin("down", ("all",), whoami.user(), whoami.host(), ANSWER_S)
+        words = ("all", "force") if force else ("all",)
+        answer = link.admin("down", words, whoami.user(), whoami.host(), ANSWER_S)
     except LinkFailed as failed:
         # An end without an answer: it may have stopped before the answer left.
         return None if failed.failure.code == ErrorCode.CANNOT_READ else failed.failure

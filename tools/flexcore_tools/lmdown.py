@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
             print("nothing was stopped")
             return 1
         if vendors:
-            return stop_vendors(survey, vendors)
+            return stop_vendors(survey, vendors, force=args.force)
         return _stop(survey, targets, one=args.server is not None, force=args.force)
 
 
