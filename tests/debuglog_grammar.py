@@ -95,7 +95,8 @@ LMGRD_SENTENCES = (
     r"State folder.*: .+", r"No state folder: .+", r"WARNING: .+", r"EXITING: .+", r"Report log: .+",
     r"proposing a new triad to \w+", r"triad [0-9a-f]{8} is formed", r"--first-start is ignored: .+",
     r"copied \d+ entries from \w+", r"requested by .+", r"it stops", r"stopped by .+", r"The hostid .+ was asserted .+",
-    r"\w+ is started again in .+", r"\w+'s licence file has other signed lines than this server's",
+    r"\w+ is started again in .+", r"the (?:report|debug) log .*goes on in .+",
+    r"\w+'s licence file has other signed lines than this server's",
     r"the state could not be written: .+",
 )  # fmt: skip
 VENDOR_SENTENCES = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,32 @@ def test_a_server_that_was_sent_elsewhere_goes_on_there_when_it_starts_again(tmp
     names = [tmp_path / name for name in ("report.log.1", "two.log", "report.log")]
     assert [numbers(path) for path in names] == [[1, 2], [3, 4], [5]]
     assert [problem for path in names for problem in read_report([(str(path), lines_of(path))]).problems] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
+def test_a_second_server_takes_no_log_away(tmp_path):
+    log = tmp_path / "report.log"
+    writer = Writer(f"+{log}")
+    for target in (f"+{log}", str(log)):
+        with pytest.raises(FlexcoreError, match="written by another server"):
+            ReportFile(target)
+    writer.switch(How.NEW, "two.log")
+    with pytest.raises(FlexcoreError, match="written by another server"):
+        ReportFile(f"+{log}")
+    writer.say("out")
+    writer.file.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.log", "two.log"]
+
+
+def test_half_a_line_is_cut_off_before_a_file_is_put_aside(tmp_path):
+    log = tmp_path / "report.log"
+    writer = Writer(f"+{log}")
+    writer.file.close()
+    with log.open("a") as file:
+        file.write('{"n":2,"ki')
+    again = Writer(str(log))
+    again.file.close()
+    assert (numbers(tmp_path / "report.log.1"), numbers(log)) == ([1], [2])
 
 
 def test_a_rotation_that_was_not_told_before_the_end_is_found(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,3 +159,51 @@ def every_line_counts(logs: list[Path]) -> None:
             whole = merge_reports([forged, *others]).records
             denial = forged.records[at]["kind"] == "denied"
             assert denial or merge_reports([forged._replace(records=kept), *others]).records == whole
+
+
+def test_logs_go_on_in_other_files_and_stay_one_history(tmp_path, monkeypatch):
+    """lmnewlog, lmswitchr, logrotate and lmreread with real servers: the files, in any order, are one history."""
+    folders = [tmp_path / f"reports-{rank.word}" for rank in Rank]
+    with running(tmp_path, features=("f1 1.0 permanent 2",)) as triad:
+        usual = triad.arguments
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+        monkeypatch.setattr(triad, "arguments", lambda rank, *extra: usual(
+            rank, "--report-log", f"+{folders[rank] / 'report.log'}", *extra
+        ))  # fmt: skip
+        triad.start(P, S, T)
+        triad.until_all_follow(P)
+        ann = Session(triad, "ann")
+
+        def order(*words, status=0):
+            done = triad.flexcore(words[0], "-c", triad.path, *words[1:])
+            assert done.returncode == status, done.stdout + done.stderr
+            return done.stdout
+
+        assert isinstance(ann.checkout("f1"), Granted)
+        said = order("lmnewlog", "demo", "one.log")
+        assert said.count("what was written so far is in") == 3
+        assert "exists already" in order("lmnewlog", "demo", "one.log", status=214)
+        order("lmswitchr", "f1", "two.log")
+        assert isinstance(ann.checkout("f1"), Granted)
+        order("lmreread")
+        for rank in Rank:
+            (folders[rank] / "report.log").rename(folders[rank] / "report.log-1")
+            triad.processes[rank].send_signal(signal.SIGHUP)
+            until("it is opened anew", (folders[rank] / "report.log").exists)
+        ann.goodbye()
+        assert order("lmdown", "-q")
+        for rank in Rank:
+            triad.exited(rank)
+        files = [str(path) for folder in folders for path in sorted(folder.glob("*.log*"))]
+        assert len(files) >= 12
+        verified = triad.flexcore("reportlog", "verify", *files)
+        assert verified.returncode == 0, verified.stdout
+        assert verified.stdout.count("ends with the server's stop") == 3
+        merged = triad.flexcore("reportlog", "merge", *reversed(files))
+        assert merged.returncode == 0, merged.stdout + merged.stderr
+        assert "nothing is missing" in merged.stdout
+        without = [name for name in files if not name.endswith("reports-primary/two.log")]
+        missing = triad.flexcore("reportlog", "verify", *without)
+        assert missing.returncode == 1
+        assert "of the log are missing" in missing.stdout

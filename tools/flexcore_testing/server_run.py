@@ -17,6 +17,7 @@ from flexcore.server import (
     ReadLicense,
     ServerConfig,
     ServerNode,
+    SwitchLog,
     WriteLog,
     WriteReport,
     judge_license,
@@ -116,6 +117,9 @@ class NodeRun(ServerRun):
                 self.service.logged(self, action.daemon, action.text)
             elif isinstance(action, WriteReport):
                 self.report_log.append(action.text)
+            elif isinstance(action, SwitchLog):
+                self.report_log += [action.first] if action.first else []
+                node.log_switched(action.ticket, 0, "it goes on", now=node._now, wall=node._wall)
             elif isinstance(action, Halt):
                 self.triad.note(self, f"HALT {action.exit_code} {action.reason}")
                 self.halted = (action.exit_code, action.reason)

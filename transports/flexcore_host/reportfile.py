@@ -48,12 +48,14 @@ class ReportFile:
         self._failed = False
         self.lost_bytes = 0
         place, end = _end_of(self.path)
-        if not append or place != self.path:  # lmswitchr had sent it elsewhere, and it ends there
-            self._put_aside()
-        self._descriptor = self._open()
+        if place != self.path:  # lmswitchr had sent it elsewhere, and it ends there
+            self._claim(place)
+        if not append or place != self.path:
+            self._claim(self.path, put_aside=True)
+        self._descriptor = self._open(self.path)
         try:
             self._lock(self._descriptor)
-            self._cut_off()
+            _cut_off(self._descriptor)
             self.position = end if end is not None else self._end_of_predecessor()
         except BaseException:
             os.close(self._descriptor)
@@ -95,15 +97,16 @@ class ReportFile:
 
     def _switch(self, how: How, path: str, first: bytes) -> str:
         if how in (How.REOPEN, How.HOME):
-            if how is How.HOME and self.path != self._home:
-                self.path = self._home
-                self._put_aside()
-            descriptor = self._open()
+            path = self._home if how is How.HOME else self.path
+            if path != self.path:
+                self._claim(path, put_aside=True)
+            descriptor = self._open(path)
             if os.path.sameopenfile(descriptor, self._descriptor):
                 os.close(descriptor)
                 _write_all(self._descriptor, first)
             else:
                 self._use(descriptor, first)
+            self.path = path
             return f"the report log goes on in {self.path}"
         place = logplaces.new_place(path, self.path)
         if how is How.KEEP:
@@ -124,18 +127,24 @@ class ReportFile:
         old, self._descriptor = self._descriptor, descriptor
         os.close(old)
 
-    def _open(self) -> int:
-        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, _MODE)
+    def _open(self, path: str) -> int:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, _MODE)
 
-    def _put_aside(self) -> None:
-        """Keep what stands in the file under another name."""
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.getsize(self.path):
-                for number in range(1, KEPT_MAX):
-                    place = f"{self.path}.{number}"
-                    if not os.path.exists(place):
-                        os.rename(self.path, place)
-                        return
+    def _claim(self, path: str, *, put_aside: bool = False) -> None:
+        """See that no other process writes *path*, and cut off what a crash left of a line there; keep what
+        stands in it under another name if *put_aside*."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+        except FileNotFoundError:
+            return
+        try:
+            self._lock(descriptor)
+            _cut_off(descriptor)
+            if put_aside and os.fstat(descriptor).st_size:
+                free = (f"{path}.{number}" for number in range(1, KEPT_MAX))
+                os.rename(path, next(place for place in free if not os.path.exists(place)))
+        finally:
+            os.close(descriptor)
 
     def _end_of_predecessor(self) -> Position:
         """The file is new. Log rotation may have moved its predecessor away, and the server was killed before
@@ -164,15 +173,6 @@ class ReportFile:
         except OSError as error:
             raise FlexcoreError(f"the report log {self.path} is written by another server") from error
 
-    def _cut_off(self) -> None:
-        """Cut off what a crash left of a line that was being written."""
-        size = os.fstat(self._descriptor).st_size
-        start = max(0, size - LINE_CHARS_MAX)
-        tail = os.pread(self._descriptor, size - start, start)
-        whole = tail.rfind(b"\n") + 1
-        if whole < len(tail):
-            os.ftruncate(self._descriptor, start + whole)
-
     def _complain(self, error: OSError) -> None:
         if self._failed:
             return
@@ -181,6 +181,16 @@ class ReportFile:
             sys.stderr.write(f"flexcore: the report log {self.path} cannot be written: {error.strerror};"
                              " the server goes on, and tries again\n")  # fmt: skip
             sys.stderr.flush()
+
+
+def _cut_off(descriptor: int) -> None:
+    """Cut off what a crash left of a line that was being written."""
+    size = os.fstat(descriptor).st_size
+    start = max(0, size - LINE_CHARS_MAX)
+    tail = os.pread(descriptor, size - start, start)
+    whole = tail.rfind(b"\n") + 1
+    if whole < len(tail):
+        os.ftruncate(descriptor, start + whole)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
