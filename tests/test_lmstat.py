@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 import pytest
 
 from flexcore.errors import NotOneTriad
+from flexcore.override import override
 from flexcore.wire.messages import FeatureRow, Refusal, SeatRow, ServerAddress
 from flexcore_tools._ask import Survey
 from flexcore_tools.cli import main
@@ -303,3 +305,28 @@ def test_a_search_path_that_says_nothing(capsys, monkeypatch):
     status, out = lmstat(capsys, "-c", "/no/such/file.lic")
     assert status == 255
     assert "/no/such/file.lic: No such file or directory" in out
+
+
+def test_users_are_printed_while_further_pages_are_asked_for(monkeypatch):
+    """100,000 checkouts are never in memory: the first lines are out when few of the pages have come."""
+    monkeypatch.setattr("tests.fake_servers.PAGE_ROWS", 100)
+    asked_at_first_line: list[int] = []
+    lines = 0
+
+    class Terminal(io.StringIO):
+        @override
+        def write(self, text: str) -> int:
+            nonlocal lines
+            lines += text.count("start ")
+            if lines and not asked_at_first_line:
+                asked_at_first_line.append(len(server.asked))
+            return len(text)
+
+    with fake_servers("serving") as (server,):
+        server.features = (FEATURES[0]._replace(count=5000, in_use=5000),)
+        server.seats = tuple(SEATS[0]._replace(handle=number, feature=FEATURES[0].feature) for number in range(5000))
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        assert main(["lmstat", "-a", "-c", path_of([server])]) == 0
+        assert lines == 5000
+        assert len(server.asked) > 50
+    assert asked_at_first_line[0] < 20

@@ -32,7 +32,8 @@ FLAGS = {
     "lmswitch": "-rollover", "lmswitchr": "VENDOR", "lmcksum": "FEATURE", "lmdiag": "-n",
     "lminstall": "-i -o -odecimal -maxlen -overfmt",
     "lmgrd": "-c -l -x -2 -local -z -v -datestamp -m -servTransferred -t -s",
-    "all": "-c -help -v -verbose", "lmutil": "NAME", "lmborrowl": "", "lmlicvalidator": "", "lmckout": "",
+    "all": "-c -help -v -verbose", "lmutil": "NAME", "lmadmin": "", "lmborrowl": "",
+    "lmlicvalidator": "", "lmckout": "",
 }  # fmt: skip
 
 
