@@ -4,6 +4,7 @@ Before a block stands a comment that tells what to do with it::
 
     .. run                          a console block: the lines after ``$`` are run by one shell, in a folder of the
                                     document's own; the lines below each are what it prints
+    .. run: needs matplotlib        the same where that package is installed; an extra that not every environment has
     .. run hidden                   the same, but the comment's own body: set-up that would bore a reader
     .. file: product.py             the block is the text of that file
     .. not run: needs systemd       a reason why not
@@ -22,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import importlib
+import importlib.util
 import os
 import re
 import select
@@ -173,7 +175,7 @@ class Shell:
         self.port = free_port()
         self.host = socket.gethostname().split(".")[0]
         self.status = 0
-        (folder / "home").mkdir()
+        (folder / "home").mkdir(parents=True)
         environment = {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "HOME": str(folder / "home"),
@@ -241,6 +243,11 @@ class Shell:
                     stream.close()
 
 
+def is_installed(package: str) -> bool:
+    """Whether a block that needs *package* ('': none) can be run here."""
+    return not package or importlib.util.find_spec(package) is not None
+
+
 def play(text: str, folder: Path) -> int:
     """Run a document; the number of commands that were run. AssertionError: it is not true."""
     shell = Shell(folder)
@@ -252,7 +259,7 @@ def play(text: str, folder: Path) -> int:
             if block.kind == "file":
                 path = folder / "work" / block.word
                 path.write_text(shell.to_machine("\n".join(block.body)) + "\n", encoding="utf-8")
-            elif block.kind == "run":
+            elif block.kind == "run" and is_installed(block.word.removeprefix("needs ")):
                 steps = steps_of(block)
                 for step, after in zip(steps, [*steps[1:], None], strict=True):
                     ran += 1
@@ -265,7 +272,7 @@ def play(text: str, folder: Path) -> int:
                     if not step.command.endswith("&") or step.expected:
                         wanted = "\n".join(step.expected)
                         assert matches(step.expected, printed), f"{place}\nprinted:\n{printed}\nnot:\n{wanted}"
-            else:
+            elif block.kind != "run":
                 assert block.word, f"line {block.line}: 'not run' needs a reason"
     except (AssertionError, TimeoutError) as error:
         for number, command in background:
@@ -290,6 +297,13 @@ def test_a_true_document_passes(tmp_path: Path) -> None:
         "   $ echo $A on 2837\n   2 on 2837\n"
     )
     assert play(text, tmp_path) == 11
+
+
+def test_a_block_may_need_a_package(tmp_path: Path) -> None:
+    needs = RUN.replace(".. run\n", ".. run: needs {}\n")
+    assert play(needs.format("no_such_package") + "   $ false\n", tmp_path / "a") == 0
+    with pytest.raises(AssertionError):
+        play(needs.format("pytest") + "   $ false\n", tmp_path / "b")
 
 
 def test_files_and_ports(tmp_path: Path) -> None:
