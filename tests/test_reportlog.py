@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from flexcore.report.reportlog import (
 from flexcore.report.reportmerge import ReportMerge, merge_reports, merged_lines
 from flexcore.report.usage import Usage
 from flexcore.server.actions import WriteReport
+from flexcore.server.registrar import Registrar
 from flexcore.wire.messages import Granted
 from flexcore_host.reportfile import ReportFile
 from flexcore_testing import Triad
@@ -240,6 +242,18 @@ def test_merging_streams_is_the_union(data):
             assert before["triad"] == record["triad"]
             assert before["at"] <= record["at"] < before["at"] + 1
     assert merge_reports([*logs, *logs])[0] == merged.records
+
+
+@pytest.mark.parametrize(("end", "recorded"), [("6e6577", 99), ("6f6c64", 50)])
+def test_a_log_goes_on_under_the_name_of_the_triad_that_lives(end, recorded):
+    """A log that was switched off while the triad was formed anew goes on with the new one's name and entries."""
+    state = SimpleNamespace(formed_index=1, triad_id=b"new")
+    ledger = SimpleNamespace(feed=None, base=SimpleNamespace(index=50), state=state)
+    told: list[Any] = []
+    config = server_kit.config(report=Position(7, "ab", 1, 99, end, 1.0))
+    Registrar(config, SimpleNamespace(ledger=ledger), SimpleNamespace(actions=told), 2.0)  # type: ignore[arg-type]
+    start = json.loads(told[0].text)
+    assert (start["kind"], start["triad"], start["index"]) == ("start", "6e6577", recorded)
 
 
 def test_a_log_that_goes_back_is_named_and_its_entry_passed_over():

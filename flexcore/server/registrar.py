@@ -85,7 +85,7 @@ class Registrar:
         end = self._config.report
         self._chain = ReportChain(end)
         here = self._triad_of_base()
-        self._triad = end.triad or here
+        self._triad = here or end.triad  # the log may end in the life of a triad that is no more
         if end.index and here in ("", end.triad):
             self._recorded = end.index
         self._outbox.actions.append(WriteReport(self._start_line(wall)))
