@@ -114,6 +114,24 @@ def test_an_ended_session_is_never_opened_again() -> None:
     assert kit.state.sessions == {}
 
 
+def test_an_id_that_is_forgotten_is_worth_nothing_to_whoever_opens_it_again() -> None:
+    """Ended ids are remembered for two leases. A stranger who knows one gets an empty session, and his own."""
+    kit = Kit()
+    ann = kit.client()
+    ann.checkout()
+    ann.goodbye()
+    kit.pass_time(3 * L_STRETCHED)
+    other = kit.client("other")  # an entry: time passes in the ledger by its stamps
+    assert not kit.state.was_ended(ann.session)
+    stranger = kit.client("stranger", opened=False, secret=b"x" * 16)
+    stranger.session = ann.session
+    reply = stranger.open()
+    assert (reply.state, reply.held) == ("open", ())
+    assert ann.resume().state == "refused"
+    assert isinstance(other.checkout(), Granted)
+    assert stranger.checkin(1).code == -41, "handle 1 was ann's"
+
+
 def test_goodbye_frees_at_once() -> None:
     kit = Kit()
     ann = kit.client()
