@@ -123,6 +123,7 @@ def test_server_line_forms():
 
 def test_heartbeat_interval_and_its_old_name():
     assert parse(SEED.replace("MASTER", "MASTER HEARTBEAT_INTERVAL=7")).heartbeat_interval_s == 7
+    assert parse(SEED.replace("PRIMARY_IS_MASTER", "PLAT=7")).servers[0].attributes[0].key.upper() == "PLAT"
     old = parse(SEED.replace("PRIMARY_IS_MASTER", "SERVER_TIMEOUT=9"))
     assert old.heartbeat_interval_s == 9
     assert "server-timeout" in [problem.code for problem in old.problems]
