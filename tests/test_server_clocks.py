@@ -104,7 +104,7 @@ def test_a_clock_that_is_set_right_is_served_with_the_next_heartbeat() -> None:
     assert sum("clock of" in text for text in kit.logs) == 2, kit.logs
     tell_time(ann, 1e7)
     ann.goodbye()
-    assert not kit.node._desk._clocks
+    assert not kit.node._desk._clocks.off
 
 
 def test_who_waits_with_a_clock_that_is_off_does_not_hold_up_the_others() -> None:

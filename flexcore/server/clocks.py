@@ -67,10 +67,8 @@ class ClientClocks:
     """The sessions of one reign whose clocks are too far off; there are none as a rule."""
 
     def __init__(self) -> None:
-        self._off: dict[bytes, float] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._off)
+        self.off: dict[bytes, float] = {}
+        """By how much, by session; looked at before each grant."""
 
     def hear(self, session: Session, ahead_s: float, quorum: QuorumMachine) -> str:
         """The clock of *session* is *ahead_s* ahead of this server's: return the line that this is worth in the
@@ -80,27 +78,27 @@ class ClientClocks:
         if not -CLIENT_CLOCK_S <= ahead_s <= CLIENT_CLOCK_S:
             gap = middle_clock_gap(quorum)
             off_s = ahead_s if gap is None else ahead_s - (gap - quorum.clock_gap)
-        was_off = self._off.pop(name, None) is not None
+        was_off = self.off.pop(name, None) is not None
         if -CLIENT_CLOCK_S <= off_s <= CLIENT_CLOCK_S:
             return f"The clock of {session.host} agrees with the license servers' again" if was_off else ""
-        self._off[name] = off_s
+        self.off[name] = off_s
         if was_off:
             return ""
         return f"{_off_words(session, off_s)}: checkouts of what expires are denied until it is set right"
 
     def forget(self, session: bytes) -> None:
         """*session* is over."""
-        self._off.pop(session, None)
+        self.off.pop(session, None)
 
     def clear(self) -> None:
         """A reign begins: everybody says anew how late it is."""
-        self._off.clear()
+        self.off.clear()
 
     def refusal(
         self, checkout: CheckoutMachine, session: Session, grant: SeatGranted | LingerResumed, day: int
     ) -> Denial | None:
         """Return why *grant* is not given to *session*, or None."""
-        off_s = self._off.get(session.session)
+        off_s = self.off.get(session.session)
         line = None if off_s is None else _expiring_line(checkout, grant, day)
         if off_s is None or line is None:
             return None
@@ -112,12 +110,12 @@ class ClientClocks:
     def copy(self) -> ClientClocks:
         """Return a twin."""
         twin = ClientClocks()
-        twin._off = dict(self._off)
+        twin.off = dict(self.off)
         return twin
 
     def fingerprint(self) -> Hashable:
         """Return what decides its future."""
-        return tuple(sorted(self._off))
+        return tuple(sorted(self.off))
 
 
 def _off_words(session: Session, off_s: float) -> str:

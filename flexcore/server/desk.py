@@ -243,7 +243,7 @@ class ClientDesk(SessionDesk):
         behind_s = state.stamp - wall
         if behind_s > CLOCK_BACK_S and type(verdict) is Grant:
             verdict = clock_refusal(checkout, verdict.command, behind_s=behind_s, day=day) or verdict
-        if self._clocks and type(verdict) is Grant:
+        if self._clocks.off and type(verdict) is Grant:
             return self._clocks.refusal(checkout, session, verdict.command, day) or verdict
         return verdict
 
