@@ -1,4 +1,6 @@
-"""Values to text: lmstat and its JSON, debug-log lines (observed-formats.md).
+"""Values to text: lmstat and its JSON, debug-log lines (observed-formats.md); and report logs: written
+(:mod:`~flexcore.report.reportlog`), joined (:mod:`~flexcore.report.reportmerge`), summed up
+(:mod:`~flexcore.report.usage`).
 
 Nothing here asks anything: whoever has the values calls, with the clock and the zone as arguments.
 :mod:`~flexcore.report.status` is the one value that every form of status prints.
