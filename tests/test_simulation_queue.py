@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from flexcore.checkout.claims import Claims
 from flexcore.identity import Rank
+from flexcore.options import parse_options
+from flexcore.wire.messages import Granted, Queued
 from flexcore_testing.campaign import run_seed
-from flexcore_testing.queue_checks import QueueChecks
+from flexcore_testing.queue_checks import QueueChecks, Rules
 from flexcore_testing.schedule_kit import quiet_profile
 from flexcore_testing.service import ServiceTriad
+from tests.server_kit import Kit, line
 
 P, S, T = Rank
 FAULTS = {"kill": 3.0, "power": 2.0, "stop one": 1.0, "reread": 1.0, "new licence": 1.0, "client kill": 2.0,
@@ -117,3 +121,52 @@ def test_the_check_sees_who_is_overtaken():
     assert not said
     checks.committed(SeatGranted(b"c", 1, 0, 2, "f1", "p", "1.0", 1))
     assert said == ["I9"]
+
+
+def judged(options, *, group=""):
+    """A desk whose entries the check hears, and what it complains of."""
+    kit = Kit(line(seats=4)._replace(group=group), options=parse_options(options, name="x.opt"))
+    said = []
+    checks = QueueChecks(
+        lambda name, text: said.append(text),
+        lambda: Rules(kit.node._checkout, kit.state, kit.node._desk.day(kit.wall)),
+    )
+    propose = kit.quorum.propose
+
+    def heard(command, **times):
+        checks.committed(command)
+        return propose(command, **times)
+
+    kit.quorum.propose = heard
+    return kit, checks, said
+
+
+MAX = "GROUP team ann bob\nMAX 3 f1 GROUP team\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "group", "waits_for", "passes", "overtakes"),
+    [
+        ("", "", 3, None, "cem"),
+        ("RESERVE 1 f1 USER cem\n", "", 3, "cem", "dan"),
+        (MAX, "", 2, "cem", "ann"),
+        ("", "U", 3, "ann", "cem"),
+        ("LINGER f1 300\n", "", 3, "ann", "cem"),
+    ],
+)
+def test_the_check_knows_who_may_pass(monkeypatch, options, group, waits_for, passes, overtakes):
+    """The desk lets some pass, and the check says nothing; without the desk's rule it complains."""
+    kit, checks, said = judged(options, group=group)
+    clients = {name: kit.client(name) for name in ("ann", "bob", "cem", "dan")}
+    handle = clients["ann"].checkout(count=2).handle
+    assert isinstance(clients["bob"].checkout(count=waits_for, queue=True), Queued)
+    if "LINGER" in options:
+        clients["ann"].checkin(handle)
+    if passes is not None:
+        assert isinstance(clients[passes].checkout(count=2 if passes == "ann" else 1), Granted)
+        assert not said
+        assert checks.passed == (passes == "cem")  # what takes nothing more passes nobody
+    assert clients[overtakes].checkout().code == -24
+    monkeypatch.setattr(Claims, "lets_pass", lambda *_arguments: True)
+    assert isinstance(clients[overtakes].checkout(), Granted)
+    assert len(said) == 1

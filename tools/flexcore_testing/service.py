@@ -27,7 +27,7 @@ from flexcore_testing.liars import Liar
 from flexcore_testing.licences import HOSTS, PORT, licence_for, test_key
 from flexcore_testing.process import ServerHost, ServerRun
 from flexcore_testing.profile import Profile
-from flexcore_testing.queue_checks import QueueChecks
+from flexcore_testing.queue_checks import QueueChecks, Rules
 from flexcore_testing.recorder import Recorder
 from flexcore_testing.server_run import NodeRun
 from flexcore_testing.triad import NAMES, SimulatedTriad
@@ -57,7 +57,7 @@ class ServiceTriad(SimulatedTriad):
         self.liars: list[Liar] = []
         self.client_checks = ClientChecks(self)
         self.recorder = Recorder(self)
-        self.queue_checks = QueueChecks(self.checks.fail)
+        self.queue_checks = QueueChecks(self.checks.fail, self._rules_now)
         self.checks.on_commit = self._committed
         self.reporting = False
         """Whether servers that start from now on write report logs."""
@@ -69,6 +69,15 @@ class ServiceTriad(SimulatedTriad):
     def _committed(self, command: object) -> None:
         self.recorder.committed(command)
         self.queue_checks.committed(command)
+
+    def _rules_now(self) -> Rules | None:
+        """By what the serving server decides; where none serves, whoever runs knows who waits."""
+        run = self.master() or next(iter(self.runs()), None)
+        if not isinstance(run, NodeRun):
+            return None
+        node = run.node
+        day = node._desk.day(run.machine_host.wall.read(self.world.now))
+        return Rules(node._checkout, run.ledger.state, day)
 
     # --- servers -------------------------------------------------------------------------------------------------
 
