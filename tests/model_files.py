@@ -6,6 +6,7 @@ Small on purpose: a rule matters only where people are few, seats are fewer, and
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 import attrs
 from hypothesis import strategies as st
@@ -17,6 +18,8 @@ from flexcore_testing.licences import signed, triad_text
 from tests.slow_pools import DEVELOPERS, Line, Option, Who
 
 FEATURES = ("f1", "f2")
+Files = tuple[tuple[Line, ...], tuple[Option, ...]]
+"""A licence file's lines, and an options file's."""
 USERS = tuple(Who(user, host) for user in ("ann", "bob", "carl") for host in ("elm", "oak"))
 FIRST_DAY = 20_000
 IDLE_S = 20
@@ -32,7 +35,7 @@ lines = st.builds(
     expiry=st.sampled_from((None, None, None, None, 0, 1, 2)),
     start=st.sampled_from((None, None, None, None, 1, 2)),
     host=st.sampled_from(("", "", "", "", "elm")),
-    dup=st.sampled_from(("", "", "", "U", "UH", "SITE")),
+    dup=st.sampled_from(("", "", "", "U", "U", "UH", "SITE")),
     overdraft=st.sampled_from((0, 0, 0, 1)),
     vendor_string=st.sampled_from(("", "", "", "x")),
     linger=st.sampled_from((0, 0, 40)),
@@ -43,7 +46,13 @@ uncounted_lines = st.builds(
     st.sampled_from(("FEATURE", "INCREMENT")), st.sampled_from(FEATURES), st.sampled_from((1, 2)),
     st.sampled_from(("elm", "oak")),
 )  # fmt: skip
-licences = st.lists(lines | lines | lines | lines | uncounted_lines, min_size=1, max_size=3, unique=True).map(tuple)
+_few_lines = st.lists(lines | lines | lines | lines | uncounted_lines, min_size=1, max_size=3, unique=True).map(tuple)
+_twins = st.builds(
+    lambda line, count, expiry, start: (line, line._replace(kind="INCREMENT", count=count, expiry=expiry, start=start)),
+    lines, st.sampled_from((1, 2)), st.sampled_from((0, 1, None)), st.sampled_from((None, None, 1)),
+).filter(lambda pair: pair[0] != pair[1])  # fmt: skip
+"""Two lines of one pool, of which one ends sooner."""
+licences = _few_lines | _few_lines | _twins
 people = st.sampled_from((("USER", "ann"), ("USER", "carl"), ("HOST", "elm"), ("GROUP", "dev"), ("GROUP", "dev")))
 _features = st.sampled_from(("f1", "f1", "f2"))
 _keys = st.sampled_from(("", "", "", "x"))
@@ -65,7 +74,59 @@ numbers = st.builds(
                      ("MAX_BORROW_HOURS", 2), ("BORROW_LOWWATER", 1))),
     _features, _keys,
 ) | st.just(Option("TIMEOUTALL", "", number=IDLE_S))  # fmt: skip
-options = st.lists(counts | access | counts | numbers, max_size=4, unique=True).map(tuple)
+_rules = st.lists(counts | access | counts | numbers, min_size=1, max_size=3, unique=True).map(tuple)
+_rivals = st.builds(
+    lambda rule, who, number: (rule, rule._replace(type=who[0], name=who[1], number=number)),
+    counts, people, st.sampled_from((1, 1, 2)),
+).filter(lambda pair: pair[0] != pair[1])  # fmt: skip
+"""One rule twice, for different people."""
+options = _rules | _rules | _rivals | st.just(())
+_small = st.sampled_from((1, 2, 2, 3))
+_few = st.sampled_from((1, 1, 2))
+
+
+def _numbers(*rules: tuple[str, int]) -> st.SearchStrategy[tuple[Option, ...]]:
+    return st.lists(st.sampled_from([Option(what, "f1", number=number) for what, number in rules]),
+                    min_size=1, max_size=2, unique=True).map(tuple)  # fmt: skip
+
+
+def _rule(what: str) -> st.SearchStrategy[tuple[Option, ...]]:
+    return st.builds(lambda who, number: (Option(what, "f1", "", who[0], who[1], number),), people, _few)
+
+
+def _both(first: st.SearchStrategy[Files], *more: st.SearchStrategy[tuple[Option, ...]]) -> st.SearchStrategy[Files]:
+    return st.builds(lambda files, *rules: (files[0], sum(rules, files[1])), first, *more)
+
+
+def _lines(*made: st.SearchStrategy[Line]) -> st.SearchStrategy[Files]:
+    return st.tuples(*made).map(lambda some: (tuple(dict.fromkeys(some)), ()))
+
+
+def _of_f1(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Line]:
+    return st.fixed_dictionaries(fields).map(lambda drawn: Line("INCREMENT", "f1", **drawn))
+
+
+_one, _two = st.just(1), st.just(2)
+_old = _of_f1(version=_one, count=_small)
+_new = _of_f1(version=_two, count=_small)
+_ending = _of_f1(version=_one, count=_few, expiry=st.just(0))
+_spare = _of_f1(version=_two, count=_two, overdraft=_one)
+_shared = _of_f1(version=_one, count=_small, dup=st.sampled_from(("U", "SITE")))
+_lent = _of_f1(version=_one, count=_small, borrow=st.just(48))
+_stays = _of_f1(version=_one, count=_few, linger=st.just(40))
+themes = st.one_of(
+    _both(_lines(_new, _stays), st.just(()) | _rule("MAX")),
+    _both(_lines(_old, _ending), _rule("RESERVE"), _rule("RESERVE")),
+    _both(_lines(_spare, _old), _rule("RESERVE"), _numbers(("MAX_OVERDRAFT", 0))),
+    _lines(_shared, _new) | _lines(_shared),
+    _both(_lines(_old), _rule("MAX"), _rule("MAX") | _rule("RESERVE")),
+    _both(_lines(_lent), _rule("EXCLUDE_BORROW") | _rule("INCLUDE_BORROW")
+          | _numbers(("MAX_BORROW_HOURS", 2), ("BORROW_LOWWATER", 1))),
+    _both(_lines(_old), _numbers(("LINGER", 40), ("TIMEOUT", IDLE_S))),
+)  # fmt: skip
+"""Files in which two rules meet: pools to choose from, seats that are reserved and end, who shares, who waits."""
+first_files = themes | themes | st.tuples(licences, options)
+users = st.sampled_from((Who("ann", "elm"), Who("bob", "elm"), *USERS))
 
 
 def line_text(line: Line) -> str:

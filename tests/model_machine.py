@@ -20,7 +20,7 @@ from flexcore.wire.proof import session_proof
 from flexcore_testing.client_run import ClientRun
 from flexcore_testing.triad import NAMES
 from tests.model_errand import Errand
-from tests.model_files import FEATURES, USERS, licences, options
+from tests.model_files import FEATURES, Files, first_files, licences, options, users
 from tests.model_triad import (
     DAY_S,
     LONG_MARGIN_S,
@@ -28,7 +28,6 @@ from tests.model_triad import (
     NOON,
     REMOVE_MIN_S,
     SEATS_MAX,
-    Files,
     TriadBesideModel,
 )
 from tests.slow_model import Asked, Grant, Waiting
@@ -37,7 +36,6 @@ from tests.slow_pools import Hold, Line, Option, Who
 DAYS_MAX = 6
 SOON_S = 400.0
 """So much time may pass for nothing else: what lingers or is idle is over by then."""
-users = st.sampled_from(USERS)
 features = st.sampled_from(FEATURES)
 wanted = st.builds(
     Asked, st.sampled_from(("f1", "f1", "f1", "f2")), st.sampled_from((0, 0, 1, 2)), st.sampled_from((1, 1, 1, 2, 3))
@@ -49,24 +47,18 @@ numbers = st.integers(0, 1000)
 class TriadAndModel(TriadBesideModel):
     """The steps, in any order."""
 
-    @initialize(lines=licences, rules=options)
-    def begin(self, lines: tuple[Line, ...], rules: tuple[Option, ...]) -> None:
+    @initialize(files=first_files)
+    def begin(self, files: Files) -> None:
         """A triad with some files, in service."""
-        self.make(lines, rules)
+        self.make(*files)
 
     # --- files ------------------------------------------------------------------------------------
 
-    @rule(lines=licences, rules=options)
-    def reread(self, lines: tuple[Line, ...], rules: tuple[Option, ...]) -> None:
-        """New files everywhere."""
+    @rule(lines=st.none() | licences, rules=options)
+    def reread(self, lines: tuple[Line, ...] | None, rules: tuple[Option, ...]) -> None:
+        """New options everywhere, and new licence lines or the same."""
         for rank in Rank:
-            self.put(rank, (lines, rules))
-
-    @rule(rules=options)
-    def reread_options(self, rules: tuple[Option, ...]) -> None:
-        """New options everywhere, the same licence lines."""
-        for rank in Rank:
-            self.put(rank, (self.files[rank][0], rules))
+            self.put(rank, (self.files[rank][0] if lines is None else lines, rules))
 
     @rule(files=st.tuples(licences, options), order=orders, at=st.sampled_from((0, 1, 1, 2, 2)),
           all_of_them=st.booleans(), who=users, feature=features)  # fmt: skip
@@ -85,7 +77,12 @@ class TriadAndModel(TriadBesideModel):
 
     # --- users ------------------------------------------------------------------------------------
 
-    @rule(who=users, asked=wanted, queue=st.booleans())
+    @rule(asks=st.lists(st.tuples(users, wanted, st.booleans()), min_size=1, max_size=5))
+    def checkouts(self, asks: list[tuple[Who, Asked, bool]]) -> None:
+        """Some people ask, one after the other."""
+        for who, asked, queue in asks:
+            self.checkout(who, asked, queue)
+
     def checkout(self, who: Who, asked: Asked, queue: bool) -> None:
         """Somebody asks, in a process of its own, and waits in the queue or does not."""
         self.get_ready()
@@ -309,7 +306,14 @@ class TriadAndModel(TriadBesideModel):
         self._answered(client, request, name, asked, queue)
         self.everybody_back()
 
-    @rule()
+    @rule(all_of_them=st.booleans())
+    def restart(self, all_of_them: bool) -> None:
+        """The master is stopped in order, or all three lose power."""
+        if all_of_them:
+            self.power_cut()
+        else:
+            self.hand_over()
+
     def hand_over(self) -> None:
         """The master is stopped in order and started again."""
         self.get_ready()
@@ -321,7 +325,6 @@ class TriadAndModel(TriadBesideModel):
         self.settle(began)
         self.everybody_back()
 
-    @rule()
     def power_cut(self) -> None:
         """All three are killed and started with what their disks hold."""
         self.get_ready()

@@ -20,7 +20,7 @@ from flexcore.server import ServerConfig
 from flexcore_testing.client_run import ClientRun
 from flexcore_testing.scenario_files import Machine, ScenarioTriad
 from flexcore_testing.schedule_kit import quiet_profile
-from tests.model_files import FIRST_DAY, USERS, license_of, options_of
+from tests.model_files import FIRST_DAY, USERS, Files, license_of, options_of
 from tests.slow_model import Asked, Grant, Model
 from tests.slow_pools import Hold, Line, Option, Who
 
@@ -37,8 +37,6 @@ SEATS_MAX = 14
 """More are not held at once."""
 REMOVE_MIN_S = 20.0
 """How old a seat has to be for lmremove."""
-
-Files = tuple[tuple[Line, ...], tuple[Option, ...]]
 
 
 class ModelTriad(ScenarioTriad):
@@ -95,6 +93,7 @@ class TriadBesideModel(RuleBasedStateMachine):
         return self.now + self.model.ahead_s
 
     def _committed(self, command: object) -> None:
+        self.triad.queue_checks.committed(command)  # a second judge of who overtakes whom
         match command:
             case LingerPassed(ended=handles):
                 self.ended += handles
