@@ -176,6 +176,20 @@ def test_nobody_overtakes_on_any_of_the_limits_that_are_waited_for() -> None:
     assert isinstance(ann.checkin(handle), Granted)  # behind the answer
 
 
+def test_who_waits_takes_back_what_begins_to_linger() -> None:
+    """bob gives two of three back, which linger for him: another process of his waits for one, behind cem."""
+    kit = kit_of(3, "LINGER f1 300\n")
+    bob, cem, his = kit.client("bob"), kit.client("cem"), kit.client("x", opened=False)
+    his.name = "bob"  # another session of the same user
+    his.open()
+    handle = hold(bob, 2)
+    assert isinstance(cem.checkout(count=2, queue=True), Queued)
+    assert isinstance(his.checkout(queue=True), Queued)
+    bob.checkin(handle)
+    assert isinstance(told(his)[0], Granted)
+    assert isinstance(told(cem)[0], Granted)  # the one that was not needed is free
+
+
 def test_what_lingers_in_one_pool_lets_nobody_pass_in_another() -> None:
     """ann may take back what lingers for her of 1.0, and none of 2.0, which bob waits for."""
     kit = Kit(line(seats=2, version="2.0"), line(seats=1),

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flexcore.checkout.machine import Denial, Grant, Verdict
 from flexcore.codes import ErrorCode, minor_of, text_of
 from flexcore.ledger.commands import RequestQueued, RequestUnqueued
+from flexcore.ledger.lingering import owner_of
 from flexcore.report.logline import denied_line, dequeued_line, out_line, queued_line
 from flexcore.wire.messages import Checkout, Denied, Granted, Queued
 
@@ -252,18 +253,22 @@ class Queueing:
     def _serve_line(self, feature: str, day: int, now: float, wall: float, left: int) -> int:
         """Serve one line; returns how many grants are left for this turn.
 
-        Where nobody can pass whoever waits first, the rest is looked at only after the lines, the
-        options or the day have changed: some of it may never be served any more.
+        Where nobody can pass whoever waits first but who takes back what lingers for him
+        (``test_who_waits_takes_back_what_begins_to_linger``), the rest is looked at only after the
+        lines, the options or the day have changed: some of it may never be served any more.
         """
         desk = self._desk
         state, checkout = desk._state, desk.checkout
         claims = checkout.make_claims()
         everybody = self._everybody
         plain = checkout.is_plain(feature, day) and not everybody
+        closed = False
         for number, waiting in enumerate(list(self._waiting_in(feature, day))):
             if left <= 0 or (number >= LOOK_MAX and not everybody):
                 break
             session = state.sessions[waiting.session]
+            if closed and not state.lingering.of(owner_of(waiting.feature, session)):
+                continue
             asked = Checkout(0, waiting.request, session.answered, waiting.feature, waiting.version,
                              waiting.count, 0, True)  # fmt: skip
             verdict = desk._verdict(session, asked, wall, now, claims)
@@ -274,7 +279,9 @@ class Queueing:
                 self._refuse(session, waiting, asked, day, now, wall)
                 left -= 1
             elif plain and all(claims.has(o.pool) for o in checkout.offers(day).get(feature, ())):
-                break
+                closed = True
+                if not state.lingering:
+                    break
         return left
 
     def _grant(
