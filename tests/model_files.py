@@ -108,6 +108,7 @@ def _of_f1(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Line]:
 
 _one, _two = st.just(1), st.just(2)
 _old = _of_f1(version=_one, count=_small)
+_plenty = _of_f1(version=_one, count=st.sampled_from((3, 4)))
 _new = _of_f1(version=_two, count=_small)
 _ending = _of_f1(version=_one, count=_few, expiry=st.just(0))
 _spare = _of_f1(version=_two, count=_two, overdraft=_one)
@@ -119,7 +120,8 @@ themes = st.one_of(
     _both(_lines(_old, _ending), _rule("RESERVE"), _rule("RESERVE")),
     _both(_lines(_spare, _old), _rule("RESERVE"), _numbers(("MAX_OVERDRAFT", 0))),
     _lines(_shared, _new) | _lines(_shared),
-    _both(_lines(_old), _rule("MAX"), _rule("MAX") | _rule("RESERVE")),
+    _both(_lines(_plenty), _rule("MAX"), _rule("MAX") | _rule("RESERVE")),
+    _both(_lines(_plenty), st.just(()) | _rule("RESERVE") | _rule("INCLUDE")),
     _both(_lines(_lent), _rule("EXCLUDE_BORROW") | _rule("INCLUDE_BORROW")
           | _numbers(("MAX_BORROW_HOURS", 2), ("BORROW_LOWWATER", 1))),
     _both(_lines(_old), _numbers(("LINGER", 40), ("TIMEOUT", IDLE_S))),

@@ -38,8 +38,9 @@ SOON_S = 400.0
 """So much time may pass for nothing else: what lingers or is idle is over by then."""
 features = st.sampled_from(FEATURES)
 wanted = st.builds(
-    Asked, st.sampled_from(("f1", "f1", "f1", "f2")), st.sampled_from((0, 0, 1, 2)), st.sampled_from((1, 1, 1, 2, 3))
+    Asked, st.sampled_from((*["f1"] * 5, "f2")), st.sampled_from((0, 0, 0, 1, 2)), st.sampled_from((1, 1, 1, 2, 2, 3))
 )
+waits = st.sampled_from((True, True, False))
 orders = st.permutations(tuple(Rank))
 numbers = st.integers(0, 1000)
 
@@ -77,7 +78,7 @@ class TriadAndModel(TriadBesideModel):
 
     # --- users ------------------------------------------------------------------------------------
 
-    @rule(asks=st.lists(st.tuples(users, wanted, st.booleans()), min_size=1, max_size=5))
+    @rule(asks=st.lists(st.tuples(users, wanted, waits), min_size=1, max_size=6))
     def checkouts(self, asks: list[tuple[Who, Asked, bool]]) -> None:
         """Some people ask, one after the other."""
         for who, asked, queue in asks:
@@ -90,7 +91,7 @@ class TriadAndModel(TriadBesideModel):
         self._answered(client, request, name, asked, queue)
 
     @precondition(lambda self: self.clients)
-    @rule(number=numbers, asked=wanted, queue=st.booleans())
+    @rule(number=numbers, asked=wanted, queue=waits)
     def checkout_again(self, number: int, asked: Asked, queue: bool) -> None:
         """A process that holds something, waits or was denied asks for more."""
         self.get_ready()
@@ -296,7 +297,7 @@ class TriadAndModel(TriadBesideModel):
 
     # --- bad luck, and time --------------------------------------------------------------------------
 
-    @rule(who=users, asked=wanted, queue=st.booleans())
+    @rule(who=users, asked=wanted, queue=waits)
     def failover(self, who: Who, asked: Asked, queue: bool) -> None:
         """The master dies; somebody asks while there is none; the machine comes back."""
         master = self.triad.master()
