@@ -137,7 +137,7 @@ def judged(options, *, group=""):
         checks.committed(command)
         return propose(command, **times)
 
-    kit.quorum.propose = heard
+    kit.quorum.propose = heard  # type: ignore[method-assign]
     return kit, checks, said
 
 
