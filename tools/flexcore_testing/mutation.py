@@ -30,7 +30,8 @@ class Mutation:
     focus: Mapping[str, Any] = attrs.field(factory=dict)
     seeds_max: int = SEEDS_MAX
     schedule: str = ""
-    """A scripted schedule of :mod:`flexcore_testing.schedules` that shows it; else seeds do."""
+    """A scripted schedule of :mod:`flexcore_testing.schedules`, or a story of :mod:`flexcore_testing.stories`, that
+    shows it; else seeds do."""
     costly: bool = False
     """Takes too long for every test run: ``make mutants`` hunts it."""
 

@@ -23,10 +23,12 @@ from flexcore_testing.campaign import Outcome, run_seed
 from flexcore_testing.checks import Violation
 from flexcore_testing.mutants import RULES
 from flexcore_testing.mutants_rare import RARE_RULES
+from flexcore_testing.mutants_terms import TERMS_RULES
 from flexcore_testing.mutation import Mutation
 from flexcore_testing.schedules import run_schedule
+from flexcore_testing.stories import STORIES
 
-MUTATIONS: tuple[Mutation, ...] = RULES + RARE_RULES
+MUTATIONS: tuple[Mutation, ...] = RULES + RARE_RULES + TERMS_RULES
 
 
 @attrs.frozen(kw_only=True)
@@ -65,7 +67,7 @@ def _run(mutation: Mutation, seed: int) -> Outcome:
 def _scheduled(mutation: Mutation) -> tuple[str, str]:
     with mutation.applied():
         try:
-            run_schedule(mutation.schedule)
+            STORIES.get(mutation.schedule, lambda: run_schedule(mutation.schedule))()
         except Violation as violation:
             if violation.name in mutation.caught_by:
                 return violation.name, str(violation)
