@@ -7,6 +7,7 @@ has all three on real servers (tests/real/test_scenarios.py).
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,21 @@ def test_nearly_all_are_disturbed_and_the_others_say_why():
     others = [path.stem for path in sorted(FOLDER.glob("*.txt")) if path not in SCENARIOS]
     assert len(others) < len(SCENARIOS) / 2
     assert all(len(not_disturbed((FOLDER / f"{name}.txt").read_text(encoding="utf-8"))) > 10 for name in others)
+
+
+def test_the_table_of_semantics_is_complete():
+    """Each scenario that it names exists, each file of a test does, and no scenario about licences is missing."""
+    page = (FOLDER.parents[1] / "docs" / "simulation.rst").read_text(encoding="utf-8")
+    table = page.partition("* - Semantic")[2].partition("When a seed fails")[0]
+    named = set(re.findall(r"``(\w+)\.txt``", table))
+    there = {path.stem for path in FOLDER.glob("*.txt")}
+    assert named <= there
+    about_licences = {
+        path.stem for path in FOLDER.glob("*.txt")
+        if re.search(r"^(licence|option) \S", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert about_licences <= named, about_licences - named
+    assert all((FOLDER.parents[1] / file).exists() for file in re.findall(r"``(tests/\S+\.py)``", table))
 
 
 @pytest.mark.parametrize("kinds", [IN_TURN, *((kind,) for kind in KINDS)] if ALL else [IN_TURN], ids=" ".join)

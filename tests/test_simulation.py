@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from flexcore.ledger.commands import LingerPassed, SeatLingers, SeatRemoved
+from flexcore_testing.checks import Violation
 from flexcore_testing.coverage import RULE, SHOWN_BY, probing, rule_names
-from flexcore_testing.profile import BEYOND, WITHIN
+from flexcore_testing.profile import BEYOND, WITHIN, draw_profile
 from flexcore_testing.scenario import run_scenario
 from flexcore_testing.schedules import SCHEDULES, run_schedule
 from flexcore_testing.simulate import Tally, failure_text, run_many
+from flexcore_testing.stories import STORIES
+from flexcore_testing.terms import TERMS, TermsChecks
 
 SEEDS = int(os.environ.get("FLEXCORE_SIM_SEEDS", "200"))
 """How many seeds of whole servers with clients; half as many of bare quorums, a tenth beyond the assumptions."""
@@ -55,6 +59,46 @@ def test_schedule_holds(name):
     with probing() as counts:
         run_schedule(name)
     assert [rule for rule, by in SHOWN_BY.items() if by == name and not counts[RULE + rule]] == []
+
+
+@pytest.mark.parametrize("name", sorted(STORIES))
+def test_story_holds(name):
+    STORIES[name]()
+
+
+def test_licence_terms_among_faults():
+    """Who waits, lingers, idles and is removed while servers die and read their files anew."""
+    tally = Tally()
+    for outcome in run_many([2, 3, 7], focus=TERMS):
+        assert not outcome.failure, failure_text(outcome, WITHIN, "full")
+        tally.add(outcome)
+    for seen in ("lingered", "resumed", "removed", "queued", "reread of options", "lmremove", "said to be idle"):
+        assert tally.counts[seen], seen
+
+
+def test_no_seed_draws_licence_terms_of_itself():
+    assert not any(draw_profile(seed).terms for seed in range(50))
+
+
+def refuse(name, text):
+    raise Violation(name, text)
+
+
+@pytest.mark.parametrize(
+    ("commands", "said"),
+    [
+        ((SeatLingers(b"a", 1, 0, 7, 30.0, 40.0), LingerPassed(39.0, (7,))), "lingers until"),
+        ((SeatRemoved(b"a", 7, 0, "x", "x"), SeatLingers(b"a", 1, 0, 7, 30.0, 40.0)), "was taken away and lingers"),
+        ((LingerPassed(20.0, ()), LingerPassed(10.0, ())), "goes back"),
+        ((LingerPassed(1e6, ()),), "the linger clock shows"),
+    ],
+)
+def test_the_checks_of_terms_can_fail(commands, said):
+    checks = TermsChecks(refuse, lambda: 100.0)
+    for command in commands[:-1]:
+        checks.committed(command)
+    with pytest.raises(Violation, match=said):
+        checks.committed(commands[-1])
 
 
 def test_schedules_that_show_a_rule_exist():

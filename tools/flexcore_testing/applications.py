@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from flexcore_testing.client_run import ClientRun
+from flexcore_testing.terms import Habits
 
 if TYPE_CHECKING:
     from flexcore_testing.plan import Fault
@@ -22,6 +23,7 @@ class Application:
         self.name = name
         self.rng = triad.client_rng
         self.queue_rng = random.Random(f"queue {triad.profile.seed} {name}")
+        self.habits = Habits(triad, name) if triad.profile.terms else None
         self.pace_s = triad.profile.traffic_s
         error = triad.profile.rate_error
         self.rate = self.rng.choice((1.0, 1.0 - error, 1.0 + error))
@@ -50,6 +52,8 @@ class Application:
             return
         if run.paused:
             return
+        if self.habits is not None:
+            self.habits.act(run)
         rng = self.rng
         choice = rng.random()
         if run.pending:

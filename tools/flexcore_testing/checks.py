@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcore.identity import Last, Rank
 from flexcore.ledger import Ledger
-from flexcore.ledger.commands import Formed, Rights, SeatGranted, TermStarted
+from flexcore.ledger.commands import Formed, LingerResumed, Rights, SeatGranted, TermStarted
 from flexcore.quorum.base import Role
 from flexcore.wire.codec import decode_command
 from flexcore.wire.messages import EntryRow, PeerFrame, VoteReply
@@ -288,7 +288,7 @@ class ServerChecks:
         command = decode_command(row.payload)
         if self.on_commit is not None:
             self.on_commit(command)
-        if isinstance(command, SeatGranted):
+        if isinstance(command, SeatGranted | LingerResumed):
             self.grants += 1
             key = (triad_id, command.session, command.request)
             handle = self.handles.setdefault(key, command.handle)

@@ -124,9 +124,12 @@ class ClientRun:
         self.triad.recorder.returning(self, request, handle)
         self._wake(self.world.now)
 
-    def set_idle(self, handle: int, idle: bool) -> None:
-        """Say that a seat is not used from now on, or is again; the next heartbeat tells."""
+    def set_idle(self, handle: int, idle: bool, *, for_s: float = 0.0) -> None:
+        """Say that a seat has not been used for *for_s* seconds, or is again; the next heartbeat tells."""
         self.node.set_idle(handle, idle, now=self.now(), wall=self.wall())
+        session = self.node._sites[0].session
+        if for_s and session is not None and handle in session.idle_since:
+            session.idle_since[handle] -= for_s  # a product cannot say so afterwards; here hours are to be minutes
 
     def withdraw(self, request: int) -> None:
         """Give up a request."""

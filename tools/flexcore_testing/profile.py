@@ -99,6 +99,9 @@ class Profile:
     queueing: float = 0.0
     """How many of the checkouts may wait in the queue, 0 to 1. By focus only: no seed draws it, so that each stays what
     it was."""
+    terms: float = 0.0
+    """How often what licence and options files say besides is used, 0 to 1 (:mod:`flexcore_testing.terms`). By focus
+    only."""
     traffic_s: float = 1.0
     """Mean pause between two things that one client (or the traffic of a bare quorum) does."""
 

@@ -16,6 +16,7 @@ from flexcore.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from flexcore_testing.process import ServerRun
     from flexcore_testing.service import ServiceTriad
 
 REMOVAL_S = 15.0
@@ -25,14 +26,14 @@ CONN = 1
 
 
 class Remover:
-    """One run of lmremove as the simulated network sees it, on the machine of the server that it asks: the master's, or
-    where nobody serves the first that runs."""
+    """One run of lmremove as the simulated network sees it, on the machine of the server that it asks: *server*, else
+    the master's, else the first that runs."""
 
     is_server = False
 
-    def __init__(self, triad: ServiceTriad, words: Sequence[str]) -> None:
+    def __init__(self, triad: ServiceTriad, words: Sequence[str], *, server: ServerRun | None = None) -> None:
         self.triad = triad
-        by_handle = words[:1] == ["-h"]
+        by_handle = words[0] == "-h"
         self.arguments = ("handle", *words[1:]) if by_handle else ("user", *words)
         self.lines: list[str] = []
         """What is printed; empty until there is an answer."""
@@ -40,7 +41,7 @@ class Remover:
         self.serial = triad.serial
         self.name = "lmremove"
         self.alive = True
-        server = triad.master() or next(iter(triad.runs()), None)
+        server = server or triad.master() or next(iter(triad.runs()), None)
         self.host = "" if server is None else server.host
         if server is None:
             self._finish([Failure(ErrorCode.CANNOT_CONNECT).printed])

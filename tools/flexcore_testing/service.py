@@ -30,6 +30,16 @@ from flexcore_testing.profile import Profile
 from flexcore_testing.queue_checks import QueueChecks, Rules
 from flexcore_testing.recorder import Recorder
 from flexcore_testing.server_run import NodeRun
+from flexcore_testing.terms import (
+    BY_RULES,
+    LINGER_MAX_S,
+    OPTIONS,
+    REFUSED_BY_RULES,
+    TICK_S,
+    TermsChecks,
+    options_numbered,
+    remove_somebodys,
+)
 from flexcore_testing.triad import NAMES, SimulatedTriad
 
 if TYPE_CHECKING:
@@ -57,7 +67,11 @@ class ServiceTriad(SimulatedTriad):
         self.liars: list[Liar] = []
         self.client_checks = ClientChecks(self)
         self.recorder = Recorder(self)
-        self.queue_checks = QueueChecks(self.checks.fail, self._rules_now)
+        self.queue_checks = QueueChecks(self._overtaken, self._rules_now)
+        self.terms_checks = TermsChecks(self.checks.fail, lambda: self.world.now)
+        self.options_on = [profile.seed % len(OPTIONS)] * 3
+        """Which options file is on which server's disk, where *terms* are used."""
+        self._by_rules = profile.terms > 0 and self.options_on[0] in BY_RULES
         self.checks.on_commit = self._committed
         self.reporting = False
         """Whether servers that start from now on write report logs."""
@@ -69,6 +83,13 @@ class ServiceTriad(SimulatedTriad):
     def _committed(self, command: object) -> None:
         self.recorder.committed(command)
         self.queue_checks.committed(command)
+        self.terms_checks.committed(command)
+
+    def _overtaken(self, name: str, text: str) -> None:
+        """Somebody passed whoever waits. Where options that let some pass come and go while servers die, nobody knows
+        by which of them an entry was decided that is committed only now."""
+        if not self._by_rules:
+            self.checks.fail(name, text)
 
     def _rules_now(self) -> Rules | None:
         """By what the serving server decides; where none serves, whoever runs knows who waits."""
@@ -94,6 +115,8 @@ class ServiceTriad(SimulatedTriad):
             license_path="simulated.lic",
             software="0.1",
             first_start=self.first_start,
+            options=self.options_of(rank),
+            lmremove_min_s=timing.LMREMOVE_MIN_S if not self.profile.terms else 1.0,
         )
 
     def rights_of(self, config: ServerConfig) -> Rights:
@@ -113,7 +136,22 @@ class ServiceTriad(SimulatedTriad):
 
     def options_of(self, rank: Rank) -> OptionsFile | None:
         """The options file on the disk of this server; None: there is none."""
-        return None
+        return options_numbered(self.options_on[rank]) if self.profile.terms else None
+
+    @override
+    def reread_options(self, rank: Rank, number: int) -> None:
+        self.options_on[rank] = number % len(OPTIONS)
+        if self.options_on[rank] in BY_RULES:
+            self._by_rules = True
+        run = self.run_of(rank)
+        if run is not None:
+            self.note(run, f"is told to read its files anew: {OPTIONS[self.options_on[rank]].split(chr(10))}")
+            self.coverage["reread of options"] += 1
+            run.post(("reread",))
+
+    @override
+    def remove_seat(self, rank: Rank, draw: float) -> bool:
+        return remove_somebodys(self, rank, draw)
 
     @override
     def edit_licence(self, rank: Rank, licensed: int) -> None:
@@ -208,7 +246,8 @@ class ServiceTriad(SimulatedTriad):
         self.coverage[f"denied {action.code}"] += 1
         self.note(run, f"denied {action.code},{action.minor} {action.text} {action.detail}")
         fewer = action.code == TOO_MANY_ASKED and min(self.licensed_on) < self.profile.licensed
-        if self.calm and action.code not in SEATS_UNAVAILABLE and not fewer:
+        ruled = self.profile.terms > 0 and action.code in REFUSED_BY_RULES
+        if self.calm and action.code not in SEATS_UNAVAILABLE and not fewer and not ruled:
             self.checks.fail("I8", f"{run.name} was refused in peace: {action.code} {action.text} {action.detail}")
 
     def client_lost(self, run: ClientRun, action: SeatLost) -> None:
@@ -216,7 +255,7 @@ class ServiceTriad(SimulatedTriad):
         self.recorder.lost(run, action)
         self.coverage["seat lost"] += 1
         self.note(run, f"lost handle {action.handle}: {action.reason}")
-        if self.calm:
+        if self.calm and not action.reason.startswith(("taken away", "inactive")):
             self.checks.fail("I4", f"{run.name} lost handle {action.handle} in peace: {action.reason}")
 
     def client_returned(self, run: ClientRun, action: CheckedIn) -> None:
@@ -241,7 +280,7 @@ class ServiceTriad(SimulatedTriad):
             application = Application(self, f"c{number}", number)
             self.applications.append(application)
             self.world.after(idle_s, application.begin)
-        if self.profile.liars:
+        if self.profile.liars or self.profile.terms:
             self.recorder.count_changed()  # they take seats, and no history says so
         for number in range(self.profile.liars):
             self.liars.append(Liar(self, f"liar{number}"))
@@ -278,6 +317,8 @@ class ServiceTriad(SimulatedTriad):
             liar.finish()
         longest = self.longest_timeout_s
         allowed = 1.03 * (timing.client_lease_s(longest) + 2 * longest) + 10.0 + 4 * profile.slack_s
+        if profile.terms:
+            allowed += LINGER_MAX_S + TICK_S
         reign = self.highest_term()
         self.advance_until(allowed, lambda: self._all_returned(absent))
         if self.highest_term() != reign:  # handed over to the primary: rule 15 counts from the winning of each reign
@@ -289,6 +330,7 @@ class ServiceTriad(SimulatedTriad):
             raise Violation("returned", f"all clients are gone, but {state.seats} {list(state.sessions)} are held")
         lasts = {host.name: host.run.ledger.last for host in self.hosts if host.run is not None}
         self.recorder.check()
+        self.terms_checks.count_in(self.coverage)
         if len(set(lasts.values())) != 1:
             raise Violation("I7", f"in peace the logs do not become one: {lasts}")
         for rank in Rank:
@@ -298,7 +340,7 @@ class ServiceTriad(SimulatedTriad):
     def _all_returned(self, absent: Rank | None) -> bool:
         """Nothing is held any more, and the servers are all there and agree about that."""
         master = self.master()
-        if master is None or master.ledger.state.sessions:
+        if master is None or master.ledger.state.sessions or master.ledger.state.seats:
             return False
         expected = [rank for rank in Rank if rank is not absent]
         lasts = {run.ledger.last for run in self.runs()}

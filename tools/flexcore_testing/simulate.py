@@ -7,8 +7,9 @@ import argparse
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from flexcore_testing.campaign import CHART_LINES, Outcome, run_case
 from flexcore_testing.case import LEVELS, Case, CaseError
@@ -16,34 +17,43 @@ from flexcore_testing.coverage import coverage_text
 from flexcore_testing.profile import BEYOND, CAMPAIGNS, WITHIN
 from flexcore_testing.shrink import SHRINK_S, Shrinker
 from flexcore_testing.tally import HEADLINES, Tally
+from flexcore_testing.terms import TERMS
 
 __all__ = ["HEADLINES", "Tally", "failure_text", "main", "replay_command", "run_many"]
+
+FOCUSES: Mapping[str, Mapping[str, Any]] = {"terms": TERMS}
+"""By name: what replaces parts of what a seed draws."""
 
 PROGRESS_S = 10.0
 FAILURES_MAX = 50
 """With --keep-going: enough is enough."""
 
 
-def replay_command(seed: int, campaign: str, level: str) -> str:
+def replay_command(seed: int, campaign: str, level: str, focus: Mapping[str, Any] | None = None) -> str:
     """The one command that runs a seed again."""
     options = f" --campaign {campaign}" if campaign != WITHIN else ""
     options += f" --level {level}" if level != "full" else ""
+    options += "".join(f" --focus {name}" for name, known in FOCUSES.items() if focus == known)
     return f"python -m flexcore_testing.simulate --seed {seed}{options} -v"
 
 
 def failure_text(outcome: Outcome, campaign: str, level: str) -> str:
     """What a person needs who has to find the reason."""
     chart = "\n".join(outcome.chart)
-    again = replay_command(outcome.seed, campaign, level)
+    again = replay_command(outcome.seed, campaign, level, outcome.case.focus)
     return (
         f"{chart}\n\nseed {outcome.seed}: {outcome.text}\nat {outcome.simulated_s:.4f} s; again with: {again}\n"
         f"smaller with: {again.removesuffix(' -v')} --shrink"
     )
 
 
-def run_many(seeds: Sequence[int], campaign: str = WITHIN, *, level: str = "full", jobs: int = 1) -> Iterator[Outcome]:
+def run_many(
+    seeds: Sequence[int], campaign: str = WITHIN, *, level: str = "full", jobs: int = 1,
+    focus: Mapping[str, Any] | None = None,
+) -> Iterator[Outcome]:  # fmt: skip
     """The outcomes of many seeds, in order."""
-    yield from run_cases([Case(seed=seed, campaign=campaign, level=level) for seed in seeds], jobs=jobs)
+    cases = [Case(seed=seed, campaign=campaign, level=level, focus=focus or {}) for seed in seeds]
+    yield from run_cases(cases, jobs=jobs)
 
 
 def run_cases(cases: Sequence[Case], *, jobs: int = 1) -> Iterator[Outcome]:
@@ -63,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--case", type=Path, metavar="FILE", help="a case that was kept")
     parser.add_argument("--campaign", choices=CAMPAIGNS, default=WITHIN)
     parser.add_argument("--level", choices=LEVELS, default="full")
+    parser.add_argument("--focus", choices=tuple(FOCUSES), help="draw what no seed draws of itself")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--chart", type=int, default=CHART_LINES, metavar="LINES", help="length of a failure's chart")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first violation")
@@ -77,9 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; 0 if nothing was violated."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    focus = FOCUSES.get(options.focus, {})
     if options.seeds is None:
         if options.case is None:
-            case = Case(seed=options.seed, campaign=options.campaign, level=options.level)
+            case = Case(seed=options.seed, campaign=options.campaign, level=options.level, focus=focus)
         else:
             try:
                 case = Case.from_json(options.case.read_text(encoding="utf-8"))
@@ -127,7 +139,9 @@ def _campaign(seeds: Sequence[int], options: argparse.Namespace) -> int:
     out = sys.stdout.write
     tally = Tally()
     shown = began = time.monotonic()
-    for outcome in run_many(seeds, options.campaign, level=options.level, jobs=options.jobs):
+    for outcome in run_many(
+        seeds, options.campaign, level=options.level, jobs=options.jobs, focus=FOCUSES.get(options.focus)
+    ):
         tally.add(outcome)
         if outcome.failure:
             if options.shrink:

@@ -184,6 +184,18 @@ class Striker(DiskFaults):
             self._later(step * fault.for_s * 0.5, triad.reread, rank, licensed)
         return True
 
+    def reread_options(self, fault: Fault, target: Rank) -> bool:
+        """Another options file is put on one server after the other, perhaps not on all, and read anew."""
+        triad = self.triad
+        number = int(fault.draw * 1000)
+        for step, rank in enumerate((target, Rank((target + 1) % 3), Rank((target + 2) % 3))[: 1 + number % 4]):
+            self._later(step * fault.for_s * 0.5, triad.reread_options, rank, number)
+        return True
+
+    def lmremove(self, fault: Fault, target: Rank) -> bool:
+        """An administrator takes a seat away."""
+        return self.triad.remove_seat(target, fault.draw)
+
     def _replace_licence(self, rank: Rank, licensed: int) -> None:
         self.triad.kill(rank)
         self.triad.edit_licence(rank, licensed)
@@ -256,5 +268,5 @@ _HANDLERS = {
     "new licence": "new_licence",
 }
 
-_BY_CHOICE = {"reread": "reread"}
+_BY_CHOICE = {"reread": "reread", "reread options": "reread_options", "lmremove": "lmremove"}
 """No seed draws these of itself; a case or a focus names them."""

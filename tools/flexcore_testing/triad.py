@@ -303,6 +303,13 @@ class SimulatedTriad:
         run.post(("reread",))
         return True
 
+    def reread_options(self, rank: Rank, number: int) -> None:
+        """An administrator puts another options file on one server and has it read anew."""
+
+    def remove_seat(self, rank: Rank, draw: float) -> bool:
+        """An administrator takes a seat away; False where there is none."""
+        return False
+
     # --- the network ---------------------------------------------------------------------------------------------
 
     def cut(self, source: Rank, target: Rank, *, one_way: bool = False) -> None:
