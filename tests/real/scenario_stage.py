@@ -227,6 +227,11 @@ class RealStage:
             until(f"{rank.word} says of the reread {wanted}", says)
         self.settle(simulated)
 
+    @property
+    def differ(self) -> bool:
+        """Whether servers have different files: who has those of before may not take over (rule 19)."""
+        return len({str(files) for files in self._on_disk.values()}) > 1
+
     def read_anew(self, rank: Rank) -> None:
         """Have one server read its files."""
         done = self.triad.flexcore("lmreread", "-c", self.triad.path, "--server", rank.word)

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from flexcore_testing.scenario_disturbed import not_disturbed
 from tests.real.scenario_stage import only_simulated, run_real_scenario
+from tests.real.scenario_trouble import run_disturbed_scenario
 
 pytestmark = [
     pytest.mark.real,
@@ -34,3 +36,11 @@ def test_scenario(path, tmp_path):
     if reason := only_simulated(text):
         pytest.skip(reason)
     run_real_scenario(text, tmp_path)
+
+
+@pytest.mark.parametrize("path", [path for path in SCENARIOS if ALL], ids=lambda path: path.stem)
+def test_nobody_notices_trouble(path, tmp_path):
+    text = path.read_text(encoding="utf-8")
+    if reason := only_simulated(text) or not_disturbed(text):
+        pytest.skip(reason)
+    run_disturbed_scenario(text, tmp_path)
