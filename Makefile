@@ -46,8 +46,8 @@ chaos: $(VENV)/.dev ## attacks on a real triad under load, MINUTES=30
 calm: $(VENV)/.dev ## a healthy triad under full load, SECONDS=600: it must elect nobody
 	$(BIN)/python -m flexcore_testing.calm --seconds $(or $(SECONDS),600)
 
-scenarios: $(VENV)/.dev ## every scenario of tests/scenarios with real servers and clients: a quarter of an hour
-	FLEXCORE_SCENARIOS=all $(BIN)/python -m pytest tests/real/test_scenarios.py tests/real/test_borrowing.py $(PYTEST_ARGS)
+scenarios: $(VENV)/.dev ## every scenario of tests/scenarios with real servers and clients, as it stands and disturbed: an hour
+	FLEXCORE_SCENARIOS=all $(BIN)/python -m pytest tests/test_scenarios_disturbed.py tests/real/test_scenarios.py tests/real/test_borrowing.py $(PYTEST_ARGS)
 
 long: $(VENV)/.dev ## the tests that take too long for every run: a day's debug log, report logs through every fault
 	FLEXCORE_LONG=1 $(BIN)/python -m pytest tests/test_debuglog_grammar.py tests/real/test_reportlog_real.py $(PYTEST_ARGS)

@@ -1,6 +1,7 @@
 """The scenarios of tests/scenarios, which read like the manual, against real lmgrd processes and real clients.
 
-A few of them in every run; ``make scenarios`` (FLEXCORE_SCENARIOS=all) runs all. What cannot be run says so in the
+A few of them in every run; ``make scenarios`` (FLEXCORE_SCENARIOS=all) runs all, and all once more with a failover, a
+restart of all servers and a reread behind every third step. What cannot be run says so in the
 scenario, and why.
 """
 
