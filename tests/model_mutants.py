@@ -40,7 +40,7 @@ from tests.model_machine import TriadAndModel
 EXAMPLES = 150
 STEPS = 25
 _access, _classes, _waiting_in = Policy._access, Counted.classes_of, Queueing._waiting_in
-_start = LingerClock.start
+_start, _claim = LingerClock.start, CheckoutMachine.claim
 
 
 def _only_first_seat(state: LedgerState, pool: str, group: str, count: int) -> int:
@@ -49,6 +49,11 @@ def _only_first_seat(state: LedgerState, pool: str, group: str, count: int) -> i
 
 def _start_late(clock: LingerClock, state: LedgerState, now: float) -> None:
     _start(clock, state, now - 1000.0)
+
+
+def _claim_and_hope(self: CheckoutMachine, *arguments: Any) -> bool:
+    _claim(self, *arguments)
+    return True
 
 
 def _feature_alone(feature: str, holder: Any) -> tuple[str, str, str, str]:
@@ -103,7 +108,7 @@ MUTANTS = (
     _made("what lingers passes", "who has anything lingering overtakes in every pool",
           (Claims, "besides", lambda self, back: Claims(None))),
     _made("waits for ever", "what can never be had waits all the same", (CheckoutMachine, "may_ever", _all_offers)),
-    _made("hope for ever", "what a reread takes away is waited for", (CheckoutMachine, "claim", returns(True))),
+    _made("hope for ever", "what a reread takes away is waited for", (CheckoutMachine, "claim", _claim_and_hope)),
     # --- linger
     _made("no linger", "what comes back is free at once", (desk, "lingers_s", returns(0))),
     _made("only options linger", "LINGER of the licence counts for nothing", (Line, "linger_s", property(returns(0)))),
