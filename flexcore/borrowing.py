@@ -19,6 +19,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import hmac
+import math
 import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
@@ -37,6 +38,7 @@ __all__ = [
     "BorrowProblem",
     "BorrowRecord",
     "BorrowWish",
+    "check_end",
     "dump_record",
     "format_wish",
     "is_same_machine",
@@ -68,6 +70,9 @@ ASKED, LENT, RETURNING = "asked", "lent", "returning"
 RECORD_BYTES_MAX = 1 << 17
 _FORMAT = 1
 _WALL_MAX = 1e11
+_YEAR_MAX = 5000
+"""Ends that are later than both are slips (milliseconds, 31-dec-9999): no licence lasts that long."""
+
 _HARDWARE = frozenset({ETHERNET, DISK_SERIAL_NUM, VM_UUID})
 """What stays with a machine wherever it is carried; its addresses do not."""
 
@@ -105,11 +110,28 @@ class BorrowWish:
         return self.day == today and self.vendor.casefold() in ("all", vendor.casefold())
 
 
+def check_end(until: float) -> None:
+    """Refuse what can be no end of a borrowing, in epoch seconds: no server could be asked for it.
+
+    Raises:
+        BorrowError: -42 for what is no number, -104 for what is too far away, -117 for a time before 1970.
+    """
+    if math.isnan(until):
+        raise BorrowError("the end of the borrowing is no number", ErrorCode.INVALID_PARAMETER)
+    if until >= _WALL_MAX:
+        raise BorrowError(
+            f"nothing is borrowed until {until:.6g}: the end is given in seconds since 1970, as time.time() has them",
+            ErrorCode.CANNOT_BORROW_THAT_LONG,
+        )
+    if until <= 0.0:
+        raise BorrowError("the end of the borrowing lies in the past", ErrorCode.BORROW_FAILED)
+
+
 def parse_end(date: str, time: str = "") -> datetime.datetime:
     """Return the end of a borrowing, ``dd-mmm-yyyy`` with an optional ``hh:mm``; without, the last minute of that day.
 
     Raises:
-        BorrowError: -11 for what is no such date, -42 for what is no such time.
+        BorrowError: -11 for what is no such date, -42 for what is no such time, -104 for a year that is too far away.
     """
     try:
         day = parse_date(date)
@@ -117,6 +139,8 @@ def parse_end(date: str, time: str = "") -> datetime.datetime:
         raise BorrowError(str(error), ErrorCode.BAD_DATE) from None
     if day is None:
         raise BorrowError(f"{date} never comes: a borrowing has an end", ErrorCode.BAD_DATE)
+    if day.year > _YEAR_MAX:
+        raise BorrowError(f"nothing is borrowed until the year {day.year}", ErrorCode.CANNOT_BORROW_THAT_LONG)
     if not time:
         return datetime.datetime.combine(day, _LAST_MINUTE)
     found = _TIME.fullmatch(time)

@@ -343,6 +343,25 @@ def test_a_clock_that_is_far_off_is_told(
     assert folder.files() == []
 
 
+def test_an_end_that_is_no_time_is_refused_before_anything_is_written(
+    triad: LoopbackTriad, folder: BorrowFolder
+) -> None:
+    with triad.connect(user="ann") as client:
+        other, seat = client.checkout("f2"), client.checkout("f1")
+        for until, code in ((time.time() * 1000, -104), (float("inf"), -104), (float("nan"), -42)):
+            with pytest.raises(BorrowError) as told:
+                seat.borrow(until)
+            assert told.value.code == code
+            with pytest.raises(BorrowError):  # whoever has no borrow folder
+                client._desk.machine.borrow(seat.handle, until, borrow=bytes(16), secret=bytes(32), now=0.0)
+        assert folder.files() == []
+        seat.borrow(time.time() + HOUR)  # the connection is whole, and so is everything else
+        assert other.held
+    from flexcore_tools.cli import main
+
+    assert main(["lmborrow", "-return", "f1"]) == 0
+
+
 def test_what_cannot_be_written_down_is_not_borrowed(
     triad: LoopbackTriad, folder: BorrowFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from flexcore.borrowing import (
     CLOCK_SLACK_S,
     RETURNING,
     BorrowWish,
+    check_end,
     dump_record,
     fits,
     format_wish,
@@ -168,12 +169,24 @@ def test_the_forms_of_a_wish() -> None:
 @pytest.mark.parametrize(
     ("text", "code"),
     [("demo", -42), ("today::30-nov-2026", -42), ("today:demo:soon", -11), ("today:demo:permanent", -11),
-     ("today:demo:31-feb-2027", -11), ("today:demo:30-nov-2026:25:00", -42), ("x:demo:30-nov-2026", -11)],
+     ("today:demo:31-feb-2027", -11), ("today:demo:30-nov-2026:25:00", -42), ("x:demo:30-nov-2026", -11),
+     ("today:demo:31-dec-9999", -104)],
 )  # fmt: skip
 def test_a_wish_that_makes_no_sense(text: str, code: int) -> None:
     with pytest.raises(BorrowError) as told:
         parse_wish(text, DAY)
     assert told.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("until", "code"),
+    [(float("nan"), -42), (float("inf"), -104), (1e11, -104), (WALL * 1000, -104), (0.0, -117), (-float("inf"), -117)],
+)
+def test_what_can_be_no_end(until: float, code: int) -> None:
+    with pytest.raises(BorrowError) as told:
+        check_end(until)
+    assert told.value.code == code
+    check_end(WALL)
 
 
 def test_the_environment_is_before_the_file(folder: BorrowFolder) -> None:

@@ -102,6 +102,8 @@ def test_a_repeat_is_answered_again_and_not_lent_twice() -> None:
         ({}, "MAX_BORROW_HOURS f1 1", 2, -104),
         ({"expiry_day": DAY}, "", 47, -104),  # beyond its last day
         ({}, "", -1, -117),
+        ({}, "", -1e6, -117),
+        ({}, "", 1e9, -104),  # an answer, not an end of the connection: the client would ask again for ever
         ({}, "BORROW_LOWWATER f1 2", 2, -67),
         ({}, "BORROW_LOWWATER f1 1", 2, 0),
         ({}, "EXCLUDE_BORROW f1 USER ann", 2, -38),

@@ -97,6 +97,7 @@ def test_the_wish_is_set_shown_and_cleared(folder: BorrowFolder, lmborrow: Told)
     [
         (("demo", "soon"), 245), (("demo", "permanent"), 245), (("demo", "1-jan-2020"), 139),
         (("demo", "1-jan-2040", "noon"), 214), (("de:mo", "1-jan-2040"), 214), (("demo",), 2), ((), 2),
+        (("demo", "31-dec-9999"), 152),
         (("-return",), 2), (("-status", "x"), 1), (("-d", ":0", "demo", "1-jan-2040"), 1),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ back before the application hears of it, so that no client ever believes in two.
 
 from __future__ import annotations
 
-from flexcore.borrowing import BorrowProblem, BorrowRecord
+from flexcore.borrowing import BorrowProblem, BorrowRecord, check_end
 from flexcore.client.borrowed import BorrowedSeats
 from flexcore.client.request import Request
 from flexcore.client.route import Router
@@ -171,12 +171,12 @@ class ClientMachine(State):
         wall: float | None = None,
     ) -> int:  # fmt: skip
         """Have a seat that is held lent to this machine until *until* (epoch seconds): SeatBorrowed or BorrowRefused
-        follows. *borrow* (16) and *secret* (32) are random bytes, written down by the caller *before*: whatever becomes
-        of this process, the borrowing can be returned with them.
+        follows. *borrow* (16) and *secret* (32) are random bytes, written down *before*: they can return it later.
 
         Raises:
-            LocalProtocolError: no such seat is held.
+            LocalProtocolError: no such seat is held. BorrowError: *until* can be no end (:func:`check_end`).
         """
+        check_end(until)
         self._see_clock(now, wall)
         for place in self._sites:
             if site in (None, place.index) and place.session is not None and handle in place.session.seats:

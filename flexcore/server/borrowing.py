@@ -73,10 +73,9 @@ class BorrowCounter:
         if not (
             len(message.borrow) == SESSION_BYTES
             and SECRET_BYTES_MIN <= len(message.secret) <= SECRET_BYTES_MAX
-            and 0.0 < message.until < _WALL_MAX
             and 0.0 <= message.wall < _WALL_MAX
         ):
-            raise ProtocolMistake("a borrow has an id of 16 bytes, a secret of 16 to 64, and an end")
+            raise ProtocolMistake("a borrow has an id of 16 bytes, and a secret of 16 to 64")
         desk._memory.note_answered(session, message.answered)
         denial = desk._memory.recall(session.session, message.request)
         if denial is not None:

@@ -366,7 +366,7 @@ class Desk(Generic[SeatT]):
         """Ask for *seat* to be lent to this machine until *until* (epoch seconds); returns the request's number.
 
         Raises:
-            LocalProtocolError: it is not held, or borrowed already. BorrowError: its file cannot be written.
+            LocalProtocolError: it is not held, or borrowed already. BorrowError: no such end, or no file.
         """
         self.check_usable()
         seat.require()

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from flexcore.borrowing import ASKED, LENT, BorrowProblem, BorrowRecord, fits, is_shared
+from flexcore.borrowing import ASKED, LENT, BorrowProblem, BorrowRecord, check_end, fits, is_shared
 from flexcore.client import (
     BorrowNoted,
     BorrowRefused,
@@ -133,8 +133,9 @@ class Lending:
         """Ask for *granted* to be lent until *until*; returns the request's number.
 
         Raises:
-            BorrowError: -117: it cannot be written down. LocalProtocolError: it is not held.
+            BorrowError: -117: it cannot be written down; -42, -104: no such end. LocalProtocolError: it is not held.
         """
+        check_end(until)
         wall = self._wall()
         config = self._config
         addresses = config.path[granted.site]

@@ -32,7 +32,7 @@ class Seat(SeatBase):
             CheckoutDenied: -68: its line has no BORROW; -104: for so long; -67: too few may be borrowed; -38, -39:
                 not by this user; -34: this machine's clock is wrong; -117: another reason. It is held as before.
             NoQuorum, NoServerReachable: nobody answered; it is held as before, as far as is known.
-            BorrowError: -117: its file cannot be written. LicenseLost: it is not held.
+            BorrowError: -117: its file cannot be written; -42, -104: no such end. LicenseLost: it is not held.
             LocalProtocolError: it is borrowed already.
         """
         self._client._borrow(self, until, self._client._timeout_s if wait_s is None else wait_s)
