@@ -168,6 +168,41 @@ def test_return_by_the_servers_of_the_file_or_of_the_path(
     assert "0 licenses in use" in triad.lmstat()
 
 
+def test_what_is_returned_before_it_is_locked_is_not_used(
+    triad: LoopbackTriad, folder: BorrowFolder, lmborrow: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    borrow(triad)
+    really, done = BorrowFolder.files, []
+
+    def files(self: BorrowFolder) -> object:
+        found = really(self)
+        if not done:
+            done.append(True)
+            assert main(["lmborrow", "-return", "f1"]) == 0  # by another process, between reading and locking
+        return found
+
+    monkeypatch.setattr(BorrowFolder, "files", files)
+    with triad.connect(user="ann") as client, client.checkout("f1") as seat:
+        assert done
+        assert not seat.borrowed
+        assert "1 license in use" in triad.lmstat()
+    assert os.listdir(folder.path) in ([], [".lock"])  # no lock of what is no more
+
+
+def test_a_purge_spares_what_is_not_over_once_it_is_locked(folder: BorrowFolder, lmborrow: Told) -> None:
+    fresh(folder, -60.0)
+    (stale,) = folder.files()
+    assert stale.record is not None
+    folder.write(attrs.evolve(stale.record, until=time.time() + HOUR))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BorrowFolder, "files", lambda self: [stale])
+        assert lmborrow("lmborrow", "-purge") == 0
+        assert len(list(Path(folder.path).glob("*.borrow"))) == 1
+        folder.delete(stale.record.borrow)
+        assert lmborrow("lmborrow", "-purge") == 0
+        assert "(-41," in lmborrow.text
+
+
 def test_what_is_in_use_is_not_returned(triad: LoopbackTriad, folder: BorrowFolder, lmborrow: Told) -> None:
     with triad.connect(user="ann") as client:
         client.checkout("f1").borrow(time.time() + HOUR)

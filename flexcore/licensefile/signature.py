@@ -178,8 +178,13 @@ def membership_digest(license: LicenseFile, vendor: str = "") -> bytes:
     file of a single server has several; the first VENDOR line's otherwise.
     """
     name = vendor or (license.vendors[0].name if license.vendors else "")
-    text = f"flexcore membership 1\nvendor {name}\n"
-    text += "".join(f"hostid {hostid}\n" for hostid in license.hostids)
+    return membership_digest_of(name, license.hostids)
+
+
+def membership_digest_of(vendor: str, hostids: Iterable[str]) -> bytes:
+    """Return the same for a vendor and hostids that are known otherwise."""
+    text = f"flexcore membership 1\nvendor {vendor}\n"
+    text += "".join(f"hostid {hostid}\n" for hostid in hostids)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 

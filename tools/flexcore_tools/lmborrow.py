@@ -158,11 +158,17 @@ def _purge(folder: BorrowFolder) -> int:
     for record in _records(folder):
         if max(now, record.seen) < record.until:
             continue
-        use = folder.use(record.borrow)
+        try:
+            use = folder.use(record.borrow)
+        except BorrowError as error:  # somebody has cleared it up meanwhile, or it cannot be read any more
+            print(error)
+            continue
         if use is None:
             print(f"{record.feature} has ended, and a process holds its file still")
             continue
         try:
+            if max(now, use.record.seen) < use.record.until:
+                continue
             folder.delete(record.borrow)
         finally:
             use.close()
@@ -221,7 +227,7 @@ def _give_back(record: BorrowRecord, folder: BorrowFolder, path: str | None) -> 
                     return not_reached(survey, list(range(len(survey.servers))))
                 print(Failure(ErrorCode.VENDOR_DOWN).printed)
                 return exit_status(ErrorCode.VENDOR_DOWN)
-            return _ask(record, folder, survey.servers[master])
+            return _ask(use.record, folder, survey.servers[master])
     finally:
         use.close()
 

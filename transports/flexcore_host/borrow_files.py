@@ -50,10 +50,12 @@ class Found(NamedTuple):
 
 
 class Use:
-    """A lock; :meth:`close` gives it up, as does the end of the process."""
+    """A lock; :meth:`close` gives it up, as does the end of the process. *record* is what the file held once it was
+    locked: what was read before may have been given back meanwhile."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, record: BorrowRecord) -> None:
         self._descriptor = descriptor
+        self.record = record
 
     def close(self) -> None:
         """Give it up. Once more is harmless."""
@@ -146,7 +148,11 @@ class BorrowFolder:
             os.unlink(path + _LOCK)
 
     def use(self, borrow: bytes, *, shared: bool = False) -> Use | None:
-        """Lock a borrowing as long as it is in use; None if another process uses it (*shared*: if not so itself)."""
+        """Lock a borrowing as long as it is in use; None if another process uses it (*shared*: if not so itself).
+
+        Raises:
+            BorrowError: -41: its file is gone (it was returned meanwhile); -8, -30: it cannot be read any more.
+        """
         path = self._path_of(borrow) + _LOCK
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -156,9 +162,21 @@ class BorrowFolder:
             # Whoever held it until now may have given it back: then this is the lock of a file that is no more.
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                    return Use(descriptor)
+                    return self._locked_use(descriptor, borrow)
         os.close(descriptor)
         return None
+
+    def _locked_use(self, descriptor: int, borrow: bytes) -> Use:
+        path = self._path_of(borrow)
+        found = self._read(path)
+        if found is not None and found.record is not None:
+            return Use(descriptor, found.record)
+        if found is None:
+            with contextlib.suppress(OSError):
+                os.unlink(path + _LOCK)  # just made, for nothing
+        os.close(descriptor)
+        gone = BorrowError(f"{path} is gone: its licence was returned meanwhile", ErrorCode.NEVER_CHECKED_OUT)
+        raise gone if found is None or found.error is None else found.error
 
     # --- the wish ---------------------------------------------------------------------------------
 

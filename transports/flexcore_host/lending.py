@@ -66,19 +66,26 @@ class Lending:
             record = found.record
             if record is None or not fits(record, self._config.vendor, feature, version, count):
                 continue
-            seat = self._adopt(record, count, None)
+            seat = self._locked(record, count)
             if isinstance(seat, Seat):
                 return seat
-            self._note_problem(feature, seat)
+            if seat is not None:
+                self._note_problem(feature, seat)
         return None
 
-    def _adopt(self, record: BorrowRecord, count: int, use: Use | None) -> Seat | BorrowProblem:
-        if use is None:
-            shared = is_shared(record, self._config.display)
-            use = self.folder.use(record.borrow, shared=shared)
+    def _locked(self, record: BorrowRecord, count: int) -> Seat | BorrowProblem | None:
+        """Use what the file of *record* holds under its lock; None if that is nothing any more."""
+        try:
+            use = self.folder.use(record.borrow, shared=is_shared(record, self._config.display))
+        except BorrowError as error:
+            gone = error.code == ErrorCode.NEVER_CHECKED_OUT
+            return None if gone else BorrowProblem(ErrorCode(error.code), error.message)
         if use is None:
             detail = f"another process here uses what was borrowed of {record.feature}"
             return BorrowProblem(ErrorCode.USERS_REACHED, detail)
+        return self._adopt(use.record, count, use)
+
+    def _adopt(self, record: BorrowRecord, count: int, use: Use) -> Seat | BorrowProblem:
         seat = self._machine.adopt(
             record, count=count, machine=self._marks(), now=self._now(), wall=self._wall()
         )
@@ -170,6 +177,8 @@ class Lending:
             if use is not None:
                 use.close()
             return BorrowProblem(ErrorCode.BORROW_FAILED, error.message)
+        if use is None:
+            return BorrowProblem(ErrorCode.BORROW_FAILED, f"the borrow file of {record.feature} cannot be locked")
         return self._adopt(record, record.count, use)
 
     def refused(self, action: BorrowRefused) -> None:
