@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -60,6 +61,71 @@ def test_who_is_gone_is_nobody(pair: tuple[socket.socket, socket.socket]) -> Non
     server.close()
     assert administrators.user_at(server) is None
     assert not administrators.is_administrator(server)
+
+
+@linux
+@pytest.mark.parametrize("aborts", [False, True], ids=["closed", "reset"])
+def test_who_has_closed_before_he_was_asked_about_is_nobody(aborts: bool) -> None:
+    """To Linux such a socket is root's: who sent an order and closed at once was taken for root."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        client.connect(listener.getsockname())
+        client.sendall(b"down all")
+        if aborts:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        server, _ = listener.accept()
+        with server:
+            assert administrators.user_at(server) is None
+            assert not administrators.is_administrator(server)
+
+
+HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+HERE, THERE = ("127.0.0.1", 0x6978), ("127.0.0.1", 0xBEEF)
+ROW = "   7: {there} {here} {state} 00000000:00000000 00:00000000 00000000  {uid}        0 {inode} 2 0 20 4 30 10 -1\n"
+DIGITS = "0100007F" if sys.byteorder == "little" else "7F000001"
+
+
+def row(state: str = "01", uid: int = 4711, inode: int = 99, at: str = DIGITS) -> str:
+    return ROW.format(there=f"{at}:BEEF", here=f"{at}:6978", state=state, uid=uid, inode=inode)
+
+
+@pytest.mark.parametrize(
+    ("rows", "uid"),
+    [
+        (row(), 4711),
+        (row(uid=0), 0),
+        (row(state="08"), 4711),
+        ("", None),
+        (row(state="04", uid=0, inode=0), None),  # FIN_WAIT1
+        (row(state="05", uid=0, inode=0), None),  # FIN_WAIT2
+        (row(state="06", uid=0, inode=0), None),  # TIME_WAIT
+        (row(state="02", uid=0), None),  # SYN_SENT: another one who tries the same port
+        (row(uid=0, inode=0), None),
+        (row(uid=0).partition(" 99 ")[0] + "\n", None),
+        (row().replace("BEEF", "BEEE"), None),
+        (row(at="0000000000000000" + ("FFFF0000" if sys.byteorder == "little" else "0000FFFF") + DIGITS), 4711),
+    ],
+)  # fmt: skip
+def test_only_an_open_socket_has_an_owner(rows: str, uid: int | None) -> None:
+    owner = administrators._owner(HEADER + row().replace(":BEEF", ":BEE0") + rows, THERE, HERE)
+    assert (None if owner is None else owner.uid) == uid
+
+
+@linux
+def test_who_closes_while_the_table_is_written_is_nobody(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """The row may seem open, and its owner be root already; a second look finds it closed."""
+    server, client = pair
+    look_up = administrators._look_up
+
+    def looked_up_and_closed(*ends: tuple[str, int]) -> administrators._Owner | None:
+        found = look_up(*ends)
+        client.close()
+        return found and found._replace(uid=0)
+
+    monkeypatch.setattr(administrators, "_look_up", looked_up_and_closed)
+    assert administrators.user_at(server) is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="users of POSIX")

@@ -14,11 +14,14 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["GROUP", "are_known", "is_administrator", "may_administrate", "user_at"]
 
 GROUP = "lmadmin"
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+_OPEN = ("01", "08")
+"""ESTABLISHED, and CLOSE_WAIT: this end has said that it is done, the other has not closed yet."""
 
 
 def are_known() -> bool:
@@ -33,24 +36,48 @@ def is_administrator(sock: socket.socket) -> bool:
 
 
 def user_at(sock: socket.socket) -> int | None:
-    """Return the number of the user at the other end of *sock*, None where that is not known."""
+    """Return the number of the user at the other end of *sock*, None where that is not known.
+
+    Of a socket that its owner has closed Linux says that it is root's. One that is closed while a row is
+    written may be shown so and seem open; so the same open socket must be there in a second look.
+    """
     try:
         there, here = sock.getpeername(), sock.getsockname()
     except OSError:
         return None
-    wanted = {
-        f"{remote} {own}"
-        for remote, own in zip(_spellings(*there[:2]), _spellings(*here[:2]), strict=True)
-    }
+    found = _look_up(there[:2], here[:2])
+    if found is None or found != _look_up(there[:2], here[:2]):
+        return None
+    return found.uid
+
+
+class _Owner(NamedTuple):
+    uid: int
+    inode: int
+
+
+def _look_up(there: tuple[str, int], here: tuple[str, int]) -> _Owner | None:
     for table in _TABLES:
         try:
-            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+            text = Path(table).read_text(encoding="ascii")
         except OSError:
             continue
-        for line in lines:  # "  0: local remote state queues timer retransmits uid ..."
-            words = line.split()
-            if len(words) > 7 and f"{words[1]} {words[2]}" in wanted:
-                return int(words[7])
+        owner = _owner(text, there, here)
+        if owner is not None:
+            return owner
+    return None
+
+
+def _owner(table: str, there: tuple[str, int], here: tuple[str, int]) -> _Owner | None:
+    """Return whose the socket at *there* is that is connected to *here*, if it is open."""
+    wanted = {
+        f"{remote} {own}" for remote, own in zip(_spellings(*there), _spellings(*here), strict=True)
+    }
+    for line in table.splitlines()[1:]:  # "0: local remote state queues timer retransmits uid timeout inode"
+        words = line.split()
+        if len(words) > 9 and f"{words[1]} {words[2]}" in wanted:
+            owner = _Owner(uid=int(words[7]), inode=int(words[9]))
+            return owner if words[3] in _OPEN and owner.inode else None
     return None
 
 
