@@ -172,7 +172,7 @@ def test_what_is_returned_before_it_is_locked_is_not_used(
     triad: LoopbackTriad, folder: BorrowFolder, lmborrow: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     borrow(triad)
-    really, done = BorrowFolder.files, []
+    really, done = BorrowFolder.files, list[bool]()
 
     def files(self: BorrowFolder) -> object:
         found = really(self)
