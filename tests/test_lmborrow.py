@@ -28,6 +28,10 @@ FEATURE f1 demo 1.0 permanent 3 BORROW
 """
 
 
+HOSTIDS = ("id=1", "id=2", "id=3")
+"""Of those SERVER lines: what says whether a server is one of those that lent a licence."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BorrowFolder:
     monkeypatch.setenv("FLEXCORE_BORROW_DIR", str(tmp_path / "borrow"))
@@ -237,11 +241,27 @@ def test_a_return_whose_answer_got_lost_is_said_and_done_again(
     assert folder.files() == []
 
 
+def test_two_returns_at_a_time_never_bring_it_back_to_life(
+    triad: LoopbackTriad, folder: BorrowFolder, lmborrow: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second has read the file while it was lent, and gets its lock after the answer to the first was lost."""
+    borrow(triad)
+    (stale,) = folder.files()
+    assert stale.record is not None
+    assert stale.record.hostids == HOSTIDS
+    assert lmborrow("lmborrow", "-return", "f1") == 0
+    folder.write(stale.record.turned(RETURNING))
+    with monkeypatch.context() as patch:
+        patch.setattr(BorrowFolder, "files", lambda self: [stale])
+        assert lmborrow("lmborrow", "-return", "f1") == 0
+    assert folder.files() == []
+
+
 def test_what_was_asked_for_and_never_lent_is_cleared_up(
     triad: LoopbackTriad, folder: BorrowFolder, lmborrow: Told
 ) -> None:
     servers = tuple(triad.path.split(","))
-    fresh(folder, servers=servers, state=ASKED)
+    fresh(folder, servers=servers, hostids=HOSTIDS, state=ASKED)
     assert lmborrow("lmborrow", "-return", "f1") == 0
     assert folder.files() == []
 
@@ -253,10 +273,17 @@ def test_what_the_servers_do_not_know_and_what_is_over(
     fresh(folder, servers=servers)
     assert lmborrow("lmborrow", "-return", "f1") == 128
     assert "(-128,506)" in lmborrow.text
-    (found,) = folder.files()  # -c may have named the wrong servers: it is as it was
+    (found,) = folder.files()  # these servers never lent it (-c may have named the wrong ones): it is as it was
     assert found.record is not None
     assert found.record.state == "lent"
+    for state in (RETURNING, ASKED):
+        folder.write(found.record.turned(state))
+        assert lmborrow("lmborrow", "-return", "-c", triad.path, "f1") == 128
+        assert [each.record.state for each in folder.files() if each.record] == [state]
     folder.delete(found.record.borrow)
+    fresh(folder, servers=servers, hostids=HOSTIDS)
+    assert lmborrow("lmborrow", "-return", "f1") == 128  # they lent it once, and it is somebody else's now
+    assert folder.files() == []
     fresh(folder, servers=servers, machine=("HOSTNAME=oak", "00163e777777"))
     assert lmborrow("lmborrow", "-return", "f1") == 247  # a copy, on another machine
 
