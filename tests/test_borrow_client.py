@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import threading
 import time
@@ -373,6 +375,32 @@ def test_what_cannot_be_written_down_is_not_borrowed(
         assert told.value.code == -117
         assert seat.held
     assert "Total of 0 licenses in use" in triad.lmstat()
+
+
+def test_what_cannot_be_locked_is_not_borrowed_nor_said_to_be_in_use(
+    triad: LoopbackTriad, folder: BorrowFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network folder without locks: nothing is lent that this process could not hold then."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with triad.connect(user="ann") as client, client.checkout("f1") as seat:
+        with pytest.raises(BorrowError) as told:
+            seat.borrow(time.time() + HOUR)
+        assert told.value.code == -117
+        assert "No locks available" in str(told.value)
+        assert folder.files() == []
+        assert seat.held
+        assert not seat.borrowed
+    assert "Total of 0 licenses in use" in triad.lmstat()
+    fresh(folder)
+    with triad.connect(user="ann") as client, client.checkout("f1") as seat:
+        assert not seat.borrowed
+    with pytest.raises(BorrowError) as told:
+        folder.note_seen(RECORD.borrow, WALL)
+    assert told.value.code == -117
 
 
 def test_the_async_client_borrows_and_uses_it(triad: LoopbackTriad, folder: BorrowFolder) -> None:

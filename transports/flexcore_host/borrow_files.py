@@ -9,6 +9,7 @@ a process uses it, and given up by the system when that process dies; both are o
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -151,14 +152,18 @@ class BorrowFolder:
         """Lock a borrowing as long as it is in use; None if another process uses it (*shared*: if not so itself).
 
         Raises:
-            BorrowError: -41: its file is gone (it was returned meanwhile); -8, -30: it cannot be read any more.
+            BorrowError: -41: its file is gone (it was returned meanwhile); -8, -30: it cannot be read any more; -117: nothing
+                can be locked here, so nobody knows who uses it.
         """
         path = self._path_of(borrow) + _LOCK
-        try:
+        with self._telling_locks():
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError:
-            return None
-        if _lock(descriptor, shared=shared, waits=False):
+            try:
+                is_ours = _lock(descriptor, shared=shared, waits=False)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        if is_ours:
             # Whoever held it until now may have given it back: then this is the lock of a file that is no more.
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
@@ -293,21 +298,34 @@ class BorrowFolder:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """The folder's lock: held for the length of a write, so waiting is short."""
-        try:
+        with self._telling_locks():
             descriptor = os.open(os.path.join(self.path, _LOCK), os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise BorrowError(f"{self.path}: {error.strerror or error}", ErrorCode.BORROW_FAILED) from error
         try:
-            _lock(descriptor, shared=False, waits=True)
+            with self._telling_locks():
+                _lock(descriptor, shared=False, waits=True)
             yield
         finally:
             os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _telling_locks(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BorrowError(
+                f"nothing can be locked in {self.path}: {error.strerror or error};"
+                " set FLEXCORE_BORROW_DIR to a folder on a disk of this machine",
+                ErrorCode.BORROW_FAILED,
+            ) from error
 
 
 def epoch_of(wish: BorrowWish) -> float:
     """Return the end of a wish as epoch seconds, by this machine's zone."""
     return time.mktime(wish.end.timetuple())
 
+
+_BUSY = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
+"""Somebody else has the lock; any other error (ENOLCK, ENOSYS, EOPNOTSUPP) says that there are none here."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -316,7 +334,9 @@ if sys.platform == "win32":
         """Windows has no shared locks for this: one process at a time."""
         try:
             msvcrt.locking(descriptor, msvcrt.LK_LOCK if waits else msvcrt.LK_NBLCK, 1)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _BUSY:
+                raise
             return False
         return True
 
@@ -330,7 +350,9 @@ else:
         how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if waits else fcntl.LOCK_NB)
         try:
             fcntl.flock(descriptor, how)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _BUSY:
+                raise
             return False
         return True
 

@@ -51,7 +51,7 @@ class Lending:
         self._marks = marks
         self._uses: dict[int, Use] = {}
         """Of the seats in use, by the number in place of the site."""
-        self._asked: dict[int, tuple[BorrowRecord, Use | None]] = {}
+        self._asked: dict[int, tuple[BorrowRecord, Use]] = {}
         """Borrowings that are not answered, by request."""
         self._problems: dict[str, BorrowProblem] = {}
 
@@ -140,7 +140,7 @@ class Lending:
         """Ask for *granted* to be lent until *until*; returns the request's number.
 
         Raises:
-            BorrowError: -117: it cannot be written down; -42, -104: no such end. LocalProtocolError: it is not held.
+            BorrowError: -117: it cannot be written down or locked; -42, -104: no such end. LocalProtocolError: it is not held.
         """
         check_end(until)
         wall = self._wall()
@@ -155,8 +155,12 @@ class Lending:
             borrowed_at=wall, until=until, seen=wall, state=ASKED,
         )  # fmt: skip
         self.folder.write(record)
-        use = self.folder.use(record.borrow, shared=is_shared(record, config.display))
+        use: Use | None = None
         try:
+            use = self.folder.use(record.borrow, shared=is_shared(record, config.display))
+            if use is None:
+                raise BorrowError(f"another process has locked what {granted.feature} is to be written in",
+                                  ErrorCode.BORROW_FAILED)  # fmt: skip
             request = self._machine.borrow(
                 granted.handle, until, borrow=record.borrow, secret=record.secret, site=granted.site,
                 now=self._now(), wall=wall,
@@ -174,11 +178,8 @@ class Lending:
         try:
             self.folder.write(record)
         except BorrowError as error:
-            if use is not None:
-                use.close()
+            use.close()
             return BorrowProblem(ErrorCode.BORROW_FAILED, error.message)
-        if use is None:
-            return BorrowProblem(ErrorCode.BORROW_FAILED, f"the borrow file of {record.feature} cannot be locked")
         return self._adopt(record, record.count, use)
 
     def refused(self, action: BorrowRefused) -> None:
@@ -186,7 +187,7 @@ class Lending:
         record, use = self._asked.pop(action.request)
         if action.certain:
             self._drop(record, use)
-        elif use is not None:
+        else:
             use.close()
 
     def _drop(self, record: BorrowRecord, use: Use | None) -> None:
