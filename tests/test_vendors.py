@@ -15,7 +15,8 @@ from flexcore.identity import Rank
 from flexcore.keys import SigningKey
 from flexcore.licensefile import format_license, parse_license, sign_license
 from flexcore.override import override
-from flexcore.server import ServerConfig
+from flexcore.report.reportlog import Position
+from flexcore.server import How, ServerConfig
 from flexcore.server.actions import UseDebugLog
 from flexcore.server.front import Front, Guest, Passed, TurnedAway
 from flexcore.wire.connection import Connection
@@ -142,6 +143,7 @@ class House:
         self.lines = []
         self.disks: dict[str, list[Disk]] = {name: [] for name in NAMES}
         self.cannot = {}
+        self.switched = []
         self.outcome = None
         self.logged = trio.Event()
         self.talks = []
@@ -160,8 +162,13 @@ class House:
         config = ServerConfig(
             license=self.license, keys=tuple(key.verifying_key for key in KEYS), rank=Rank.PRIMARY,
             addresses=(ServerAddress(self.host, self.port),), first_start=True, vendor=name, vendors=NAMES,
+            report=Position(),
         )  # fmt: skip
-        return VendorStart(config=config, store=disk)
+        return VendorStart(config=config, store=disk, switch_log=self.switch)
+
+    def switch(self, order):
+        self.switched.append((order.daemon, order.how))
+        return 0, "the log goes on"
 
     async def serve(self, task_status):
         services = [VendorService(vendor=name, prepare=partial(self.prepare, name)) for name in NAMES]
@@ -329,6 +336,19 @@ def test_lmdown_of_one_leaves_the_other_and_of_both_ends_the_process():
         return house
 
     assert trio.run(main).outcome == (0, "")
+
+
+def test_sighup_has_every_vendors_report_log_go_on_where_a_rotation_left_its_name():
+    async def test(house, got):
+        for name in NAMES:
+            await house.until_answered_by(name, ServerHello)
+        got.reopen_logs("SIGHUP")
+        with trio.fail_after(PATIENCE_S):
+            while len(house.switched) < len(NAMES):
+                await trio.sleep(0.01)
+
+    house = running(test)
+    assert sorted(house.switched) == [("acme", How.REOPEN), ("demo", How.REOPEN)]
 
 
 def test_a_server_none_of_whose_vendors_can_be_served_ends_with_the_reason():

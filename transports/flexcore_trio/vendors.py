@@ -144,7 +144,10 @@ class VendorHouse:
             loop.stop(scope, requested_by)
 
     def reopen_logs(self, reason: str) -> None:
-        """Nothing to be done: a server of several vendors writes no report log."""
+        """Let every vendor's report log go on in the file that has its name now (log rotation)."""
+        for loop in list(self._loops.values()):
+            if not loop.is_over:
+                loop.reopen_logs(reason)
 
     # --- vendors ----------------------------------------------------------------------------------
 
