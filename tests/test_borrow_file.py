@@ -197,6 +197,9 @@ def test_the_environment_is_before_the_file(folder: BorrowFolder) -> None:
     assert folder.wish("demo", now + 24 * HOUR, {}) is None  # only what is checked out on the day
     assert folder.wish("other", now, {}) is None
     assert folder.wish("demo", now, {"LM_BORROW": "today:all:25-nov-2026:12:00"}) == now + 24 * HOUR
+    over = {"LM_BORROW": "today:all:24-nov-2026:12:00"}
+    assert folder.wish("demo", now - 1.0, over) == now
+    assert folder.wish("demo", now, over) is None  # its end has come: for the rest of the day all is as without it
     assert folder.clear_wish()
     assert not folder.clear_wish()
     assert folder.wish("demo", now, {}) is None

@@ -78,7 +78,9 @@ def fresh(folder: BorrowFolder, lasts_s: float = HOUR, **changes: object) -> Non
 # --- the wish ---------------------------------------------------------------------------------------
 
 
-def test_the_wish_is_set_shown_and_cleared(folder: BorrowFolder, lmborrow: Told) -> None:
+def test_the_wish_is_set_shown_and_cleared(
+    folder: BorrowFolder, lmborrow: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert lmborrow("lmborrow", "-status") == 0
     assert lmborrow.text == "nothing is borrowed\n"
     end = day(9e5)
@@ -91,6 +93,12 @@ def test_the_wish_is_set_shown_and_cleared(folder: BorrowFolder, lmborrow: Told)
     assert lmborrow("lmborrow", "-status") == 0
     assert "LM_BORROW=" in lmborrow.text
     assert ":demo:" in lmborrow.text
+    assert "no effect" not in lmborrow.text
+    for day_of, why in ((day(0.0), "its end has passed"), (day(-9e5), "not of today")):
+        monkeypatch.setenv("LM_BORROW", f"{day_of}:demo:1-jan-2020")
+        assert lmborrow("lmborrow", "-status") == 0
+        assert f"({why}: it has no effect)" in lmborrow.text
+    monkeypatch.delenv("LM_BORROW")
     assert lmborrow("lmborrow", "-clear") == 0
     assert folder.read_wish(time.time(), {}) is None
     assert lmborrow("lmborrow", "-clear") == 0

@@ -148,8 +148,8 @@ def _status(folder: BorrowFolder) -> int:
     if not found:
         print("nothing is borrowed")
     if wish is not None:
-        old = "" if wish.day == _day(now) else "  (not of today: it has no effect)"
-        print(f"LM_BORROW={format_wish(wish)}{old}")
+        why = "not of today" if wish.day != _day(now) else "its end has passed" if epoch_of(wish) <= now else ""
+        print(f"LM_BORROW={format_wish(wish)}" + (f"  ({why}: it has no effect)" if why else ""))
     return 0
 
 

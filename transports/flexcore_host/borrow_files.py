@@ -187,7 +187,7 @@ class BorrowFolder:
 
     def wish(self, vendor: str, wall: float, environ: Mapping[str, str] | None = None) -> float | None:
         """Return until when (epoch seconds) checkouts of *vendor*'s licences are to be borrowed now, None if they are
-        not.
+        not, or not any more.
 
         Raises:
             BorrowError: LM_BORROW cannot be read.
@@ -196,7 +196,8 @@ class BorrowFolder:
         today = time.localtime(wall)[:3]
         if found is None or (found.day.year, found.day.month, found.day.day) != today:
             return None
-        return epoch_of(found) if found.is_for(vendor, found.day) else None
+        until = epoch_of(found)
+        return until if found.is_for(vendor, found.day) and until > wall else None
 
     def read_wish(self, wall: float, environ: Mapping[str, str] | None = None) -> BorrowWish | None:
         """Return what LM_BORROW says, of the environment or else of the folder; also that of another day.
