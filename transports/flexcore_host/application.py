@@ -86,13 +86,14 @@ def denial(action: CheckoutDeniedAction, feature: str) -> CheckoutDenied | NotOn
     )
 
 
-def no_answer(trouble: Trouble | None) -> NoQuorum | NoServerReachable:
-    """Return the exception that tells why nobody answered in time."""
+def no_answer(trouble: Trouble | None, besides: str = "") -> NoQuorum | NoServerReachable:
+    """Return the exception that tells why nobody answered in time, and what a person should know *besides*."""
+    besides = f"; {besides}" if besides else ""
     if trouble is None:
         code = int(ErrorCode.NO_ANSWER_IN_TIME)
-        return NoServerReachable("the licence server did not answer in time", code=code)
+        return NoServerReachable(f"the licence server did not answer in time{besides}", code=code)
     kind = NoQuorum if trouble.code == ErrorCode.VENDOR_DOWN else NoServerReachable
     text = trouble.text
     if trouble.until_s:
         text += f" (the servers expect to serve in {trouble.until_s:.0f} s)"
-    return kind(text, trouble.attempts, trouble.code)
+    return kind(text + besides, trouble.attempts, trouble.code)

@@ -162,8 +162,9 @@ class Desk(Generic[SeatT]):
         raise self.no_answer(feature, trouble)
 
     def no_answer(self, feature: str, trouble: Trouble | None) -> FlexcoreError:
-        """Return why there is nothing: nobody answers, and what was borrowed, if anything was, cannot be used."""
-        silent = no_answer(trouble)
+        """Return why there is nothing: nobody answers, and what was borrowed, if anything was, cannot be used. What has
+        ended, and a file that may be of anything, only add to the text: there, it is the silence that matters."""
+        silent = no_answer(trouble, self.lending.remark_on(feature))
         problem = self.lending.problem_of(feature)
         if problem is None:
             return silent

@@ -54,15 +54,17 @@ class Lending:
         self._asked: dict[int, tuple[BorrowRecord, Use]] = {}
         """Borrowings that are not answered, by request."""
         self._problems: dict[str, BorrowProblem] = {}
+        self._remarks: dict[str, str] = {}
 
     # --- using what is here -------------------------------------------------------------------------
 
     def take(self, feature: str, version: str, count: int) -> Seat | None:
         """Return a borrowed seat for a checkout, which is held at once; None if nothing here grants it."""
         self._problems.pop(feature, None)
+        self._remarks.pop(feature, None)
         for found in self.folder.files():
             if found.error is not None:
-                self._note_problem(feature, BorrowProblem(ErrorCode(found.error.code), found.error.message))
+                self._remarks[feature] = found.error.message
             record = found.record
             if record is None or not fits(record, self._config.vendor, feature, version, count):
                 continue
@@ -96,13 +98,19 @@ class Lending:
         return seat
 
     def _note_problem(self, feature: str, problem: BorrowProblem) -> None:
-        before = self._problems.get(feature)
-        if before is None or before.code == ErrorCode.BORROW_EXPIRED:
-            self._problems[feature] = problem
+        if problem.code == ErrorCode.BORROW_EXPIRED:
+            self._remarks[feature] = problem.detail
+        else:
+            self._problems.setdefault(feature, problem)
 
     def problem_of(self, feature: str) -> BorrowProblem | None:
-        """Why what was borrowed of *feature* granted nothing to the last checkout, None if nothing was borrowed."""
+        """Why what is borrowed of *feature* granted nothing to the last checkout, None if nothing is borrowed."""
         return self._problems.get(feature)
+
+    def remark_on(self, feature: str) -> str:
+        """What a person should know of the borrow folder whose last checkout of *feature* nobody answered: what has
+        ended, or cannot be read (and may be of another feature); '' if there is nothing."""
+        return self._remarks.get(feature, "")
 
     def release(self, site: int) -> None:
         """A borrowed seat is not used any more."""
