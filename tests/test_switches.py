@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flexcore.errors import FlexcoreError
-from flexcore.report.reportlog import ReportChain, read_report
+from flexcore.report.reportlog import Position, ReportChain, read_report
 from flexcore.server import How, SwitchLog
 from flexcore_host.debuglogs import DebugLogs
 from flexcore_host.logfile import LogFile
@@ -164,6 +164,64 @@ def test_a_server_that_was_sent_elsewhere_goes_on_there_when_it_starts_again(tmp
     names = [tmp_path / name for name in ("report.log.1", "two.log", "report.log")]
     assert [numbers(path) for path in names] == [[1, 2], [3, 4], [5]]
     assert [problem for path in names for problem in read_report([(str(path), lines_of(path))]).problems] == []
+
+
+@pytest.mark.parametrize("place", ["../evil.log", "{}/evil.log", "link/evil.log", "evil.link", "bad\0/x"])
+def test_a_start_follows_the_log_to_no_place_that_the_order_could_not_have_had(tmp_path, capfd, place):
+    """The order is written before it is refused, and the server may be killed in between."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path)
+    (folder / "evil.link").symlink_to(tmp_path / "evil.log")
+    log = folder / "report.log"
+    writer = Writer(f"+{log}")
+    writer.say("stop", next=place.format(tmp_path))
+    position = writer.chain.position
+    writer.say("start", prev=position.hash, server="primary")  # the start of the other file
+    writer.file.close()
+    *here, there = lines_of(log)
+    log.write_text("".join(f"{line}\n" for line in here))
+    (tmp_path / "evil.log").write_text(f"{there}\nprecious")
+    again = ReportFile(f"+{log}")
+    assert again.position == position
+    again.close()
+    assert (tmp_path / "evil.log").read_text() == f"{there}\nprecious", "not a byte of it is touched"
+    assert "goes on where it is, not in" in capfd.readouterr().err
+    assert sorted(each.name for each in folder.iterdir()) == ["evil.link", "link", "report.log"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "begin"),
+    [(2, {"server": "secondary"}), (3, {"server": "secondary"}), (3, {"vendor": "acme", "server": "primary"}),
+     (3, None)],
+)  # fmt: skip
+def test_a_start_takes_no_other_log_for_what_the_own_one_goes_on_in(tmp_path, capfd, lines, begin):
+    other = ReportChain(Position(n=lines, hash="of another log"))
+    text = other.line("out" if begin is None else "start", 1, 5, 1.0, "ab", begin or {})
+    (tmp_path / "other.log").write_text(f"{text}\n{{half a line")
+    log = tmp_path / "report.log"
+    writer = Writer(f"+{log}")
+    writer.say("stop", next="other.log")
+    writer.file.close()
+    again = ReportFile(f"+{log}")
+    assert again.position == writer.chain.position
+    again.close()
+    assert (tmp_path / "other.log").read_text() == f"{text}\n{{half a line"
+    assert "report log" in capfd.readouterr().err
+
+
+def test_a_start_follows_the_log_where_it_was_cut_in_pieces_since(tmp_path, capfd):
+    """lmnewlog has kept what follows the own file elsewhere: what goes on is a later piece."""
+    log = tmp_path / "report.log"
+    writer = Writer(f"+{log}")
+    writer.switch(How.NEW, "two.log")
+    writer.switch(How.KEEP, "kept.log")
+    writer.say("out")
+    writer.file.close()
+    again = ReportFile(f"+{log}")
+    assert again.position == writer.chain.position
+    again.close()
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks there")

@@ -13,11 +13,22 @@ from collections.abc import Callable
 
 from flexcore.errors import FlexcoreError
 
-__all__ = ["create", "keep_as", "new_place"]
+__all__ = ["create", "keep_as", "new_place", "place_beside"]
 
 
 def new_place(text: str, log: str) -> str:
-    """Return the whole path that *text* means beside the log *log*.
+    """Return the whole path that *text* means beside the log *log*, where nothing is yet.
+
+    Raises FlexcoreError where that is no place for a new log.
+    """
+    place = place_beside(text, log)
+    if os.path.lexists(place):
+        raise FlexcoreError(f"{place} exists already")
+    return place
+
+
+def place_beside(text: str, log: str) -> str:
+    """Return the whole path that *text* means beside the log *log*, whether something is there or not.
 
     Raises FlexcoreError where that is no place for a log.
     """
@@ -31,8 +42,6 @@ def new_place(text: str, log: str) -> str:
     place = os.path.join(folder, name)
     if os.path.commonpath([base, folder]) != base:
         raise FlexcoreError(f"{place} is outside of {base}, the folder of the log, which it does not leave")
-    if os.path.lexists(place):
-        raise FlexcoreError(f"{place} exists already")
     return place
 
 

@@ -177,10 +177,13 @@ class ReportFile:
         if self._failed:
             return
         self._failed = True
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"flexcore: the report log {self.path} cannot be written: {error.strerror};"
-                             " the server goes on, and tries again\n")  # fmt: skip
-            sys.stderr.flush()
+        _warn(f"the report log {self.path} cannot be written: {error.strerror}; the server goes on, and tries again")
+
+
+def _warn(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"flexcore: {text}\n")
+        sys.stderr.flush()
 
 
 def _cut_off(descriptor: int) -> None:
@@ -200,18 +203,57 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 def _end_of(path: str) -> tuple[str, Position | None]:
     """Return in which file the log ends that *path* is of, that one or where lmswitchr sent it from there, and
-    how; None: there is no record."""
+    how; None: there is no record.
+
+    An order is written down before it is carried out. So a last line that names a file where the log does not go
+    on is that of a server that was killed in between: the log ends there.
+    """
     place, end = path, None
+    record = _last_record(path) if os.path.isfile(path) else None
     for _ in range(_HOPS_MAX):
-        record = _last_record(path) if os.path.isfile(path) else None
         if record is None or (end is not None and record["n"] <= end.n):
             break
         place, end = path, position_of(record)
         beyond = record.get("next") if record["kind"] == "stop" else None
         if not beyond or not isinstance(beyond, str):
             break
-        path = os.path.join(os.path.dirname(os.path.abspath(path)), beyond)
+        try:
+            path = logplaces.place_beside(beyond, path)
+            _check_goes_on(place, end, path)
+        except (FlexcoreError, ValueError) as error:  # ValueError: what is no path at all
+            _warn(f"the report log {place} goes on where it is, not in {beyond!r}: {error}")
+            break
+        record = _last_record(path) if os.path.isfile(path) else None
     return place, end
+
+
+def _check_goes_on(log: str, end: Position, path: str) -> None:
+    """Raise FlexcoreError if *path* is a file, and none that goes on with *log*, which ends at *end*.
+
+    It may have been cut in pieces since, by lmnewlog or log rotation, and the first of them be anywhere: its
+    first line is the next one of the log, or a later one of the same server.
+    """
+    if not os.path.lexists(path):
+        return
+    if os.path.islink(path) or not os.path.isfile(path):
+        raise FlexcoreError("that is no plain file")
+    ours, theirs = _first_record(log), _first_record(path)
+    if theirs is None or theirs["kind"] != "start":
+        raise FlexcoreError("that is no report log")
+    if theirs["n"] == end.n + 1:
+        follows = theirs.get("prev") == end.hash
+    else:
+        same = ours is not None and all(ours.get(key) == theirs.get(key) for key in ("vendor", "server"))
+        follows = same and theirs["n"] > end.n
+    if not follows:
+        raise FlexcoreError(f"that report log does not go on with line {end.n} of this one")
+
+
+def _first_record(path: str) -> Record | None:
+    with open(path, "rb") as file:
+        line = file.readline(LINE_CHARS_MAX).decode("utf-8", "replace")
+    records = read_report([(path, [line.rstrip("\n")])]).records
+    return records[0] if records else None
 
 
 def _last_record(path: str) -> Record | None:
