@@ -19,7 +19,7 @@ import trio
 import flexcore_sync
 import flexcore_trio
 from flexcore.borrowing import BorrowProblem
-from flexcore.client import BorrowNoted, ClientConfig, LicenseClient, Seat, SeatLost
+from flexcore.client import BorrowNoted, ClientConfig, LicenseClient, Seat, SeatBorrowed, SeatLost
 from flexcore.client.borrowed import NOTE_EVERY_S
 from flexcore.errors import BorrowError, CheckoutDenied, LicenseLost, LocalProtocolError, NoServerReachable
 from flexcore.keys import SigningKey
@@ -27,6 +27,7 @@ from flexcore.licensefile import license_bytes, parse_license, sign_license
 from flexcore.options import parse_options
 from flexcore.wire.messages import ServerAddress
 from flexcore_host.borrow_files import BorrowFolder
+from flexcore_host.lending import Lending
 from flexcore_testing import LoopbackTriad
 from tests.borrow_kit import HOUR, RECORD, WALL, put
 
@@ -407,6 +408,31 @@ def test_what_cannot_be_locked_is_not_borrowed_nor_said_to_be_in_use(
     with pytest.raises(BorrowError) as told:
         folder.note_seen(RECORD.borrow, WALL)
     assert told.value.code == -117
+
+
+class Deaf:
+    """A machine whose servers never answer."""
+
+    def borrow(self, *_: object, **__: object) -> int:
+        return 1
+
+
+def test_a_close_leaves_no_lock_on_what_was_not_answered(folder: BorrowFolder) -> None:
+    config = Machine().client._config
+    deaf: Any = Deaf()
+    lending = Lending(config, deaf, now=time.monotonic, wall=time.time, draw=os.urandom, folder=folder)
+    granted = Seat(1, "f1", "1.0", 1, WALL, 0, RECORD.line, RECORD.hostids)
+    request = lending.begin(granted, time.time() + HOUR)
+    (found,) = folder.files()
+    assert found.record is not None
+    assert folder.use(found.record.borrow) is None
+    lending.close(())
+    use = folder.use(found.record.borrow)  # lmborrow -return gets it
+    assert use is not None
+    lent = SeatBorrowed(request=request, seat=granted, borrow=found.record.borrow, until=found.record.until, wall=WALL)
+    assert isinstance(lending.lent(lent), BorrowProblem)  # too late: nothing is written over what has another's lock
+    assert [each.record for each in folder.files()] == [found.record]
+    use.close()
 
 
 def test_the_async_client_borrows_and_uses_it(triad: LoopbackTriad, folder: BorrowFolder) -> None:

@@ -127,9 +127,10 @@ class Lending:
 
     def forget(self) -> None:
         """In a forked child: its parent holds what it held."""
-        for use in self._uses.values():
+        for use in (*self._uses.values(), *(use for _, use in self._asked.values())):
             use.forget()
         self._uses.clear()
+        self._asked.clear()
 
     # --- borrowing ----------------------------------------------------------------------------------
 
@@ -181,7 +182,10 @@ class Lending:
 
     def lent(self, action: SeatBorrowed) -> Seat | BorrowProblem:
         """The servers lent it: from now on it is held by its file."""
-        record, use = self._asked.pop(action.request)
+        asked = self._asked.pop(action.request, None)
+        if asked is None:  # closed meanwhile: its file may be somebody else's business by now
+            return BorrowProblem(ErrorCode.BORROW_FAILED, "the client was closed before the answer came")
+        record, use = asked
         record = record.turned(LENT, until=action.until)
         try:
             self.folder.write(record)
@@ -192,7 +196,10 @@ class Lending:
 
     def refused(self, action: BorrowRefused) -> None:
         """It is not lent, or nobody knows (then its file stays, and ``lmborrow -return`` finds out)."""
-        record, use = self._asked.pop(action.request)
+        asked = self._asked.pop(action.request, None)
+        if asked is None:
+            return
+        record, use = asked
         if action.certain:
             self._drop(record, use)
         else:
@@ -207,9 +214,13 @@ class Lending:
             use.close()
 
     def close(self, sites: Iterable[int]) -> None:
-        """The client closes: these seats are not used any more."""
+        """The client closes: these seats are not used any more, and what is not answered never will be: ``lmborrow
+        -return`` finds out."""
         for site in sites:
             self.release(site)
+        for _, use in self._asked.values():
+            use.close()
+        self._asked.clear()
 
 
 def _vendor_of(line: str) -> str:
