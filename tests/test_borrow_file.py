@@ -120,6 +120,12 @@ def test_what_the_line_does_not_allow_is_no_borrowing() -> None:
         ((), (), False),
         (("DISK_SERIAL_NUM=ab1", "00163e111111"), ("disk_serial_num=AB1", "00163e333333"), True),
         (("", "HOSTNAME="), ("",), False),
+        # Adapters of VirtualBox and VMware, which are the same on every machine that has these installed:
+        (("HOSTNAME=elm", "a0cec8000001", "0a0027000000", "005056c00008"),
+         ("HOSTNAME=oak", "3c22fb000002", "0a0027000000", "005056c00008"), False),
+        (("HOSTNAME=elm", "0242ac110002"), ("HOSTNAME=oak", "0242ac110002"), False),  # two containers
+        (("HOSTNAME=elm", "0242ac110002"), ("HOSTNAME=elm", "0242ac110003"), False),
+        (("HOSTNAME=elm", "525400aa0001"), ("HOSTNAME=elm", "525400aa0001", "0242ac110002"), True),
     ],
 )
 def test_which_machine_is_the_same(bound: tuple[str, ...], machine: tuple[str, ...], same: bool) -> None:

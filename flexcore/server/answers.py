@@ -8,8 +8,9 @@ from flexcore.checkout.nodelock import kept_hostids
 from flexcore.codes import ErrorCode, minor_of, text_of
 from flexcore.ledger.commands import LingerResumed, SeatGranted, SeatReturned, SessionOpened
 from flexcore.report.logline import dequeued_line
-from flexcore.report.plain import word_of
+from flexcore.report.plain import line_of, word_of
 from flexcore.wire.messages import (
+    AdminRequest,
     Borrow,
     CheckedIn,
     Checkin,
@@ -34,6 +35,11 @@ NAME_MAX = 128
 REQUEST_MAX = 1 << 53
 SESSION_BYTES = 16
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 16, 64
+
+
+def asker_of(message: AdminRequest) -> str:
+    """Return who asks, by his own word, as logs and other servers are told: part of one line."""
+    return f"{line_of(message.user[:64])}@{line_of(message.host[:64])}"
 
 
 class ProtocolMistake(Exception):

@@ -44,6 +44,7 @@ from flexcore.wire.messages import (
 
 from .actions import DialPeer, Halt, How, Persist, ServerAction
 from .administration import answer_admin
+from .answers import asker_of
 from .config import ServerConfig
 from .connections import CLIENT, NEW, PEER, ServerConnection
 from .desk import ClientDesk, DeskMessage, ProtocolMistake
@@ -316,7 +317,7 @@ class ServerNode:
             return
         self._outbox.send(connection.conn, reply)
         if scope:
-            self.stop(scope, f"{message.user[:64]}@{message.host[:64]}", remote=connection.remote,
+            self.stop(scope, asker_of(message), remote=connection.remote,
                       now=self._now, wall=self._wall)  # fmt: skip
 
     @closes_on_error

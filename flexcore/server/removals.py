@@ -24,8 +24,9 @@ import attrs
 from flexcore.codes import ErrorCode, text_of
 from flexcore.identity import Rank
 from flexcore.report.logline import removed_line
-from flexcore.report.plain import line_of
 from flexcore.wire.messages import AdminReply, Granted, IdleSeat, RemoveReply, SeatsLost
+
+from .answers import asker_of
 
 if TYPE_CHECKING:
     from flexcore.ledger.state import LedgerState, Seat, Session
@@ -119,7 +120,7 @@ class Removals:
         self._number += 1
         waiting = Waiting(number=self._number, deadline=now + ANSWER_S, conn=connection.conn,
                           seq=message.seq)  # fmt: skip
-        by = f"{line_of(message.user[:64])}@{line_of(message.host[:64])}"
+        by = asker_of(message)
         arguments = tuple(text[:TEXT_MAX] for text in message.arguments[:5])
         master = self._quorum.report().master
         if len(self._asks) + len(self._ready) >= WAITERS_MAX:

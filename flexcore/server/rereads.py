@@ -41,6 +41,7 @@ from flexcore.wire.messages import AdminReply, AdminRequest, RereadReply
 
 from .actions import ReadLicense
 from .administration import REMOVE
+from .answers import asker_of
 from .config import ServerConfig
 from .connections import ServerConnection
 from .journal import Journal
@@ -172,7 +173,7 @@ class Rereads:
             busy = ErrorCode.SERVER_BUSY
             self._outbox.send(connection.conn, AdminReply(message.seq, int(busy), text_of(busy)))
             return
-        by = f"{message.user[:64]}@{message.host[:64]}"
+        by = asker_of(message)
         self._number += 1
         ranks: tuple[Rank, ...] = (self._config.rank,)
         reached: tuple[Rank, ...] = ()

@@ -22,6 +22,7 @@ from flexcore.report.plain import line_of
 from flexcore.wire.messages import AdminReply, AdminRequest, SwitchReply
 
 from .actions import How, SwitchLog
+from .answers import asker_of
 
 if TYPE_CHECKING:
     from flexcore.quorum import QuorumMachine
@@ -88,7 +89,7 @@ class Switches:
             self._outbox.send(connection.conn, AdminReply(message.seq, int(busy), text_of(busy)))
             return
         self._number += 1
-        by = f"{line_of(message.user[:64])}@{line_of(message.host[:64])}"
+        by = asker_of(message)
         ranks: tuple[Rank, ...] = (self._config.rank,)
         reached: tuple[Rank, ...] = ()
         if scope == "all" and self._config.license.is_triad:
