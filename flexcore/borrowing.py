@@ -22,7 +22,7 @@ import hmac
 import math
 import re
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -75,6 +75,8 @@ _YEAR_MAX = 5000
 
 _HARDWARE = frozenset({ETHERNET, DISK_SERIAL_NUM, VM_UUID})
 """What stays with a machine wherever it is carried; its addresses do not."""
+
+_VMWARE_HOST = "005056c0"
 
 _SEAL = b"flexcore borrow file 1\0"
 _TIME = re.compile(r"([01]?[0-9]|2[0-3]):?([0-5][0-9])")
@@ -297,10 +299,21 @@ def _seal(record: BorrowRecord, body: dict[str, Any]) -> str:
 
 def is_same_machine(bound: Iterable[str], machine: Iterable[str]) -> bool:
     """Say whether *machine* (its hostids now) is the one that a record is bound to: a hardware hostid in common, since
-    names and addresses change where a machine is carried; the host name where the record knows no hardware."""
+    names and addresses change where a machine is carried. Where the record knows no hardware: the host name, and one of
+    the virtual adapters if it knows any (those alone are the same on many machines)."""
     ours, theirs = _hostids(bound), _hostids(machine)
-    kinds: Final = _HARDWARE if any(kind in _HARDWARE for kind, _ in ours) else {HOSTNAME}
-    return any(each in theirs for each in ours if each[0] in kinds)
+    hardware = {each for each in ours if each[0] in _HARDWARE and not _is_virtual(*each)}
+    if hardware:
+        return not hardware.isdisjoint(theirs)
+    names = {each for each in ours if each[0] == HOSTNAME}
+    adapters = {each for each in ours if each[0] == ETHERNET}
+    return not names.isdisjoint(theirs) and (not adapters or not adapters.isdisjoint(theirs))
+
+
+def _is_virtual(kind: str, value: str) -> bool:
+    """An Ethernet address that no manufacturer has given to one adapter: locally administered (docker, VirtualBox's
+    host adapter, a randomised one), or of the host adapters of VMware, which are the same wherever it is installed."""
+    return kind == ETHERNET and (value[1:2] in set("2367abef") or value.startswith(_VMWARE_HOST))
 
 
 def _hostids(texts: Iterable[str]) -> set[tuple[str, str]]:

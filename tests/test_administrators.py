@@ -161,6 +161,18 @@ def test_orders_of_others_are_refused(verb: str, argument: str, restricted: bool
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("verb", ["down", "reread"])
+def test_who_asks_breaks_no_line(verb: str) -> None:
+    """What he calls himself goes to the system's event log too, which takes lines as they are."""
+    kit = Kit(line("f1"))
+    conn = kit.connect(local=True)
+    kit.send(conn, AdminRequest(1, verb, ("one",), "ann\n(lmgrd) forged", "elm\r\u2028"))
+    kit.turn()
+    said = "".join(kit.logs)
+    assert "ann?(lmgrd) forged" in said
+    assert not set("\n\r\u2028") & set(said)
+
+
 def parsed(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     add_arguments(parser)
