@@ -21,7 +21,13 @@ import flexcore_trio
 from flexcore.borrowing import BorrowProblem
 from flexcore.client import BorrowNoted, ClientConfig, LicenseClient, Seat, SeatBorrowed, SeatLost
 from flexcore.client.borrowed import NOTE_EVERY_S
-from flexcore.errors import BorrowError, CheckoutDenied, LicenseLost, LocalProtocolError, NoServerReachable
+from flexcore.errors import (
+    BorrowError,
+    CheckoutDenied,
+    LicenseLost,
+    LocalProtocolError,
+    NoServerReachable,
+)
 from flexcore.keys import SigningKey
 from flexcore.licensefile import license_bytes, parse_license, sign_license
 from flexcore.options import parse_options

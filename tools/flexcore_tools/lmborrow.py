@@ -270,7 +270,7 @@ def _ask(record: BorrowRecord, folder: BorrowFolder, server: ServerAddress) -> i
 
 
 def _has_lent(link: Link, record: BorrowRecord) -> bool:
-    """Whether the server that answers is one of those that lent it: others know nothing of it, and that says nothing."""
+    """Whether the server that answers is one of those that lent it: that others know nothing of it says nothing."""
     hello = link.hello
     if record.vendor.casefold() != hello.vendor.casefold():
         return False

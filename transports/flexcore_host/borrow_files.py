@@ -152,8 +152,8 @@ class BorrowFolder:
         """Lock a borrowing as long as it is in use; None if another process uses it (*shared*: if not so itself).
 
         Raises:
-            BorrowError: -41: its file is gone (it was returned meanwhile); -8, -30: it cannot be read any more; -117: nothing
-                can be locked here, so nobody knows who uses it.
+            BorrowError: -41: its file is gone (it was returned meanwhile); -8, -30: it cannot be read any more;
+                -117: nothing can be locked here, so nobody knows who uses it.
         """
         path = self._path_of(borrow) + _LOCK
         with self._telling_locks():

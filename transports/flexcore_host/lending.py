@@ -149,7 +149,8 @@ class Lending:
         """Ask for *granted* to be lent until *until*; returns the request's number.
 
         Raises:
-            BorrowError: -117: it cannot be written down or locked; -42, -104: no such end. LocalProtocolError: it is not held.
+            BorrowError: -117: it cannot be written down or locked; -42, -104: no such end.
+            LocalProtocolError: it is not held.
         """
         check_end(until)
         wall = self._wall()
