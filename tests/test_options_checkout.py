@@ -15,6 +15,9 @@ from flexcore.ledger import Ledger
 from flexcore.ledger.commands import Command, SessionOpened
 from flexcore.ledger.snapshot import Snapshot, decode_state, encode_state
 from flexcore.options import parse_options
+from flexcore.options.named import NamedList, Naming
+from flexcore.options.patterns import Requester
+from flexcore.options.rules import AccessRule
 from flexcore.wire.codec import encode_command
 from flexcore.wire.messages import Checkin, Checkout
 from tests.budget import examples
@@ -92,6 +95,33 @@ def test_no_more_users_are_named_than_the_licence_says() -> None:
         -39, "USER_BASED: 2 of the users named may use it, and carl is number 3: demo.opt:5: INCLUDE f1 USER carl"
     )  # fmt: skip
     assert desk.refused("dan") == (-39, "USER_BASED: dan is none of the 3 that INCLUDE lines of demo.opt name")
+
+
+@pytest.mark.parametrize(
+    ("text", "users", "hosts"),
+    [
+        ("GROUP g ann bob\nINCLUDE f1 USER ann\nINCLUDE f1 GROUP g\n", {"ann": 0, "ANN": 0, "Bob": 1}, {}),
+        ("GROUP g ANN\nINCLUDE f1 GROUP g\nINCLUDE f1 USER ann\nINCLUDE f1 USER Bob\n",
+         {"ann": 0, "bob": None, "Bob": 1}, {}),
+        ("GROUP g ann\nINCLUDE f1 USER ann\nINCLUDE f1 USER bob\nINCLUDE f1 USER Ann\nINCLUDE f1 GROUP g\n",
+         {"ann": 0, "ANN": 0, "bob": 1}, {}),
+        ("INCLUDE f1 HOST elm\nINCLUDE f1 HOST elm.site.com\nINCLUDE f1 HOST oak\n", {},
+         {"ELM": 0, "elm.site.com": 0, "oak.a.b": 1}),
+        ("INCLUDE f1 HOST elm.a.com\nINCLUDE f1 HOST elm.b.com\nINCLUDE f1 INTERNET 10.0.0.1\nINCLUDE f1 HOST ELM\n",
+         {}, {"elm.a.com": 0, "elm.c.com": 0, "10.0.0.1": 1}),
+        ("INCLUDE f1 INTERNET 10.0.0.1\nINCLUDE f1 HOST 10.0.0.1\n", {}, {"10.0.0.1": 0}),
+        ("INCLUDE f1 HOST elm.a.com\nINCLUDE f1 HOST elm.b.com\n", {}, {"elm.a.com": 0, "elm": 0, "elm.b.com": 1}),
+        ("FQDN_MATCHING EXACT\nINCLUDE f1 HOST elm\nINCLUDE f1 HOST elm.site.com\n", {}, {"elm": 0, "elm.site.com": 1}),
+    ],
+)  # fmt: skip
+def test_names_that_mean_one_count_once(
+    text: str, users: dict[str, int | None], hosts: dict[str, int | None]
+) -> None:
+    options = parse_options(f"GROUPCASEINSENSITIVE ON\n{text}", name="demo.opt")
+    for naming, wanted in ((Naming.USERS, users), (Naming.HOSTS, hosts)):
+        listed = NamedList(options, [rule for rule in options.rules if isinstance(rule, AccessRule)], naming)
+        assert {who: listed.place_of(Requester(who, who, address=who)) for who in wanted} == wanted
+        assert len(listed) == 1 + max((place for place in wanted.values() if place is not None), default=-1)
 
 
 def test_named_users_add_up_as_counts_do() -> None:

@@ -7,8 +7,10 @@ decided here:
 * USER_BASED counts the names of ``USER`` and of the members of a ``GROUP``; HOST_BASED those of ``HOST``,
   of the members of a ``HOST_GROUP`` and of ``INTERNET``. INCLUDEALL lines name too.
 * A pattern with ``*`` or ``?`` names nobody: it would name any number.
-* A name counts once, however often it stands there. The first ones in the order of the file count, up to
-  the limit; those behind are as if they stood in no INCLUDE line (-39).
+* A name counts once, however often it stands there, and so do names of which one means all whom the others
+  mean: ``elm`` and ``elm.site.com``, or ``ann`` in any case (GROUPCASEINSENSITIVE) and ``ann``.
+* The first ones in the order of the file count, up to the limit; those behind are as if they stood in no
+  INCLUDE line (-39).
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ class NamedList:
 
 
 def _names(options: OptionsFile, rules: Iterable[AccessRule], naming: Naming) -> Iterator[Name]:
-    seen: set[tuple[object, ...]] = set()
+    names: list[Name | None] = []
+    alike: dict[object, dict[str, int]] = {}
+    """Where names stand in *names*, those that may mean the same one together; "" is one that means them all."""
     for rule in sorted(rules, key=lambda rule: (rule.line, rule.column)):
         kind = rule.subject.type
         if rule.is_exclude or kind not in _TYPES[naming]:
@@ -75,18 +79,37 @@ def _names(options: OptionsFile, rules: Iterable[AccessRule], naming: Naming) ->
         for text in members:
             if "*" in text or "?" in text:
                 continue
-            key = _user_key(text, folds) if naming is Naming.USERS else _host_key(text)
-            if key not in seen:
-                seen.add(key)
-                yield Name(text, rule, _matcher(options, naming, text, folds))
+            key, narrow = _key(options, naming, text, folds)
+            places = alike.setdefault(key, {})
+            if "" in places or narrow in places:
+                continue
+            name = Name(text, rule, _matcher(options, naming, text, folds))
+            if narrow or not places:
+                places[narrow] = len(names)
+                names.append(name)
+                continue
+            first, *others = places.values()
+            narrower = names[first]
+            assert narrower is not None
+            names[first] = narrower._replace(is_he=name.is_he)
+            for place in others:
+                names[place] = None
+            places[""] = first
+    return (name for name in names if name is not None)
 
 
-def _user_key(text: str, folds: bool) -> tuple[object, ...]:
-    return (folds, text.casefold() if folds else text)
-
-
-def _host_key(text: str) -> tuple[object, ...]:
-    return (parse_address_pattern(text) or text.casefold(),)
+def _key(options: OptionsFile, naming: Naming, text: str, folds: bool) -> tuple[object, str]:
+    """Return what names have in common that may mean the same one, and which of them *text* means; "": all."""
+    folded = text.casefold()
+    if naming is Naming.USERS:
+        return folded, "" if folds else text
+    address = parse_address_pattern(text)
+    if address is not None:
+        return address, ""
+    if options.matches_full_names:
+        return folded, ""
+    short, dot, _ = folded.partition(".")
+    return short, folded if dot else ""
 
 
 def _matcher(
