@@ -56,11 +56,12 @@ and is used without a server.
   lmborrow -return [-fqdn] [-c PATH] [-d DISPLAY] FEATURE [-bv VERSION]
       give it back before its end, to the servers that lent it or those of PATH
 
-exit status: 0; 245 (-11) or 214 (-42) for a date or time that is none; 139 (-117) if it cannot be
-written down, or lies in the past; with -return 215 (-41) if nothing like that is borrowed,
-132 (-124) if it is in use, or the answer got lost (it is not used any more then: return it again),
-128 (-128) if the servers know nothing of it, 138 (-118) if its time is over, 247 (-9) on another
-machine, 241 (-15) or 159 (-97) if no server serves; 134 (-122) if a file cannot be removed."""
+exit status: 0; 245 (-11) or 214 (-42) for a date or time that is none, 152 (-104) for a year that
+is too far away; 139 (-117) if it cannot be written down, or lies in the past; with -return 215
+(-41) if nothing like that is borrowed, 132 (-124) if it is in use, or the answer got lost (it is
+not used any more then: return it again), 128 (-128) if the servers know nothing of it (the file
+stays if others lent it), 138 (-118) if its time is over, 247 (-9) on another machine, 241 (-15)
+or 159 (-97) if no server serves; 134 (-122) if a file cannot be removed."""
 
 ANSWER_S = 10.0
 
