@@ -250,6 +250,16 @@ def test_lmstat_and_the_debug_log():
 # --- clients ------------------------------------------------------------------------------------------------------
 
 
+LENDING = """\
+SERVER pat id=1 2837
+SERVER lee id=2 2837
+SERVER terry id=3 2837
+VENDOR demo
+HEARTBEAT_INTERVAL=1
+FEATURE f1 demo 1.0 permanent 2 BORROW=48
+"""
+
+
 def public_names(kind):
     return {name for name in dir(kind) if not name.startswith("_")}
 
@@ -265,6 +275,36 @@ def test_clients_and_seats_have_the_real_surface(real, simulated):
         if callable(theirs):
             here = [str(each).partition(":")[0] for each in inspect.signature(theirs).parameters.values()]
             assert here == [str(each).partition(":")[0] for each in inspect.signature(ours).parameters.values()], name
+
+
+def test_a_licence_that_is_taken_home():
+    """It is held where no server answers, to its end, and the servers count it for as long."""
+    triad = Triad(LENDING)
+    told: list[LicenseLost] = []
+    ann = triad.client("ann", on_loss=lambda _seat, loss: told.append(loss))
+    seat = ann.checkout("f1")
+    until = ann._run.wall() + 7200.0
+    seat.borrow(until)
+    assert (seat.held, seat.borrowed) == (True, True)
+    with pytest.raises(LocalProtocolError, match="borrowed already"):
+        seat.borrow(until)
+    for server in ("primary", "secondary", "tertiary"):
+        triad.crash(server)
+    triad.advance(seconds=7000)
+    assert seat.held
+    assert 0.0 < seat.lease_left_s <= 200.0
+    triad.advance(seconds=300)
+    assert not seat.held
+    assert [loss.code for loss in told] == [-118]
+
+
+def test_a_licence_that_is_not_lent_is_held_as_before():
+    triad = Triad(features={"f1": 2})
+    seat = triad.client("ann").checkout("f1")
+    with pytest.raises(CheckoutDenied) as caught:
+        seat.borrow(seat._client._run.wall() + 3600.0)
+    assert caught.value.code == -68
+    assert (seat.held, seat.borrowed) == (True, False)
 
 
 def test_a_checkout_that_waits():

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from flexcore.borrowing import BorrowProblem, BorrowRecord
 from flexcore.client import (
     Abort,
     BorrowRefused,
@@ -116,6 +117,22 @@ class ClientRun:
         )
         self._wake(self.world.now)
         return request
+
+    def adopt(self, record: BorrowRecord) -> Seat | BorrowProblem:
+        """Use what was lent, on this machine, without a server."""
+        taken = self.node.adopt(
+            record, count=record.count, machine=record.machine, now=self.now(), wall=self.wall()
+        )
+        if isinstance(taken, Seat):
+            self.seats[taken.handle] = taken
+        self._wake(self.world.now)
+        return taken
+
+    def put_aside(self, seat: Seat) -> None:
+        """End the use of a borrowed seat; it stays lent."""
+        self.seats.pop(seat.handle, None)
+        self.node.checkin(seat.handle, site=seat.site, now=self.now(), wall=self.wall())
+        self._wake(self.world.now)
 
     def checkin(self, handle: int) -> None:
         """Give a seat back."""

@@ -6,13 +6,17 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from flexcore.client import CheckoutDeniedAction, SeatLost, Trouble
+import attrs
+
+from flexcore.borrowing import LENT, BorrowProblem, BorrowRecord
+from flexcore.client import BorrowRefused, CheckoutDeniedAction, SeatLost, Trouble
 from flexcore.client import Seat as Granted
-from flexcore.codes import ErrorCode
-from flexcore.errors import LicenseLost, LocalProtocolError
+from flexcore.codes import ErrorCode, text_of
+from flexcore.errors import CheckoutDenied, LicenseLost, LocalProtocolError
 from flexcore.override import override
 from flexcore_host.application import CHECKIN_S, CLOSE_S, TIMEOUT_S, denial, no_answer
 from flexcore_host.desk import SeatBase
+from flexcore_host.lending import BORROW_BYTES, SECRET_BYTES
 from flexcore_testing.client_run import ClientRun
 from flexcore_testing.harness_waiting import WAIT_MAX_S as WAIT_MAX_S
 from flexcore_testing.harness_waiting import Waiting
@@ -211,6 +215,9 @@ class Client:
         self._seats.pop(handle, None)
         if seat._lost is not None or self._closing or not run.alive:
             return
+        if seat.borrowed:
+            run.put_aside(seat._granted)
+            return
         try:
             run.checkin(handle)
         except LocalProtocolError:
@@ -218,6 +225,35 @@ class Client:
         if run.node.ready:
             returned = self._triad._sim.returned
             self._triad._run_for(CHECKIN_S, lambda: (run.serial, handle) in returned or not run.node.ready)
+
+    def _borrow(self, seat: Seat, until: float, wait_s: float) -> None:
+        self._check_usable()
+        seat.require()
+        if seat.borrowed:
+            raise LocalProtocolError(f"{seat.feature} is borrowed already")
+        run, rng, wall = self._run, self._triad._sim.rng, self._run.wall()
+        granted, config = seat._granted, self._run.config
+        record = BorrowRecord(
+            vendor=config.vendor, feature=granted.feature, version=granted.version, count=granted.count,
+            handle=granted.handle, user=config.user, host=config.host, display=config.display,
+            started=granted.started, line=granted.line, hostids=granted.hostids, machine=config.hostids,
+            borrow=rng.randbytes(BORROW_BYTES), secret=rng.randbytes(SECRET_BYTES), servers=(), borrowed_at=wall,
+            until=until, seen=wall, state=LENT,
+        )  # fmt: skip
+        request = run.borrow(granted.handle, until, record.borrow, record.secret)
+        self._triad._run_for(wait_s, lambda: request in run.lent)
+        answer = run.lent.get(request)
+        if isinstance(answer, BorrowRefused):
+            raise CheckoutDenied(answer.code, answer.minor, answer.text, answer.detail, seat.feature)
+        if answer is None:
+            self._check_usable()
+            raise no_answer(run.node.trouble(run.now()))
+        taken = run.adopt(attrs.evolve(record, until=answer.until))
+        if isinstance(taken, BorrowProblem):
+            raise CheckoutDenied(int(taken.code), 0, text_of(taken.code), taken.detail, seat.feature)
+        del self._seats[seat.handle]
+        seat._granted = taken
+        self._seats[taken.handle] = seat
 
     def _denial(self, action: CheckoutDeniedAction, feature: str) -> Exception:
         denied = denial(action, feature)
@@ -238,6 +274,18 @@ class Seat(SeatBase):
         """Give it back; once more is harmless. While a server serves, a simulated second at most passes until the
         seat is free for the next checkout."""
         self._client._check_in(self)
+
+    def borrow(self, until: float, *, wait_s: float | None = None) -> None:
+        """Have it lent to this client's machine until *until* (epoch seconds, by ``triad.date``'s calendar): it is held
+        without a server from then on, to its end. A simulated machine keeps no borrow file: who is started anew there
+        has nothing, and the licence stays lent.
+
+        Raises:
+            CheckoutDenied: the server says no. NoQuorum, NoServerReachable: nobody answered in *wait_s* (default: ten
+                seconds). BorrowError: *until* can be no end. LicenseLost: it is not held. LocalProtocolError: it is
+                borrowed already.
+        """
+        self._client._borrow(self, until, TIMEOUT_S if wait_s is None else seconds_of(wait_s, "wait_s"))
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, deque
 from collections.abc import Callable
 
@@ -95,7 +96,7 @@ class HarnessTriad(ServiceTriad):
         self.serial += 1
         config = ClientConfig(
             path=(self.addresses,), vendor=self.terms.vendor, user=name, host=f"{name}-host", display="/dev/tty",
-            keys=self.terms.keys,
+            keys=self.terms.keys, hostids=(_ether_of(name),),
         )  # fmt: skip
         run = self.clients[name] = ClientRun(self, name, self.serial, config, rate)
         return run
@@ -173,3 +174,8 @@ def with_chart(violation: Violation, chart: str) -> Violation:
     """The same violation with the last messages below its text."""
     text = str(violation).removeprefix(f"{violation.name}: ")
     return Violation(violation.name, f"{text}\n\n{chart}")
+
+
+def _ether_of(name: str) -> str:
+    """The hostid that the machine of the client *name* shows: what is borrowed there is bound to it."""
+    return f"ether=00163e{hashlib.sha256(name.encode()).hexdigest()[:6]}"
