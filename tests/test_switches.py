@@ -287,6 +287,23 @@ def test_a_log_does_not_leave_its_folder_and_overwrites_nothing(tmp_path, path):
     assert [record["kind"] for record in reading.records] == ["start", "stop", "start", "stop", "start", "out"]
 
 
+def test_a_start_finishes_what_lmnewlog_was_killed_in(tmp_path, monkeypatch):
+    log = tmp_path / "report.log"
+    writer = Writer(f"+{log}")
+    with monkeypatch.context() as killed:
+        killed.setattr("flexcore_host.logplaces.os.replace", lambda *paths: 1 / 0)
+        killed.setattr("flexcore_host.logplaces.os.unlink", lambda path: None)
+        with pytest.raises(ZeroDivisionError):
+            writer.switch(How.KEEP, "kept.log")
+    writer.file.close()
+    kept = tmp_path / "kept.log"
+    assert kept.samefile(log)
+    again = Writer(f"+{log}")
+    again.file.close()
+    assert (numbers(kept), numbers(log)) == ([1, 2], [3, 4])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.log", "report.log"]
+
+
 def test_below_its_folder_a_log_may_go(tmp_path):
     (tmp_path / "old").mkdir()
     writer = Writer(f"+{tmp_path / 'report.log'}")

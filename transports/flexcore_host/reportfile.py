@@ -32,6 +32,7 @@ KEPT_MAX = 10_000
 _MODE = 0o640
 _HOPS_MAX = 100
 _ROTATED = re.compile(r"[.-]\d[\d.-]*")
+_FRESH = re.compile(r"\.[0-9a-f]{8}\.new")  # as logplaces.keep_as names it
 
 
 class ReportFile:
@@ -47,6 +48,7 @@ class ReportFile:
         self._waiting = b""
         self._failed = False
         self.lost_bytes = 0
+        self._finish_keeping()
         place, end = _end_of(self.path)
         if place != self.path:  # lmswitchr had sent it elsewhere, and it ends there
             self._claim(place)
@@ -145,6 +147,22 @@ class ReportFile:
                 os.rename(path, next(place for place in free if not os.path.exists(place)))
         finally:
             os.close(descriptor)
+
+    def _finish_keeping(self) -> None:
+        """The server was killed while lmnewlog kept the log: both names are one file then, and the new one lies
+        beside it. It takes its place now, or what is written would go into what was kept, too."""
+        if not os.path.isfile(self.path) or os.stat(self.path).st_nlink < 2:
+            return
+        folder, name = os.path.split(os.path.abspath(self.path))
+        last = _last_record(self.path)
+        for other in os.listdir(folder):
+            if last is None or not (other.startswith(name) and _FRESH.fullmatch(other, len(name))):
+                continue
+            first = _first_record(os.path.join(folder, other))
+            if first is not None and first.get("prev") == last["hash"]:
+                self._claim(self.path)  # raises where the server that keeps it runs
+                os.replace(os.path.join(folder, other), self.path)
+                return
 
     def _end_of_predecessor(self) -> Position:
         """The file is new. Log rotation may have moved its predecessor away, and the server was killed before
