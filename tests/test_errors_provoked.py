@@ -497,7 +497,8 @@ def a_name_that_nobody_knows() -> int:
 def nothing_listens() -> int:
     port = free_port()
     assert ends("lmstat", "-c", f"{port}@127.0.0.1") == -15
-    return raised(lambda: connect(f"{port}@127.0.0.1", vendor="demo").checkout("f1", wait_s=0.2))
+    with connect(f"{port}@127.0.0.1", vendor="demo") as client:
+        return raised(lambda: client.checkout("f1", wait_s=0.2))
 
 
 @provokes(-12)
