@@ -18,6 +18,7 @@ MESSAGE = st.one_of(
         Heartbeat,
         *[st.integers(0, 9)] * 3,
         st.lists(st.builds(IdleSeat, st.integers(0, 9), st.integers(0, 9).map(float)), max_size=2).map(tuple),
+        st.integers(0, 9).map(float),
     ),
     st.builds(Refusal, st.integers(-9, 9), st.text(max_size=30)),
     st.builds(
