@@ -49,15 +49,26 @@ class Running:
     def __init__(self, triad: SocketTriad, script: str, *arguments: str) -> None:
         self.process = subprocess.Popen(
             [*RUN, "-c", triad.path, "-f", "f1", *arguments, "--", sys.executable, "-u", "-c", script],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
             start_new_session=True,
         )  # fmt: skip
+        self.read = {"stdout": b"", "stderr": b""}
 
     def line(self, stream: str = "stdout") -> str:
+        """The next line; what came with it in one piece is kept here, for no select() would tell of that."""
         pipe = getattr(self.process, stream)
-        ready, _, _ = select.select([pipe], [], [], PATIENCE_S)
-        assert ready, "no output"
-        return str(pipe.readline()).rstrip("\n")
+        while b"\n" not in self.read[stream]:
+            ready, _, _ = select.select([pipe], [], [], PATIENCE_S)
+            assert ready, f"no output beyond {self.read}"
+            piece = os.read(pipe.fileno(), 4096)
+            assert piece, f"the output ends after {self.read}"
+            self.read[stream] += piece
+        line, _, self.read[stream] = self.read[stream].partition(b"\n")
+        return line.decode()
+
+    def rest(self, stream: str = "stdout") -> bytes:
+        """All that comes until the last process with that stream has ended."""
+        return self.read[stream] + bytes(getattr(self.process, stream).read())
 
     def __enter__(self) -> Running:
         return self
@@ -235,7 +246,7 @@ def test_a_signal_before_there_is_a_licence(triad):
         running.process.terminate()
         assert running.process.wait(PATIENCE_S) == 143
         assert running.process.stdout is not None
-        assert running.process.stdout.read() == ""  # its end: the waiting child is gone too
+        assert running.rest() == b""  # its end: the waiting child is gone too
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
@@ -273,7 +284,7 @@ def test_a_failover_goes_unnoticed(triad):
         assert running.line() == "done"
         assert running.process.wait(PATIENCE_S) == 0
         assert running.process.stderr is not None
-        assert running.process.stderr.read() == ""
+        assert running.rest("stderr") == b""
     assert len(triad.ledger.results) == 1
 
 
