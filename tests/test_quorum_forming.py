@@ -208,6 +208,39 @@ def test_a_founder_that_holds_formed_learns_from_a_member_that_it_is_committed()
     triad.run_until(lambda: triad.master is not None, at_most=TO + 20.0)
 
 
+def test_a_founder_in_the_dark_forms_no_other_triad_by_the_administrators_word() -> None:
+    """Its proposer may have served: with a blank third one it formed anew at once, and the proposer came back to
+    a triad that had been formed without it (seed 5139 of the soak)."""
+    triad = founder_in_the_dark()
+    triad.start(T)
+    triad.run(TO + 60.0)
+    assert triad.master is None
+    assert "primary, which may be in force" in triad[S].machine.report().reason
+    triad.start(P)
+    triad.run(TO + 20.0)
+    assert triad.members() == {P, S, T}
+    assert triad.master is not None
+    assert not any(triad[rank].machine.halted for rank in (P, S, T))
+
+
+def test_a_founder_in_the_dark_whose_proposer_is_gone_for_good_waits() -> None:
+    triad = founder_in_the_dark()
+    triad.start(T)
+    triad.run(WAIT + 20.0)
+    assert triad.master is S
+    assert triad.members() == {S, T}
+
+
+def test_a_founder_in_the_dark_may_be_believed_where_all_three_are_there() -> None:
+    """The proposer has lost its disk: what it served is known to one of the others, and neither is a member."""
+    triad = founder_in_the_dark()
+    triad[P].disk = type(triad[P].disk)()
+    triad.start(P, T)
+    triad.run(TO + 20.0)
+    assert triad.master is not None
+    assert triad.members() == {P, S, T}
+
+
 def test_a_founder_that_shows_less_than_is_remembered_has_to_recover() -> None:
     """Rule 7 before that: what it forgot it may have acknowledged."""
     triad = founder_in_the_dark()

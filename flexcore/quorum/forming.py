@@ -2,8 +2,9 @@
 
 Blank servers form a triad after TO + L (the longest that any licence file may set: the interval is
 not signed) from the later boot, or at once on the administrator's word that nothing is held
-(--first-start), which counts only where no server that answers is a member; the third server is
-given a moment to answer. The first of P and S that is present proposes; the other agrees with its
+(--first-start), which counts only where no server that answers is a member, and for one that has
+acknowledged another's ``Formed`` only where all three are there; the third server is given a moment
+to answer. The first of P and S that is present proposes; the other agrees with its
 own durable vote and promise. The proposal carries a fresh ``triad_id``, which binds only when
 ``Formed`` is committed. Whoever holds no more than an uncommitted ``Formed`` counts as blank. A
 member that is left alone forms anew with a blank server, on its own log, after the same wait,
@@ -76,7 +77,7 @@ class Forming(Recovery):
         if theirs is None or mine is None or (self.hard.member and hello.member):
             return False
         both_blank = self.blank and hello.only_formed and not hello.member
-        if both_blank and not self._member_seen and (self.first_start or hello.first_start):
+        if both_blank and not self._member_seen and self._word_counts(hello):
             return True
         if self._member_in_sight(besides=peer.rank):
             return False
@@ -84,6 +85,23 @@ class Forming(Recovery):
             return False  # who has borrowed may be known to the third server only
         wait = max(mine, theirs - (now - peer.hello_at), self._missed_in(peer.rank, now))
         return wait <= 0.0
+
+    def _word_counts(self, hello: Hello) -> bool:
+        """Whether the administrator said that nothing is held, and nothing here speaks against it."""
+        said = self.first_start or hello.first_start
+        return said and (not self._follows_a_founder() or self._all_present())
+
+    def _follows_a_founder(self) -> bool:
+        """Whether this server has acknowledged another's Formed, which may be committed by that.
+
+        The schedule (seed 5139 of the soak): P forms with S and serves, and is cut off before its next Append
+        tells S so. S formed anew with a blank T at once, by the word of the first start; P came back to a triad
+        that had been formed without it, and stopped until somebody deleted its state. All three together need not
+        wait: a founder that is still a member shows it, and one that has lost its disk has served nobody of whom
+        one of the other two would not know.
+        """
+        state = self.ledger.state
+        return bool(state.triad_id) and state.term_rank != int(self.rank)
 
     def _missed_in(self, besides: Rank, now: float) -> float:
         """Seconds until the members that were heard before have been gone for the whole wait.
