@@ -220,7 +220,25 @@ def test_a_founder_in_the_dark_forms_no_other_triad_by_the_administrators_word()
     triad.run(TO + 20.0)
     assert triad.members() == {P, S, T}
     assert triad.master is not None
-    assert not any(triad[rank].machine.halted for rank in (P, S, T))
+    assert not any(triad[rank].halt for rank in (P, S, T))
+
+
+def test_the_wait_counts_from_the_last_word_of_a_founder() -> None:
+    """All had been up for longer than the wait when the founder was cut off, and no word was given (seed 5575)."""
+    triad = Triad()
+    triad.filter = lambda sender, _to, _frame: sender is not P or not triad[P].machine.hard.member
+    triad.start(P, S, T)
+    triad.run_until(lambda: P in triad.members(), at_most=WAIT + 10.0)
+    triad.cut_off(P)
+    triad.filter = lambda _from, _to, _frame: True
+    triad.run(TO + 100.0)
+    assert triad.members() == {P}
+    assert triad.master is None
+    triad.heal()
+    triad.run(TO + 60.0)
+    assert triad.members() == {P, S, T}
+    assert triad.master is not None
+    assert not any(triad[rank].halt for rank in (P, S, T))
 
 
 def test_a_founder_in_the_dark_whose_proposer_is_gone_for_good_waits() -> None:

@@ -89,35 +89,37 @@ class Forming(Recovery):
     def _word_counts(self, hello: Hello) -> bool:
         """Whether the administrator said that nothing is held, and nothing here speaks against it."""
         said = self.first_start or hello.first_start
-        return said and (not self._follows_a_founder() or self._all_present())
+        return said and (self._founder() is None or self._all_present())
 
-    def _follows_a_founder(self) -> bool:
-        """Whether this server has acknowledged another's Formed, which may be committed by that.
+    def _founder(self) -> Rank | None:
+        """Whose Formed this server has acknowledged, if another's: it may be committed by that.
 
         The schedule (seed 5139 of the soak): P forms with S and serves, and is cut off before its next Append
         tells S so. S formed anew with a blank T at once, by the word of the first start; P came back to a triad
-        that had been formed without it, and stopped until somebody deleted its state. All three together need not
-        wait: a founder that is still a member shows it, and one that has lost its disk has served nobody of whom
+        that had been formed without it, and stopped until somebody deleted its state. The same without that word,
+        where all had been up for longer than the wait (seed 5575): it counts from the founder's last word, too. All
+        three together need not wait: a founder that is still a member shows it, and one that has lost its disk has served nobody of whom
         one of the other two would not know.
         """
-        state = self.ledger.state
-        return bool(state.triad_id) and state.term_rank != int(self.rank)
+        rank = self.ledger.state.term_rank
+        return Rank(rank) if self.blank and rank >= 0 and rank != self.rank else None
 
     def _missed_in(self, besides: Rank, now: float) -> float:
-        """Seconds until the members that were heard before have been gone for the whole wait.
+        """Seconds until the members that were heard before, and a founder, have been gone for the whole wait.
 
         The schedule: T has lost its disk, and its copy is slow to come. P, the master, is restarted.
         S, long up and alone with a blank server at the instant of P's death, formed anew with T; P
         came back a moment later, was of the old forming and stopped, until somebody deleted its
         state.
         """
+        founder = self._founder()
         heard = [
             peer.heard_at
             for peer in self.peers.values()
             if peer.rank is not besides
             and peer.heard_at is not None
             and peer.hello is not None
-            and peer.hello.member
+            and (peer.hello.member or peer.rank is founder)
             and not peer.foreign
         ]
         return max(heard) + self._forming_wait_s() - now if heard else 0.0

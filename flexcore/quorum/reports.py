@@ -97,10 +97,10 @@ class Reports(Forming):
                 "server that is not here. Start all three; --first-start is the word that nothing is lent"
             )
             return "forming", text, None
-        if self._follows_a_founder() and not self._all_present():
-            founder = Rank(self.ledger.state.term_rank).word if self.ledger.state.term_rank >= 0 else "another server"
+        founder = self._founder()
+        if founder is not None and not self._all_present():
             text = (
-                f"it has agreed to the triad of {founder}, which may be in force: it waits for that server, or until "
+                f"it has agreed to the triad of {founder.word}, which may be in force: it waits for that server, or until "
                 "nothing of its can be in force; --first-start counts again where all three are reached"
             )
             return "forming", text, wait
