@@ -98,8 +98,8 @@ class Forming(Recovery):
         tells S so. S formed anew with a blank T at once, by the word of the first start; P came back to a triad
         that had been formed without it, and stopped until somebody deleted its state. The same without that word,
         where all had been up for longer than the wait (seed 5575): it counts from the founder's last word, too. All
-        three together need not wait: a founder that is still a member shows it, and one that has lost its disk has served nobody of whom
-        one of the other two would not know.
+        three together need not wait: a founder that is still a member shows it, and one that has lost its disk
+        has served nobody of whom one of the other two would not know.
         """
         rank = self.ledger.state.term_rank
         return Rank(rank) if self.blank and rank >= 0 and rank != self.rank else None

@@ -100,8 +100,8 @@ class Reports(Forming):
         founder = self._founder()
         if founder is not None and not self._all_present():
             text = (
-                f"it has agreed to the triad of {founder.word}, which may be in force: it waits for that server, or until "
-                "nothing of its can be in force; --first-start counts again where all three are reached"
+                f"it has agreed to the triad of {founder.word}, which may be in force: it waits for that server, or "
+                "until nothing of its can be in force; --first-start counts again where all three are reached"
             )
             return "forming", text, wait
         text = (
