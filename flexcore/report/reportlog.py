@@ -38,6 +38,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+from flexcore.errors import FlexcoreError
 from flexcore.ledger.commands import (
     BorrowEnded,
     Command,
@@ -217,7 +218,8 @@ class ReportReader:
 
     *files*: (name, lines) of each file, oldest first. Memory does not grow with the log: who wants all
     of it at once takes :func:`read_report`. Never raises for what stands in the files: what is wrong is
-    in ``problems``, which, like everything else here, is complete when ``records`` has no more.
+    in ``problems``, which, like everything else here, is complete when ``records`` has no more. A
+    FlexcoreError of *lines*, which a file that cannot be read further raises, is a problem there.
     """
 
     def __init__(self, files: Iterable[tuple[str, Iterable[str]]]) -> None:
@@ -244,8 +246,7 @@ class ReportReader:
     def _read(self) -> Iterator[Record]:
         for name, lines in self._files:
             self.name = self.name or name
-            number = 0
-            for number, line in enumerate(lines, 1):
+            for number, line in self._numbered(name, lines):
                 text = line.rstrip("\r\n")
                 record = _parse(text)
                 if record is None:
@@ -260,6 +261,15 @@ class ReportReader:
                 if record["kind"] == "start" and not self._server:
                     self._server = str(record.get("server") or "")
                 yield record
+
+    def _numbered(self, name: str, lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+        number = 0
+        try:
+            for number, line in enumerate(lines, 1):
+                yield number, line
+        except FlexcoreError as error:
+            self._note(name, number + 1, str(error))
+        else:
             if not number:
                 self._note(name, 0, "there is nothing in this file")
 

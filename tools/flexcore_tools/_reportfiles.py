@@ -2,17 +2,18 @@
 
 A server's log is in several files where it was rotated, or sent elsewhere (lmnewlog, lmswitchr). Each
 holds lines that follow each other, and begins with a record that names the server and the hash of the
-line before; so a look at the first and last line of each file is enough.
+line before; so a look at the first and last line of each file is enough. What log rotation has compressed by
+gzip is read as it is.
 """
 
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from flexcore.report.reportlog import LINE_CHARS_MAX, Record, read_report
+from flexcore.report.reportlog import Record, read_report
+from flexcore_host import packed
 
 
 class _File(NamedTuple):
@@ -27,7 +28,8 @@ class _File(NamedTuple):
 def arranged(given: Iterable[str]) -> list[list[str]]:
     """Return the files of *given* as logs: a list of files each, oldest first.
 
-    What has commas in it is one log by its giver's word. Raises OSError where a file cannot be read.
+    What has commas in it is one log by its giver's word. Raises OSError where a file cannot be read, and
+    FlexcoreError where it is compressed otherwise.
     """
     logs: list[list[str]] = []
     files: list[_File] = []
@@ -74,11 +76,8 @@ def _chain_of(file: _File, chains: list[list[_File]]) -> list[_File] | None:
 
 def _look(name: str) -> _File | None:
     """Return what the ends of a file say; None if it begins with no start, as no server writes it."""
-    with open(name, "rb") as file:
-        first = _record(name, file.readline(LINE_CHARS_MAX))
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - LINE_CHARS_MAX))
-        tail = file.read().splitlines()
+    begin, end = packed.ends(name)
+    first, tail = _record(name, begin), end.splitlines()
     if first is None or first["kind"] != "start":
         return None
     last = next((record for line in reversed(tail) if (record := _record(name, line)) is not None), first)

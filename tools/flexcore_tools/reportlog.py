@@ -20,8 +20,9 @@ PROBLEMS_SHOWN_MAX = 100
 HELP = """\
 Verify report logs, or join the logs of the three servers into one history.
 
-verify FILE...   the logs of one server or more, each in one file or in several, in any order. Says which line
-                 was changed or is missing, and which lines stand in a file that is not there.
+verify FILE...   the logs of one server or more, each in one file or in several, in any order, as they are or
+                 compressed by gzip. Says which line was changed or is missing, and which lines stand in a file
+                 that is not there.
 merge FILE...    the same files. Every entry that the triad committed
                  is in it once; what no server wrote is named, with who wrote until where. -o writes
                  the history as a report log of its own.
@@ -49,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
 def open_log(names: Sequence[str]) -> ReportReader:
     """Return a reader of one server's log, whose files are *names*, oldest first."""
     from flexcore.report.reportlog import ReportReader
+    from flexcore_host import packed
 
     for name in names:  # a name that is none is told before anything is read
-        with open(name, "rb"):
-            pass
-    return ReportReader((name, _lines(name)) for name in names)
+        packed.open_plain(name).close()
+    return ReportReader((name, packed.lines(name)) for name in names)
 
 
 def arranged_files(words: Sequence[str]) -> list[list[str]]:
@@ -65,11 +66,6 @@ def arranged_files(words: Sequence[str]) -> list[list[str]]:
 
 def _names(files: str) -> list[str]:
     return [name for part in files.split(",") for name in (sorted(glob.glob(part)) or [part])]
-
-
-def _lines(name: str) -> Iterator[str]:
-    with open(name, encoding="utf-8", errors="replace", newline="\n") as file:
-        yield from file
 
 
 def problem_lines(log: ReportReader) -> Iterator[str]:

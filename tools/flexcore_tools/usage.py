@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HELP = """\
 Say what licences were used for: peaks, hours by user or project, denials by cause, a heat map of the week, and
 what expires. LOG is a report log; give those of all three servers of a triad, and each entry counts once. A
-server's log may be in several files, given in any order.
+server's log may be in several files, given in any order, as they are or compressed by gzip.
 
 --from and --to take a day (2026-11-02; both days are in the period) or an instant (2026-11-02T08:30). Days
 and hours are those of this machine's zone, or of --timezone. --license adds how many licences there are, and

@@ -22,7 +22,7 @@ from flexcore.errors import FlexcoreError
 from flexcore.report.reportlog import LINE_CHARS_MAX, Position, Record, position_of, read_report
 from flexcore.server import How
 
-from . import logplaces
+from . import logplaces, packed
 
 __all__ = ["ReportFile"]
 
@@ -31,7 +31,7 @@ KEPT_MAX = 10_000
 """So many older logs are kept beside the one that is written."""
 _MODE = 0o640
 _HOPS_MAX = 100
-_ROTATED = re.compile(r"[.-]\d[\d.-]*")
+_ROTATED = re.compile(r"[.-]\d[\d.-]*(\.gz)?")
 _FRESH = re.compile(r"\.[0-9a-f]{8}\.new")  # as logplaces.keep_as names it
 
 
@@ -176,7 +176,7 @@ class ReportFile:
                     found.append((os.stat(place).st_mtime, place))
         for _, place in sorted(found, reverse=True)[:_HOPS_MAX]:
             with contextlib.suppress(OSError):
-                end = _end_of(place)[1]
+                end = _end_of_packed(place) if packed.is_gzip(place) else _end_of(place)[1]
                 if end is not None:
                     return end
         return Position()
@@ -243,6 +243,15 @@ def _end_of(path: str) -> tuple[str, Position | None]:
             break
         record = _last_record(path) if os.path.isfile(path) else None
     return place, end
+
+
+def _end_of_packed(path: str) -> Position | None:
+    """Return how a log ends that log rotation has compressed; None: there is no record."""
+    for line in reversed(packed.ends(path)[1].decode("utf-8", "replace").splitlines()):
+        reading = read_report([(path, [line])])
+        if reading.records:
+            return position_of(reading.records[-1])
+    return None
 
 
 def _check_goes_on(log: str, end: Position, path: str) -> None:
