@@ -287,21 +287,49 @@ def test_a_log_does_not_leave_its_folder_and_overwrites_nothing(tmp_path, path):
     assert [record["kind"] for record in reading.records] == ["start", "stop", "start", "stop", "start", "out"]
 
 
-def test_a_start_finishes_what_lmnewlog_was_killed_in(tmp_path, monkeypatch):
-    log = tmp_path / "report.log"
-    writer = Writer(f"+{log}")
+def kill_keeping(writer: Writer, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """lmnewlog keeps the log as kept.log, and the server is killed at *step*, an operation of the system."""
     with monkeypatch.context() as killed:
-        killed.setattr("flexcore_host.logplaces.os.replace", lambda *paths: 1 / 0)
+        killed.setattr(f"flexcore_host.logplaces.os.{step}", lambda *paths, **how: 1 / 0)
         killed.setattr("flexcore_host.logplaces.os.unlink", lambda path: None)
         with pytest.raises(ZeroDivisionError):
             writer.switch(How.KEEP, "kept.log")
     writer.file.close()
+
+
+def test_a_start_finishes_what_lmnewlog_was_killed_in(tmp_path, monkeypatch):
+    log = tmp_path / "report.log"
+    kill_keeping(Writer(f"+{log}"), monkeypatch, "replace")
     kept = tmp_path / "kept.log"
     assert kept.samefile(log)
     again = Writer(f"+{log}")
     again.file.close()
     assert (numbers(kept), numbers(log)) == ([1, 2], [3, 4])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.log", "report.log"]
+
+
+def test_a_start_finishes_it_where_lmswitchr_had_sent_the_log(tmp_path, monkeypatch, capsys):
+    log = tmp_path / "report.log"
+    writer = Writer(f"+{log}")
+    writer.switch(How.NEW, "two.log")
+    kill_keeping(writer, monkeypatch, "replace")
+    again = Writer(f"+{log}")
+    again.file.close()
+    names = [tmp_path / name for name in ("report.log.1", "kept.log", "two.log", "report.log")]
+    assert [numbers(path) for path in names] == [[1, 2], [3, 4], [5], [6]]
+    assert sorted(tmp_path.iterdir()) == sorted(names)
+    assert main(["reportlog", "verify", *map(str, names)]) == 0
+    assert "intact; line 6" in capsys.readouterr().out
+
+
+def test_a_start_tidies_up_where_nothing_was_kept_yet(tmp_path, monkeypatch):
+    log = tmp_path / "report.log"
+    kill_keeping(Writer(f"+{log}"), monkeypatch, "link")
+    assert len(list(tmp_path.iterdir())) == 2
+    again = Writer(f"+{log}")
+    again.file.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["report.log"]
+    assert numbers(log) == [1, 2, 3]
 
 
 def test_below_its_folder_a_log_may_go(tmp_path):

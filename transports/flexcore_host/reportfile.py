@@ -48,8 +48,10 @@ class ReportFile:
         self._waiting = b""
         self._failed = False
         self.lost_bytes = 0
-        self._finish_keeping()
+        self._finish_keeping(self.path)
         place, end = _end_of(self.path)
+        if place != self.path and self._finish_keeping(place):
+            place, end = _end_of(self.path)
         if place != self.path:  # lmswitchr had sent it elsewhere, and it ends there
             self._claim(place)
         if not append or place != self.path:
@@ -148,21 +150,25 @@ class ReportFile:
         finally:
             os.close(descriptor)
 
-    def _finish_keeping(self) -> None:
-        """The server was killed while lmnewlog kept the log: both names are one file then, and the new one lies
-        beside it. It takes its place now, or what is written would go into what was kept, too."""
-        if not os.path.isfile(self.path) or os.stat(self.path).st_nlink < 2:
-            return
-        folder, name = os.path.split(os.path.abspath(self.path))
-        last = _last_record(self.path)
-        for other in os.listdir(folder):
-            if last is None or not (other.startswith(name) and _FRESH.fullmatch(other, len(name))):
+    def _finish_keeping(self, path: str) -> bool:
+        """The server was killed while lmnewlog kept the log *path*, and the new one lies beside it. Where both
+        names are one file by then, it takes its place now, or what is written would go into what was kept, too;
+        else nothing was kept, and it goes. Returns whether it took its place."""
+        if not os.path.isfile(path):
+            return False
+        folder, name = os.path.split(os.path.abspath(path))
+        fresh = [each for each in os.listdir(folder) if each.startswith(name) and _FRESH.fullmatch(each, len(name))]
+        last = _last_record(path) if fresh else None
+        for other in (os.path.join(folder, each) for each in sorted(fresh)):
+            first = _first_record(other)
+            if first is None or last is None or first.get("prev") != last["hash"]:
                 continue
-            first = _first_record(os.path.join(folder, other))
-            if first is not None and first.get("prev") == last["hash"]:
-                self._claim(self.path)  # raises where the server that keeps it runs
-                os.replace(os.path.join(folder, other), self.path)
-                return
+            self._claim(path)  # raises where the server that keeps it runs
+            if os.stat(path).st_nlink > 1:
+                os.replace(other, path)
+                return True
+            os.unlink(other)
+        return False
 
     def _end_of_predecessor(self) -> Position:
         """The file is new. Log rotation may have moved its predecessor away, and the server was killed before
