@@ -5,15 +5,21 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import signal
 import socket
+import threading
 
 import pytest
+import trio
 
 from flexcore.keys import SigningKey
 from flexcore.licensefile import format_license, parse_license, sign_license
 from flexcore_host import filesystem, resolver
 from flexcore_host.folder import open_state_folder
 from flexcore_tools import _preflight, _setup, cli
+from flexcore_tools import lmgrd as lmgrd_module
+from flexcore_trio.loop import Outcome
+from flexcore_trio.serving import run_until_signalled
 from tests.ports import free_port
 
 KEY = SigningKey("demo", bytes(range(32)))
@@ -279,3 +285,30 @@ def test_a_single_server_without_a_port_takes_the_default(lmgrd):
     assert setup.port == _setup.DEFAULT_PORT
     assert setup.addresses[0].host == socket.gethostname()
     assert setup.listen[0] == "0.0.0.0"
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no such signal there")
+def test_a_hangup_while_the_logs_are_opened_is_taken_as_soon_as_the_server_runs():
+    told, reopened = [], trio.Event()
+
+    class Server:
+        def stop(self, scope, requested_by):
+            raise AssertionError("nobody stops it")
+
+        def reopen_logs(self, reason):
+            told.append(reason)
+            reopened.set()
+
+    async def start(task_status):
+        task_status.started(Server())
+        with trio.fail_after(30):
+            await reopened.wait()
+        return Outcome(0, "")
+
+    with lmgrd_module._hangups_held():
+        assert signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, []), "or it would end this process"
+        signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
+        assert told == []
+        assert trio.run(run_until_signalled, start, [], lambda: told.append("the debug log")) == Outcome(0, "")
+    assert told == ["the debug log", "SIGHUP"]
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

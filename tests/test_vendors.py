@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from argparse import Namespace
 from functools import partial
 
@@ -348,6 +349,38 @@ def test_sighup_has_every_vendors_report_log_go_on_where_a_rotation_left_its_nam
 
     house = running(test)
     assert sorted(house.switched) == [("acme", How.REOPEN), ("demo", How.REOPEN)]
+
+
+def test_a_sighup_reaches_a_vendor_that_is_just_starting(monkeypatch):
+    """It has opened its report log by then, perhaps before the rotation moved that away."""
+
+    monkeypatch.setattr(Disk, "blocking", True)  # as a store in a folder is
+
+    async def main():
+        opened, told = threading.Event(), threading.Event()
+
+        class SlowHouse(House):
+            @override
+            def prepare(self, name):
+                start = super().prepare(name)
+                if name == "acme":
+                    opened.set()
+                    assert told.wait(PATIENCE_S)
+                return start
+
+        house = SlowHouse()
+        async with trio.open_nursery() as nursery:
+            got = await nursery.start(house.serve)
+            await house.until_answered_by("demo", ServerHello)
+            await trio.to_thread.run_sync(opened.wait, PATIENCE_S)
+            got.reopen_logs("SIGHUP")
+            told.set()
+            await house.until_logged("goes on in acme.rep")
+            await house.hang_up()
+            got.stop("one", "the test")
+        return house
+
+    assert sorted(trio.run(main).switched) == [("acme", How.REOPEN), ("demo", How.REOPEN)]
 
 
 def test_a_server_none_of_whose_vendors_can_be_served_ends_with_the_reason():

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +117,23 @@ def run(args: argparse.Namespace) -> int:
         from . import _preflight
 
         return _preflight.print_verdicts(_preflight.check(args))
-    return _serve(args)
+    with _hangups_held():
+        return _serve(args)
+
+
+@contextlib.contextmanager
+def _hangups_held() -> Iterator[None]:
+    """Hold SIGHUP back until the server takes it: log rotation must not end one that just opened its logs."""
+    import signal
+
+    if not hasattr(signal, "pthread_sigmask") or not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(args: argparse.Namespace) -> int:

@@ -162,6 +162,9 @@ async def run_until_signalled(
     with contextlib.ExitStack() as stack:
         stack.callback(_close_all, listeners)
         signals = stack.enter_context(trio.open_signal_receiver(*_signals(on_hangup)))
+        if on_hangup is not None and hasattr(signal, "pthread_sigmask") and hasattr(signal, "SIGHUP"):
+            # Whoever starts a server holds it back until now: it would end one that is reading its files.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
         async with trio.open_nursery() as nursery:
             loop: Stoppable = await nursery.start(served)
             stopping = False

@@ -114,6 +114,7 @@ class VendorHouse:
         self._outcome = Outcome(0, "")
         self._limits = Limits()
         self._guests = 0
+        self._hangups, self._hangup = 0, ""
 
     async def run(self) -> Outcome:
         """Serve until no vendor runs any more."""
@@ -144,7 +145,9 @@ class VendorHouse:
             loop.stop(scope, requested_by)
 
     def reopen_logs(self, reason: str) -> None:
-        """Let every vendor's report log go on in the file that has its name now (log rotation)."""
+        """Let every vendor's report log go on in the file that has its name now (log rotation); of one that is
+        just starting, as soon as it has: it may have opened the file before the rotation."""
+        self._hangups, self._hangup = self._hangups + 1, reason
         for loop in list(self._loops.values()):
             if not loop.is_over:
                 loop.reopen_logs(reason)
@@ -192,11 +195,12 @@ class VendorHouse:
 
     async def _once(self, service: VendorService) -> Outcome:
         """Serve one vendor once. Whatever goes wrong is this vendor's alone."""
+        hangups = self._hangups
         try:
             start = await trio.to_thread.run_sync(service.prepare, abandon_on_cancel=True)
             try:
                 async with trio.open_nursery() as nursery:
-                    outcome = await self._serve(service.vendor, start, nursery)
+                    outcome = await self._serve(service.vendor, start, nursery, hangups)
             finally:
                 if start.at_end is not None:
                     start.at_end()
@@ -206,7 +210,7 @@ class VendorHouse:
         return outcome
 
     async def _serve(
-        self, vendor: str, start: VendorStart, nursery: trio.Nursery
+        self, vendor: str, start: VendorStart, nursery: trio.Nursery, hangups: int
     ) -> Outcome:
         ended: list[Outcome] = []
 
@@ -229,6 +233,8 @@ class VendorHouse:
         if vendor in self._exited:
             self._exited.discard(vendor)
             self._log([("lmgrd", logline.restarted_line(vendor, os.getpid()))])
+        if self._hangups != hangups:  # while it was starting
+            loop.reopen_logs(self._hangup)
         if self._stopping is not None:
             loop.stop("one", self._stopping)
         await over.wait()
