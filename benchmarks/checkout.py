@@ -10,6 +10,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+import attrs
+
 from flexcore.identity import Rank
 from flexcore.licensefile import LicenseFile, parse_license, sign_license
 from flexcore.server import LicenseServer, ServerConfig
@@ -39,6 +41,8 @@ class Core:
         self.now = 0.0
         self.busy_s = 0.0
         config = ServerConfig(license=file, keys=(KEY.verifying_key,), rank=Rank.PRIMARY, first_start=True)
+        if hasattr(config, "in_memory"):  # a tree that this one is compared with may be older
+            config = attrs.evolve(config, in_memory=True)
         self.machine = LicenseServer(config, boot_id=b"b" * 16, triad_id=b"t" * 16, now=0.0, wall=WALL)
         self.turn()
         self.machine.connection_opened(CONN, nonce=b"n" * 16, local=True, remote="127.0.0.1", now=self.now, wall=WALL)

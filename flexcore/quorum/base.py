@@ -8,6 +8,11 @@ once. At most one Persist is outstanding; what changes meanwhile is the next one
 Shown by ``tests/test_quorum_elections.py::test_a_vote_leaves_only_when_it_is_durable``,
 ``tests/test_quorum_state.py::test_what_is_stored_is_what_is_held`` and the mutant
 ``vote_before_durable``.
+
+Where a server keeps nothing (``in_memory``) what memory holds is as durable as it will ever be: it
+starts blank whatever it had written, and is nobody's promisee then (rule 7). A ticket is done when it
+would be given, so that a turn's answers leave in that turn
+(``tests/test_quorum_memory.py::test_what_memory_holds_is_durable_in_the_same_turn``).
 """
 
 from __future__ import annotations
@@ -212,15 +217,22 @@ class Base:
         self._dirty_snapshot = snapshot is not None
         self._dirty_from = ledger.base.index + 1
 
-    def _issue_persist(self) -> None:
-        """Once a turn: one Persist with everything that changed, unless one is outstanding."""
+    def _issue_persist(self) -> bool:
+        """Once a turn: one Persist with everything that changed, unless one is outstanding.
+
+        Returns whether something is durable by now that was not: in memory only.
+        """
         if self._outstanding_since is not None:
-            return
-        dirty_log = self._log_gate() > self._ticket
-        if not (self._dirty_hard or dirty_log):
-            return
+            return False
+        if not self._is_dirty():
+            return False
         self._ticket += 1
         last = self.ledger.last.index
+        if self.config.in_memory:
+            self._clean()
+            self._outstanding_covers = last
+            self._persisted(self._ticket)
+            return True
         start = self._dirty_from
         entries: tuple[tuple[int, EntryRow], ...] = ()
         if start is not None and start <= last:
@@ -234,11 +246,19 @@ class Base:
             snapshot=self.snapshot if self._dirty_snapshot else None,
             entries=entries,
         )
-        self._dirty_hard = self._dirty_seen = self._dirty_snapshot = self._dirty_replace = False
-        self._dirty_from = self._dirty_truncate = None
+        self._clean()
         self._outstanding_since = self.now
         self._outstanding_covers = last
         self._emit(Persist(ticket=self._ticket, batch=batch))
+        return False
+
+    def _is_dirty(self) -> bool:
+        """Whether anything changed that is to be durable."""
+        return self._dirty_hard or self._log_gate() > self._ticket
+
+    def _clean(self) -> None:
+        self._dirty_hard = self._dirty_seen = self._dirty_snapshot = self._dirty_replace = False
+        self._dirty_from = self._dirty_truncate = None
 
     def _persisted(self, ticket: int) -> None:
         """*ticket* is durable: let go of the frames that waited for it."""
@@ -248,6 +268,8 @@ class Base:
         self.has_state = True
         self.durable_index = max(self.durable_index, self._outstanding_covers)
         assert self.durable_index <= self.ledger.last.index
+        if not self._gated:
+            return
         waiting = self._gated
         self._gated = deque()
         for gate, link, frame in waiting:

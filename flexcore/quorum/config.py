@@ -53,6 +53,9 @@ class QuorumConfig:
     word (rule 9)."""
     first_start: bool = False
     """The administrator's word that nothing is held (``lmgrd --first-start``, rule 9)."""
+    in_memory: bool = False
+    """Nothing outlives this process (``lmgrd --state-dir none``): no Persist is asked for, and
+    nothing waits for one."""
 
     # What follows from the interval is asked for in every turn, and worked out once.
     interval_s: float = attrs.field(init=False, eq=False, repr=False)

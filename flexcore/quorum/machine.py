@@ -179,10 +179,18 @@ class QuorumMachine(Rereads):
         self._tick(now, wall)
         if self.halted is not None:
             return
-        if self.role is Role.MASTER:
-            self._send_appends(now)
+        self._replicate(now)
         self._fold_log()
-        self._issue_persist()
+        while self._issue_persist():  # in memory: what became durable may have consequences, which are of this turn
+            self._advance(now)
+            self._check(now)
+            if not self._is_dirty():
+                return
+            self._replicate(now)
+
+    def _replicate(self, now: float) -> None:
+        if self.role is Role.MASTER and self.config.triad:
+            self._send_appends(now)
 
     @override
     def _tick(self, now: float, wall: float) -> None:

@@ -70,6 +70,8 @@ class ServerConfig:
     license_path: str = ""
     software: str = "0.1"
     first_start: bool = False
+    in_memory: bool = False
+    """Nothing is kept for the next start (lmgrd --state-dir none): there is no Persist to wait for."""
     trusted_end: bool = True
     vendor: str = ""
     addresses: tuple[ServerAddress, ...] = ()

@@ -69,6 +69,7 @@ def make_quorum(
                 line.value("BORROW") is not None for line in license_file.features
             ),
             first_start=config.first_start,
+            in_memory=config.in_memory,
         ),
         stored=stored, boot_id=boot_id, triad_id=triad_id, now=now, wall=wall,
     )  # fmt: skip

@@ -41,6 +41,7 @@ class DiskStore:
     """A :class:`~flexcore_trio.Store` on a made-up disk: it survives the server, and can be lost."""
 
     blocking = False
+    keeps = True
 
     def __init__(self, disk: Disk, place: str) -> None:
         self.disk = disk

@@ -50,6 +50,10 @@ class OwnedStore:
         return self._store.blocking
 
     @property
+    def keeps(self) -> bool:
+        return self._store.keeps
+
+    @property
     def place(self) -> str:
         return self._store.place
 

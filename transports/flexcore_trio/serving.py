@@ -69,6 +69,7 @@ async def serve(
     if limits.connections > links_max - DESCRIPTORS_KEPT:  # a refusal with a reason needs one, too
         limits = attrs.evolve(limits, connections=max(1, links_max - DESCRIPTORS_KEPT))
         config = attrs.evolve(config, limits=limits)
+    config = attrs.evolve(config, in_memory=not store.keeps)
     with contextlib.ExitStack() as stack:
         stack.callback(_close_all, listeners)
         stack.callback(store.close)

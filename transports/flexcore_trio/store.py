@@ -44,6 +44,10 @@ class Store(Protocol):
         """True if ``write`` may take time: it is then called off the loop's thread."""
 
     @property
+    def keeps(self) -> bool:
+        """False where nothing outlives the process: ``write`` need not be called then."""
+
+    @property
     def place(self) -> str:
         """Where the state is, for messages."""
 
@@ -61,6 +65,7 @@ class MemoryStore:
     """``--state-dir none``: nothing survives the process; the triad's other two remember."""
 
     blocking = False
+    keeps = False
     place = "memory"
 
     def load(self) -> StoredState | None:
@@ -84,6 +89,7 @@ class SqliteStore:
     """
 
     blocking = True
+    keeps = True
 
     @property
     def place(self) -> str:
