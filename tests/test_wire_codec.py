@@ -24,6 +24,7 @@ from flexcore.wire.codec import (
     PEER_BODIES,
     decode,
     decode_command,
+    decode_from,
     encode,
     encode_command,
 )
@@ -197,6 +198,23 @@ def read(data: bytes) -> None:
         except RemoteProtocolError:
             continue
         assert type(found) in table.values()
+    assert in_the_middle(data) == on_its_own(data)
+
+
+def on_its_own(data: bytes) -> object:
+    """The message, or None where there is none."""
+    try:
+        return repr(decode(data))
+    except RemoteProtocolError:
+        return None
+
+
+def in_the_middle(data: bytes) -> object:
+    """The same where other bytes stand before and behind: none of them counts."""
+    try:
+        return repr(decode_from(b"\x01\x00\xff" + data + data + b"\x00" * 300, 3, 3 + len(data)))
+    except RemoteProtocolError:
+        return None
 
 
 @given(st.binary(max_size=200))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flexcore.errors import LocalProtocolError, RemoteProtocolError
+from flexcore.identity import Boot, Endpoint
 from flexcore.wire.codec import MAX_FRAME_BYTES, encode
 from flexcore.wire.connection import BUFFER_BYTES_MAX, SMALL_FRAME_BYTES, Connection
-from flexcore.wire.messages import Checkout, Heartbeat, IdleSeat, Message, Refusal
+from flexcore.wire.messages import Beat, Checkout, Heartbeat, IdleSeat, Message, PeerFrame, Refusal
 
+SENDER = Endpoint(0, Boot(1, b"b" * 16))
 MESSAGE = st.one_of(
     st.builds(
         Heartbeat,
@@ -161,3 +164,52 @@ def test_what_nobody_takes_out_is_bounded() -> None:
     assert len(drain(connection)) == fits
     connection.receive_data(frame)
     assert len(drain(connection)) == 1
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(MESSAGE, max_size=6), st.binary(max_size=12), st.data())
+def test_a_batch_is_what_one_at_a_time_gives(messages: list[Message], tail: bytes, data: st.DataObject) -> None:
+    """However the bytes are cut: the same messages, then the same error or none, and the same bytes left over."""
+    stream = b"".join(map(Connection().send, messages)) + tail
+    single, batch = Connection(), Connection()
+    single.receive_data(stream)
+    expected = drain(single)
+    ends = [*sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=4), label="cuts")), len(stream)]
+    found: list[Message | str] = []
+    for start, end in zip([0, *ends], ends, strict=False):
+        found += batch.receive(stream[start:end])
+    if batch.error is not None:
+        found.append(str(batch.error))
+    assert found == expected
+    assert batch.failed == single.failed
+    assert batch.failed or batch.unfinished == single.unfinished
+
+
+def test_a_peers_first_frame_ends_its_batch() -> None:
+    """What follows it may be longer than a stranger's: the limit is raised in between."""
+    frame = PeerFrame(b"", 1, SENDER, SENDER, Beat(5))
+    long = Refusal(1, "x" * SMALL_FRAME_BYTES)
+    wire = Connection()
+    assert wire.receive(Connection().send(frame) + Connection().send(long)) == [frame]
+    assert wire.error is None
+    wire.set_max_frame(MAX_FRAME_BYTES)
+    assert wire.receive(b"") == [long]
+    assert wire.receive(Connection().send(frame) * 2) == [frame, frame]
+
+
+def test_a_batch_is_copied_once_it_is_whole() -> None:
+    """A frame that comes byte by byte costs its length, not its square."""
+    stream = Connection().send(Refusal(1, "x" * 60_000))
+    wire = Connection()
+    began = time.process_time()
+    found = [message for at in range(len(stream)) for message in wire.receive(stream[at : at + 1])]
+    assert len(found) == 1
+    assert time.process_time() - began < 2.0  # the square would be gigabytes
+
+
+def test_a_closed_connection_takes_nothing_in_a_batch() -> None:
+    wire = Connection()
+    wire.close()
+    assert wire.receive(Connection().send(Refusal(1, ""))) == []

@@ -8,13 +8,13 @@ cut into pieces makes no difference (``test_byte_at_a_time``).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flexcore.checkout.rights import Rights
 from flexcore.codes import ErrorCode
-from flexcore.errors import RemoteProtocolError
 from flexcore.identity import Rank
-from flexcore.wire.codec import MAX_FRAME_BYTES
+from flexcore.wire.codec import MAX_FRAME_BYTES, encode_frame
 from flexcore.wire.connection import Connection
 from flexcore.wire.messages import PeerFrame, ServerReport
 
@@ -97,19 +97,15 @@ class LicenseServer:
         if wire is None:
             return
         node = self._node
-        try:
-            wire.receive_data(data)
-            while (message := wire.next_message()) is not None:
-                node.receive_message(conn, message, now=now, wall=wall)
-                if type(message) is PeerFrame:
-                    wire.set_max_frame(MAX_FRAME_BYTES)
-                if not node.has_connection(conn):
-                    return
-        except RemoteProtocolError as error:
-            if wire.failed:
-                node.refuse(conn, ErrorCode.BAD_DATA_FROM_SERVER, str(error))
-            else:
-                raise
+        messages = wire.receive(data)
+        while messages:
+            node.receive_messages(conn, messages, now=now, wall=wall)
+            if type(messages[-1]) is not PeerFrame or not node.has_connection(conn):
+                break
+            wire.set_max_frame(MAX_FRAME_BYTES)
+            messages = wire.receive(b"")
+        if wire.error is not None:
+            node.refuse(conn, ErrorCode.BAD_DATA_FROM_SERVER, str(wire.error))
 
     def connection_ended(self, conn: int, *, orderly: bool, now: float, wall: float) -> None:
         """*conn* is over: *orderly* is an end of stream, else a reset or a timeout."""
@@ -160,9 +156,8 @@ class LicenseServer:
         pieces: dict[int, list[bytes]] = {}
         wires = self._wires
         for conn, message in self._node.messages_to_send():
-            wire = wires.get(conn)
-            if wire is not None:
-                data = wire.send(message)
+            if conn in wires:
+                data = encode_frame(message)
                 if conn in pieces:
                     pieces[conn].append(data)
                 else:
@@ -177,3 +172,11 @@ class LicenseServer:
         if type(action) is CloseConnection:
             self._wires.pop(action.conn, None)
         return action
+
+    def take_actions(self) -> Iterable[ServerAction]:
+        """Take all actions of the turn at once, in order; see :meth:`next_action`."""
+        actions = self._node.take_actions()
+        for action in actions:
+            if type(action) is CloseConnection:
+                self._wires.pop(action.conn, None)
+        return actions

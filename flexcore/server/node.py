@@ -1,10 +1,8 @@
 """ServerNode: one licence server, driven by messages. It wires who serves, what is recorded and what is given out.
 
-One turn of the loop, for whoever drives it: report everything that happened (``receive_message``,
-``connection_opened`` ...), call ``handle_timeout`` if its time has come, call ``end_turn`` *once*,
-then take ``messages_to_send`` and every ``next_action``. Answers leave at the end of the turn in
-which their entries are known to be committed, and one replication message a peer and one ``Persist``
-carry the whole turn.
+A turn: report everything that happened (``receive_messages``, ``connection_opened`` ...), call
+``handle_timeout`` if its time has come and ``end_turn`` *once*, take ``messages_to_send`` and every
+``next_action``. One replication message a peer and one ``Persist`` carry the whole turn.
 
 The rules that live here:
 
@@ -12,17 +10,15 @@ The rules that live here:
   client is answered at all. What comes meanwhile is kept for a moment where this server is about to
   serve or a new master is about to appear, and answered with NotServing otherwise, so that the
   client goes where it is served (``tests/test_server_serving.py::test_nothing_is_answered_before_serving``).
-* Rule 10: requests that come during a hand-over are kept or redirected, never refused
-  (``test_requests_during_a_hand_over_are_kept``).
-* Rule 15: a client that shows a higher term than this master's makes it doubt: nobody is answered
-  until a round confirms it (``test_a_higher_term_silences_until_a_round``).
+* Rule 10: what comes during a hand-over waits or is redirected (``test_requests_during_a_hand_over_are_kept``).
+* Rule 15: a client that shows a higher term makes a master doubt (``test_a_higher_term_silences_until_a_round``).
 
 :class:`LicenseServer` puts bytes around this machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import assert_never
 
 from flexcore.checkout.machine import CheckoutMachine
@@ -118,10 +114,8 @@ class ServerNode:
 
     def report(self) -> ServerReport:
         """Return what this server says of itself to anyone."""
-        return make_report(
-            self._config, self._quorum.report(), commit=self._quorum.ledger.commit,
-            notes=self._journal.notes, uptime_s=self._now - self._started_at,
-        )  # fmt: skip
+        return make_report(self._config, self._quorum.report(), commit=self._quorum.ledger.commit,
+                           notes=self._journal.notes, uptime_s=self._now - self._started_at)  # fmt: skip
 
     # --- connections ------------------------------------------------------------------------------
 
@@ -157,8 +151,7 @@ class ServerNode:
         """*conn* is over: *orderly* is an end of stream, else a reset or a timeout. One that this server closed
         itself needs no report, and gets no attention."""
         self._enter(now, wall)
-        connection = self._connections.pop(conn, None)
-        if connection is None:
+        if (connection := self._connections.pop(conn, None)) is None:
             return
         if connection.kind == NEW:
             self._silence.strangers -= 1
@@ -169,8 +162,7 @@ class ServerNode:
 
     def refuse(self, conn: int, code: int, text: str) -> None:
         """Say why on *conn* and close it: the other side broke the protocol."""
-        connection = self._connections.get(conn)
-        if connection is None:
+        if (connection := self._connections.get(conn)) is None:
             return
         if connection.kind == PEER:
             self._drop(conn)
@@ -183,8 +175,7 @@ class ServerNode:
         self._drop(conn)
 
     def _drop(self, conn: int, *, abort: bool = False) -> None:
-        connection = self._connections.pop(conn, None)
-        if connection is None:
+        if (connection := self._connections.pop(conn, None)) is None:
             return
         if connection.kind == NEW:
             self._silence.strangers -= 1
@@ -195,33 +186,39 @@ class ServerNode:
 
     # --- messages ---------------------------------------------------------------------------------
 
-    @closes_on_error
     def receive_message(self, conn: int, message: Message, *, now: float, wall: float) -> None:
         """*message* arrived on *conn*; one of a connection that is closed here is ignored."""
+        self.receive_messages(conn, (message,), now=now, wall=wall)
+
+    @closes_on_error
+    def receive_messages(self, conn: int, messages: Sequence[Message], *, now: float, wall: float) -> None:
+        """Some that arrived together, in order."""
         self._enter(now, wall)
-        connection = self._connections.get(conn)
-        if connection is None:
-            return
-        connection.quiet_since = now
-        kind = type(message)
-        if connection.kind == CLIENT:
-            self._client(connection, kind, message)
-        elif kind is PeerFrame:
-            was_new = connection.kind == NEW
+        for message in messages:
+            if (connection := self._connections.get(conn)) is None:
+                return
+            connection.quiet_since = now
+            if connection.kind == CLIENT:
+                self._client(connection, type(message), message)
+            else:
+                self._stranger_or_peer(connection, message)
+
+    def _stranger_or_peer(self, connection: ServerConnection, message: Message) -> None:
+        conn, was_new = connection.conn, connection.kind == NEW
+        if type(message) is PeerFrame:
             if was_new:
                 connection.kind = PEER
                 self._silence.strangers -= 1
-            self._tell(q.PeerFrameReceived(link=conn, frame=message))  # type: ignore[arg-type]
+            self._tell(q.PeerFrameReceived(link=conn, frame=message))
             if was_new and conn not in self._quorum.links:
                 self._drop(conn)  # no peer of ours: it shall not stay for ever
-        elif connection.kind == NEW and kind is ClientHello:
-            self._client_hello(connection, message)  # type: ignore[arg-type]
+        elif was_new and type(message) is ClientHello:
+            self._client_hello(connection, message)
         else:
             self.refuse(conn, ErrorCode.BAD_DATA_FROM_SERVER, "say hello first")
 
     def _client_hello(self, connection: ServerConnection, message: ClientHello) -> None:
-        refusal = hello_refusal(self._config, message, len(self._connections))
-        if refusal is not None:
+        if (refusal := hello_refusal(self._config, message, len(self._connections))) is not None:
             self._turn_away(connection.conn, *refusal)
             return
         connection.greeted(message.wall, self._wall)
@@ -234,13 +231,14 @@ class ServerNode:
     def _note_term(self, connection: ServerConnection, term: int) -> None:
         """Doubt once for each connection and term: a client of a triad that was formed anew, whose terms began
         again, shows its higher one with every message, and must not silence the master for ever."""
-        if self._serving and term > self._desk.term and term > connection.shown_term:
+        if self._serving and term > max(self._desk.term, connection.shown_term):
             connection.shown_term = term
             self._quorum.note_term_seen(term, self._now)
 
     def _client(self, connection: ServerConnection, kind: type, message: Message) -> None:
         if kind in SHOWS_TERM:
-            self._note_term(connection, message.term_seen)  # type: ignore[union-attr]
+            if message.term_seen > self._desk.term:  # type: ignore[union-attr]
+                self._note_term(connection, message.term_seen)  # type: ignore[union-attr]
         elif kind is StatusRequest and message.what in AT_ONCE:  # type: ignore[union-attr]
             self._outbox.send(connection.conn, said_at_once(message, self.report(), self._quorum, self._rereads))  # type: ignore[arg-type]
             return
@@ -265,9 +263,8 @@ class ServerNode:
     def _must_wait(self, connection: ServerConnection, kind: type) -> bool:
         """Whether a message cannot be attended to now (rules 5, 10 and 14); order is kept."""
         quorum = self._quorum
-        if not self._serving or not quorum.may_serve(self._now):
-            return True
-        return connection.kept > 0 or (kind in DECIDES and not quorum.accepting)
+        return (not self._serving or not quorum.may_serve(self._now) or connection.kept > 0
+                or (kind in DECIDES and not quorum.accepting))  # fmt: skip
 
     def _attend(self, connection: ServerConnection, kind: type, message: DeskMessage, at: float) -> None:
         if connection.session is None and kind in NEEDS_SESSION:
@@ -317,8 +314,7 @@ class ServerNode:
             return
         self._outbox.send(connection.conn, reply)
         if scope:
-            self.stop(scope, asker_of(message), remote=connection.remote,
-                      now=self._now, wall=self._wall)  # fmt: skip
+            self.stop(scope, asker_of(message), remote=connection.remote, now=self._now, wall=self._wall)
 
     @closes_on_error
     def stop(self, scope: str, requested_by: str, *, now: float, wall: float, remote: str = "") -> None:
@@ -423,6 +419,10 @@ class ServerNode:
     def next_action(self) -> ServerAction | None:
         """Take the next action, None if there is none. Send the turn's messages first."""
         return self._outbox.take_action()
+
+    def take_actions(self) -> Iterable[ServerAction]:
+        """Take all of them."""
+        return self._outbox.take_actions()
 
     # --- inside -----------------------------------------------------------------------------------
 

@@ -116,6 +116,9 @@ COMMANDS: Mapping[int, type] = {
 """What may stand in the ledger."""
 
 _NUMBER = struct.Struct("<H")
+_NUMBER_BYTES = _NUMBER.size
+_FRAME_HEAD = struct.Struct(">I2s")
+"""A frame's length, big-endian, and the type number, which is packed already."""
 
 
 class TypeTable:
@@ -143,17 +146,26 @@ class TypeTable:
         Raises: LocalProtocolError: not a class of this table, a number beyond 64 bits, a float that
             is not finite, a text that is not Unicode, or longer than the limit.
         """
+        head, record = self._record(value)
+        return head + record
+
+    def encode_frame(self, value: Any) -> bytes:
+        """The same behind its length, as a stream carries it: u32 big-endian. Raises as :meth:`encode` does."""
+        head, record = self._record(value)
+        return _FRAME_HEAD.pack(len(record) + _NUMBER_BYTES, head) + record
+
+    def _record(self, value: Any) -> tuple[bytes, bytes]:
         cls = type(value)
         head, encoder = self._writers.get(cls) or self._writer(cls)
         try:
-            data = head + encoder(value)
+            record = encoder(value)
         except (struct.error, UnicodeEncodeError) as error:
             raise LocalProtocolError(f"{cls.__name__} cannot be encoded: {error}") from error
-        if len(data) > self._max_bytes:
+        if len(record) + _NUMBER_BYTES > self._max_bytes:
             raise LocalProtocolError(
-                f"{cls.__name__} of {len(data)} bytes; at most {self._max_bytes}"
+                f"{cls.__name__} of {len(record) + _NUMBER_BYTES} bytes; at most {self._max_bytes}"
             )
-        return data
+        return head, record
 
     def decode(self, data: bytes) -> Any:
         """The value that *data* holds.
@@ -161,19 +173,29 @@ class TypeTable:
         Raises:
             RemoteProtocolError: *data* holds none.
         """
-        if len(data) > self._max_bytes:
-            raise RemoteProtocolError(
-                f"a {self._what} of {len(data)} bytes; at most {self._max_bytes}"
-            )
         data = bytes(data)  # of a bytearray, fields of type bytes would be bytearrays; else free
+        return self.decode_from(data, 0, len(data))
+
+    def decode_from(self, data: bytes, at: int, limit: int) -> Any:
+        """The value that the bytes from *at* to *limit* of *data* hold, a copy of which is not made.
+
+        Raises:
+            RemoteProtocolError: they hold none.
+        """
+        if limit - at > self._max_bytes:
+            raise RemoteProtocolError(
+                f"a {self._what} of {limit - at} bytes; at most {self._max_bytes}"
+            )
         try:
-            (number,) = _NUMBER.unpack_from(data)
+            if limit - at < _NUMBER_BYTES:
+                raise struct.error("its type number is cut")
+            (number,) = _NUMBER.unpack_from(data, at)
             decoder = self._readers.get(number) or self._reader(number)
-            value, end = decoder(data, _NUMBER.size, len(data))
+            value, end = decoder(data, at + _NUMBER_BYTES, limit)
         except (struct.error, UnicodeDecodeError) as error:
             raise RemoteProtocolError(f"malformed {self._what}: {error}") from error
-        if end != len(data):
-            raise RemoteProtocolError(f"{len(data) - end} bytes after the end of a {self._what}")
+        if end != limit:
+            raise RemoteProtocolError(f"{limit - end} bytes after the end of a {self._what}")
         return value
 
     def _writer(self, cls: type) -> tuple[bytes, Encoder]:
@@ -203,6 +225,21 @@ def encode(message: m.Message) -> bytes:
         LocalProtocolError: see :meth:`TypeTable.encode`; longer than :data:`MAX_FRAME_BYTES`.
     """
     return _messages.encode(message)
+
+
+def encode_frame(message: m.Message) -> bytes:
+    """The bytes of a message as a stream carries them, its length in front. Raises as :func:`encode` does."""
+    return _messages.encode_frame(message)
+
+
+def decode_from(data: bytes, at: int, limit: int) -> m.Message:
+    """The message that the bytes from *at* to *limit* of *data* hold.
+
+    Raises:
+        RemoteProtocolError: they are no message.
+    """
+    message: m.Message = _messages.decode_from(data, at, limit)
+    return message
 
 
 def decode(data: bytes) -> m.Message:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import struct
 
 from flexcore.errors import LocalProtocolError, RemoteProtocolError
-from flexcore.wire.codec import MAX_FRAME_BYTES, decode, encode
-from flexcore.wire.messages import Message
+from flexcore.wire.codec import MAX_FRAME_BYTES, decode_from, encode_frame
+from flexcore.wire.messages import Message, PeerFrame
 
 SMALL_FRAME_BYTES = 1 << 16
 """The longest frame that is taken from a stranger."""
@@ -24,12 +24,14 @@ SMALL_FRAME_BYTES = 1 << 16
 BUFFER_BYTES_MAX = 4 * MAX_FRAME_BYTES
 """What may wait in a connection whose messages nobody takes out."""
 
-_LENGTH = struct.Struct(">I")
+_unpack_length = struct.Struct(">I").unpack_from
+_LENGTH_BYTES = 4
 _KEEP_BYTES = 1 << 16
 
 
 class Connection:
-    """One stream's state. ``receive_data`` and then ``next_message`` until it gives None.
+    """One stream's state. ``receive_data`` and then ``next_message`` until it gives None; or
+    :meth:`receive`, which does both for a batch.
 
     After a :class:`~flexcore.errors.RemoteProtocolError` it is *failed* for good: it takes no more
     data, and ``next_message`` raises the same error again. ``send`` still works, for the refusal
@@ -80,8 +82,63 @@ class Connection:
         """
         if self._closed:
             raise LocalProtocolError("this connection is closed")
-        data = encode(message)
-        return _LENGTH.pack(len(data)) + data
+        return encode_frame(message)
+
+    def receive(self, data: bytes) -> list[Message]:
+        """Take what was read; the messages that have arrived whole, in order.
+
+        A frame of a peer is the last of its batch while the limit is small: who it is decides on the limit for what
+        follows, and ``receive(b"")`` goes on. Ask :attr:`error` afterwards: what stands before a broken frame is good.
+
+        Raises: LocalProtocolError: see :meth:`receive_data`.
+        """
+        if self._buffer:
+            self.receive_data(data)
+            if not self._has_frame():
+                return []
+            data = bytes(memoryview(self._buffer)[self._at :])
+            self._buffer.clear()
+            self._at = 0
+        if self._closed or self._error is not None:
+            return []
+        messages: list[Message] = []
+        at, end, most = 0, len(data), self._max_frame_bytes
+        while end - at >= _LENGTH_BYTES:
+            (size,) = _unpack_length(data, at)
+            if size > most:
+                self._fail(self._too_long(size))
+                return messages
+            start = at + _LENGTH_BYTES
+            if start + size > end:
+                break
+            at = start + size
+            try:
+                message = decode_from(data, start, at)
+            except RemoteProtocolError as error:
+                self._fail(error)
+                return messages
+            messages.append(message)
+            if type(message) is PeerFrame and most < MAX_FRAME_BYTES:
+                break
+        if at < end:
+            self._buffer += data[at:] if at else data
+        return messages
+
+    @property
+    def error(self) -> RemoteProtocolError | None:
+        """How the other side broke the protocol; None: it did not."""
+        return self._error
+
+    def _has_frame(self) -> bool:
+        """Whether the first frame has arrived whole, or is too long to wait for: no copy is made before."""
+        waiting = len(self._buffer) - self._at
+        if waiting < _LENGTH_BYTES:
+            return False
+        (size,) = _unpack_length(self._buffer, self._at)
+        return bool(size > self._max_frame_bytes or waiting >= size + _LENGTH_BYTES)
+
+    def _too_long(self, size: int) -> RemoteProtocolError:
+        return RemoteProtocolError(f"a frame of {size} bytes; at most {self._max_frame_bytes} here")
 
     def receive_data(self, data: bytes) -> None:
         """Take what was read. Data for a failed or closed connection is dropped.
@@ -104,24 +161,20 @@ class Connection:
         if self._error is not None:
             raise self._error
         buffer, at = self._buffer, self._at
-        if len(buffer) - at < _LENGTH.size:
+        if len(buffer) - at < _LENGTH_BYTES:
             self._forget()
             return None
-        (size,) = _LENGTH.unpack_from(buffer, at)
+        (size,) = _unpack_length(buffer, at)
         if size > self._max_frame_bytes:
-            raise self._fail(
-                RemoteProtocolError(
-                    f"a frame of {size} bytes; at most {self._max_frame_bytes} here"
-                )
-            )
-        start = at + _LENGTH.size
+            raise self._fail(self._too_long(size))
+        start = at + _LENGTH_BYTES
         end = start + size
         if len(buffer) < end:
             self._forget()
             return None
         self._at = end
         try:
-            return decode(bytes(buffer[start:end]))
+            return decode_from(bytes(buffer[start:end]), 0, size)
         except RemoteProtocolError as error:
             raise self._fail(error) from None
 
