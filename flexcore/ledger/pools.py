@@ -10,7 +10,7 @@ never reused, so a dead one cannot be mistaken, and dropping and restoring one a
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Container, Mapping
 from typing import TypeVar
 
@@ -86,12 +86,12 @@ class PendingFrees:
     __slots__ = ("_counts", "_freed")
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, int] = {}
         self._freed: deque[tuple[int, str, int]] = deque()
 
     def __getitem__(self, pool: str) -> int:
         """How many of *pool*."""
-        return self._counts[pool]
+        return self._counts.get(pool, 0)
 
     def items(self) -> tuple[tuple[str, int], ...]:
         """Pools and how many of each, by name."""
@@ -100,7 +100,7 @@ class PendingFrees:
     def add(self, index: int, pool: str, count: int) -> None:
         """Entry *index*, which is the last one, frees *count*."""
         self._freed.append((index, pool, count))
-        self._counts[pool] += count
+        self._counts[pool] = self._counts.get(pool, 0) + count
 
     def take_back(self) -> None:
         """Undo the last :meth:`add`."""

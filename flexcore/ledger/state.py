@@ -135,7 +135,7 @@ class LedgerState:
     def available(self, pool: str, count: int) -> int:
         """How many of *count* seats of *pool* may be granted now; negative where a count became
         smaller (rule 19)."""
-        return count - self.in_use[pool] - self._freed[pool]
+        return count - self.in_use.get(pool, 0) - self._freed[pool]
 
     def extra(self, pool: str, group: str, count: int) -> int:
         """How many licences of *pool* a seat of *count* takes in *group* beside what the group has."""

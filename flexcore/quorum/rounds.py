@@ -137,9 +137,13 @@ class Rounds(Promises):
         """Append *command* as master and return its index; it is sent and persisted at the end of
         the turn."""
         assert self.role is Role.MASTER
-        stamp = max(wall, self.ledger.last_stamp)
-        index = self.ledger.append(self.hard.term, stamp, encode_command(command), command)
-        self._touch_log(index)
+        ledger = self.ledger
+        stamp = ledger.state.stamp
+        if wall > stamp:
+            stamp = wall
+        index = ledger.append(self.hard.term, stamp, encode_command(command), command)
+        if self._dirty_from is None:
+            self._dirty_from = index
         return index
 
     def request_round(self, now: float) -> int:

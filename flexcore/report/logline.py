@@ -10,6 +10,7 @@ Readers of these logs match blanks: the two after ``user@host``, and the one tha
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 from flexcore.codes import ErrorCode
@@ -52,10 +53,12 @@ def dated_log_line(wall: float, utc_offset_s: float, daemon: str, text: str) -> 
 # --- licences (D3, D4): by the vendor daemon of the master, once the outcome is committed --------
 
 
+@functools.lru_cache(maxsize=4096)
 def _who(user: str, host: str) -> str:
     return f"{word_of(user)}@{word_of(host)}  "
 
 
+@functools.lru_cache(maxsize=4096)
 def _feature(feature: str) -> str:
     return f'"{word_of(feature)}"'
 

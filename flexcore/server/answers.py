@@ -36,6 +36,8 @@ REQUEST_MAX = 1 << 53
 SESSION_BYTES = 16
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 16, 64
 
+_new = tuple.__new__  # a third of the time of a NamedTuple's own constructor
+
 
 def asker_of(message: AdminRequest) -> str:
     """Return who asks, by his own word, as logs and other servers are told: part of one line."""
@@ -108,8 +110,8 @@ def granted_answer(
     proof: str, hostids: tuple[str, ...],
 ) -> Granted:  # fmt: skip
     """Return the answer to the request that *command* grants."""
-    return Granted(seq, command.request, term, renews, command.handle, command.feature,
-                   command.version, command.count, started, proof, hostids)  # fmt: skip
+    _, request, _, handle, feature, _, version, count, *_ = command
+    return _new(Granted, (seq, request, term, renews, handle, feature, version, count, started, proof, hostids))
 
 
 def repeated_answer(
@@ -131,7 +133,7 @@ def repeated_answer(
 def freed_answer(message: Checkin | Withdraw, term: int) -> ServerMessage:
     """Return the answer to a request that gave something back."""
     if type(message) is Checkin:
-        return CheckedIn(message.seq, message.request, term, True, message.handle)
+        return _new(CheckedIn, (message.seq, message.request, term, True, message.handle))
     assert type(message) is Withdraw
     return Withdrawn(message.seq, message.request, term, True, message.target)
 

@@ -30,7 +30,7 @@ from flexcore.checkout.machine import (
     Verdict,
     Withdrawal,
 )
-from flexcore.ledger.commands import Command, SessionEnded
+from flexcore.ledger.commands import Command, LingerResumed, SessionEnded
 from flexcore.report.logline import out_line
 from flexcore.wire.messages import (
     Borrow,
@@ -219,7 +219,8 @@ class ClientDesk(SessionDesk):
             return
         number = message.request
         check_number(message)
-        self._memory.note_answered(session, message.answered)
+        if message.answered > session.answered:
+            self._memory.note_answered(session, message.answered)
         if type(message) is Checkout and message.queue:
             if self.queueing.answer_again(conn, message, session, now, wall):
                 return
@@ -261,8 +262,11 @@ class ClientDesk(SessionDesk):
         if type(message) is Checkout and self._state.queue:
             claims = self.queueing.claims_on(message.feature, wall)
         verdict = self._verdict(session, message, wall, now, claims)
-        if type(verdict) is Grant:
-            self._grant(conn, message, session, verdict, now, wall)
+        kind = type(verdict)
+        if kind is Grant:
+            self._grant(conn, message, session, verdict, now, wall)  # type: ignore[arg-type]
+        elif kind is Return:
+            self._give_back(conn, message, session, verdict, now, wall)  # type: ignore[arg-type]
         elif type(verdict) is Denial:
             if type(message) is not Checkout or not self.queueing.may_wait(
                 conn, message, session, verdict, at=at, now=now, wall=wall, times=times
@@ -278,8 +282,9 @@ class ClientDesk(SessionDesk):
         verdict: Grant, now: float, wall: float,
     ) -> None:  # fmt: skip
         command, proof = verdict
-        log = (*resumed_lines(self._state, command),
-               out_line(command.feature, session.user, session.host, command.count))  # fmt: skip
+        log: tuple[str, ...] = (out_line(command.feature, session.user, session.host, command.count),)
+        if type(command) is LingerResumed:
+            log = (*resumed_lines(self._state, command), *log)
         index = self._quorum.propose(command, now=now, wall=wall)
         started = self._state.seats[command.handle].started
         said = granted_answer(message.seq, self.term, True, command, started, proof,
@@ -391,14 +396,15 @@ class ClientDesk(SessionDesk):
         for held in self.held.release(
             commit=quorum.ledger.commit, confirmed_round=quorum.confirmed_round
         ):
-            for text in held.log:
+            _, _, _, number, message, log = held
+            for text in log:
                 outbox.log(vendor, text)
                 if type(text) is Refused:
                     outbox.refusals.append(text)
-            conn = connections.get(held.conn)
-            if held.message is not None and conn is not None:
+            conn = connections.get(number)
+            if message is not None and conn is not None:
                 conn.held -= 1
-                outbox.send(held.conn, held.message)
+                outbox.send(number, message)
 
     # --- copies -----------------------------------------------------------------------------------
 

@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 from flexcore.wire.messages import ServerMessage
 
+_new = tuple.__new__  # a third of the time of a NamedTuple's own constructor
+
 
 class Held(NamedTuple):
     """One answer (None: only log lines) for a connection, with what has to happen before."""
@@ -51,7 +53,7 @@ class HeldReplies:
     ) -> None:
         """Hold *message* until the entry *index* is committed."""
         self._number += 1
-        self._for_commit.append(Held(self._number, 0, index, conn, message, log))
+        self._for_commit.append(_new(Held, (self._number, 0, index, conn, message, log)))
 
     def until_round(self, round_: int, index: int, conn: int, message: ServerMessage) -> None:
         """Hold *message* until *round_* is confirmed and the entry *index* is committed."""

@@ -322,7 +322,7 @@ class Rereads:
             self.removals.settle(connections, now=now, wall=wall)
         if self.switches.has_work:
             self.switches.settle(connections, now=now)
-        for number, ask in list(self._asks.items()):
+        for number, ask in list(self._asks.items()) if self._asks else ():
             if not ask.waiting or ask.deadline <= now:
                 del self._asks[number]
                 if ask.conn in connections:
