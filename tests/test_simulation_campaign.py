@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import attrs
 import pytest
 
 from flexcore.identity import Rank
@@ -255,6 +256,22 @@ def test_a_soak_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert state["tally"]["counts"]["faults"] == 25 * 7
     with pytest.raises(SystemExit):
         soak.main(["--state", str(path)])
+
+
+def test_what_failed_is_run_again_after_a_mend(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(soak, "run_case", quick)
+    path = tmp_path / "soak.json"
+    again = ["--seeds", "1..20", "--jobs", "1", "--resume", str(path), "-q", "--again"]
+    assert soak.main(again[:-1]) == 1
+    assert soak.main(again) == 1, "it is not mended"
+    assert len(soak.SoakState.load(path).failures) == 1
+    monkeypatch.setattr(soak, "run_case", lambda case: attrs.evolve(quick(case), failure=""))
+    assert soak.main(again) == 0
+    assert "run again without, after a mend: 13 (I7)" in capsys.readouterr().out
+    state = soak.SoakState.load(path)
+    assert not state.failures
+    assert [each["seed"] for each in state.mended] == [13]
+    assert state.tally.seeds == 20, "it was counted before"
 
 
 def test_ctrl_c_loses_nothing_that_was_counted(tmp_path, monkeypatch, capsys):

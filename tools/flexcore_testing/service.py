@@ -328,6 +328,7 @@ class ServiceTriad(SimulatedTriad):
         state = master.ledger.state
         if state.seats or state.sessions or any(state.in_use.values()):
             raise Violation("returned", f"all clients are gone, but {state.seats} {list(state.sessions)} are held")
+        self.advance_until(4 * profile.slack_s, lambda: len({run.ledger.last for run in self.runs()}) == 1)
         lasts = {host.name: host.run.ledger.last for host in self.hosts if host.run is not None}
         self.recorder.check()
         self.terms_checks.count_in(self.coverage)

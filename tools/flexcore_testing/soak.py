@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,11 @@ def case_of(number: int) -> Case:
     return Case(seed=number, campaign=WITHIN)
 
 
+def _failed_case(failure: Mapping[str, Any]) -> Case:
+    """The seed that failed, whichever numbers of the soak mean what by now."""
+    return Case(seed=failure["seed"], campaign=failure["campaign"], level=failure["level"])
+
+
 def code_digest() -> str:
     """Of the sources that decide what a seed does: a tally of two different programs is worth less."""
     digest = hashlib.sha256()
@@ -75,6 +80,8 @@ class SoakState:
     last: int | None = None
     tally: Tally = attrs.field(factory=Tally)
     failures: list[dict[str, Any]] = attrs.field(factory=list)
+    mended: list[dict[str, Any]] = attrs.field(factory=list)
+    """Failures that were run again (``--again``) and do not happen any more: kept, with the program that mends them."""
     wall_s: float = 0.0
     codes: list[str] = attrs.field(factory=list)
 
@@ -82,7 +89,7 @@ class SoakState:
         """Write the file anew, whole or not at all."""
         data = {
             "format": STATE_FORMAT, "first": self.first, "next": self.next, "last": self.last, "wall_s": self.wall_s,
-            "codes": self.codes, "failures": self.failures, "tally": self.tally.to_data(),
+            "codes": self.codes, "failures": self.failures, "mended": self.mended, "tally": self.tally.to_data(),
         }  # fmt: skip
         draft = path.with_name(path.name + ".new")
         draft.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
@@ -101,7 +108,8 @@ class SoakState:
                 raise SoakError(f"{path} was written by a newer version")
             return cls(
                 first=int(data["first"]), next=int(data["next"]), last=data["last"], wall_s=float(data["wall_s"]),
-                codes=list(data["codes"]), failures=list(data["failures"]), tally=Tally.from_data(data["tally"]),
+                codes=list(data["codes"]), failures=list(data["failures"]), mended=list(data.get("mended", ())),
+                tally=Tally.from_data(data["tally"]),
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SoakError(f"{path} is not the state of a soak: {error}") from error
@@ -117,6 +125,16 @@ class SoakState:
                 {"seed": case.seed, "campaign": case.campaign, "level": case.level, "failure": outcome.failure}
             )
 
+    def try_again(self, outcomes: Iterable[Outcome], code: str) -> None:
+        """Look at what the failed seeds do by now: those that hold are no violations of this program."""
+        failures, self.failures = self.failures, []
+        for failure, outcome in zip(failures, outcomes, strict=True):
+            if outcome.failure:
+                self.failures.append(failure | {"failure": outcome.failure})
+            else:
+                self.mended.append(failure | {"code": code})
+        self.tally.failed = len(self.failures)
+
     def summary(self) -> str:
         """What was done, against the goals."""
         tally = self.tally
@@ -129,6 +147,9 @@ class SoakState:
         if len(self.codes) > 1:
             rows.append(f"  the program changed {len(self.codes) - 1} time(s) on the way")
         verdict = f"{tally.failed} violations" if tally.failed else "no violation"
+        if self.mended:
+            seeds = ", ".join(f"{each['seed']} ({each['failure']})" for each in self.mended)
+            rows.append(f"  failed on the way and run again without, after a mend: {seeds}")
         return "\n".join([f"seeds {self.first} to {self.next - 1}: {verdict}", *rows])
 
 
@@ -185,6 +206,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--state", type=Path, metavar="FILE", help="keep there how far it has come")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from there (made if it is missing)")
+    parser.add_argument("--again", action="store_true",
+                        help="first run the seeds that failed again: those that hold now are noted as mended")
     parser.add_argument("-q", "--quiet", action="store_true", help="no table of what was exercised at the end")
     return parser
 
@@ -221,6 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         state.codes.append(code)
     if state.next > state.first:
         out(f"going on at seed {state.next}\n")
+    if options.again:
+        state.try_again([run_case(_failed_case(failure)) for failure in state.failures], code)
     soak(state, path, jobs=options.jobs, hours=options.hours)
     if not options.quiet:
         out(coverage_text(state.tally.counts, state.tally.seeds) + "\n")
