@@ -111,12 +111,15 @@ class Farm:
             while self.mail:
                 rank, conn, message = self.mail.popleft()
                 if rank in self.hosts:
-                    self.hosts[rank].node.receive_message(conn, message, now=self.now, wall=self.wall)
+                    self.deliver(self.hosts[rank], conn, message)
             for host in list(self.hosts.values()):
                 busy = self.turn(host) or busy
             if not busy:
                 return
         raise AssertionError("the nodes talk for ever")
+
+    def deliver(self, host: Host, conn: int, message: Any) -> None:
+        host.node.receive_message(conn, message, now=self.now, wall=self.wall)
 
     def turn(self, host: Host) -> bool:
         node = host.node

@@ -122,6 +122,9 @@ class FakeQuorum:
     def receive_event(self, event: Any, *, now: float, wall: float) -> None:
         self.events.append(event)
 
+    def too_old_for(self, request: type, rank: Rank) -> str:
+        return ""
+
     def next_action(self) -> Any:
         return self.actions.popleft() if self.actions else None
 

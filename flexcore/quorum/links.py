@@ -128,6 +128,7 @@ class Links(Base):
     """Connections, greetings and evidence."""
 
     first_start: bool
+    knows: tuple[int, ...]
 
     def _init_links(self) -> None:
         self.peers = {rank: Peer(rank=rank) for rank in self.peer_ranks}
@@ -244,10 +245,8 @@ class Links(Base):
             # Only now can an attempt be the evidence of rule 6. The first one often comes too early,
             # between the two ends; waiting a redial for the next would double a failover's time.
             peer.redial_at = now
-        if (
-            len({each.boot.boot_id for each in self._links_of(link.peer) if each.boot is not None})
-            <= 1
-        ):
+        boots = {each.boot.boot_id for each in self._links_of(link.peer) if each.boot is not None}
+        if len(boots) <= 1:
             peer.twice = False
 
     def _drop_link(self, number: int, now: float) -> None:
@@ -289,6 +288,7 @@ class Links(Base):
             forming_at_s=self._forming_in(),
             first_start=self.first_start and self.blank,
             options_digest=self.options_digest,
+            knows=self.knows,
         )
 
     def _forming_in(self) -> float | None:

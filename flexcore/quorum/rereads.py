@@ -35,11 +35,21 @@ from flexcore.quorum.events import (
 )
 from flexcore.quorum.links import Link, Peer
 from flexcore.quorum.reports import Reports
-from flexcore.wire.messages import Remove, RemoveReply, Reread, RereadReply, Switch, SwitchReply
+from flexcore.wire.messages import (
+    LATER_REQUESTS,
+    Remove,
+    RemoveReply,
+    Reread,
+    RereadReply,
+    Switch,
+    SwitchReply,
+)
 
 
 class Rereads(Reports):
     """The rights entry while a reign lasts, and the word of a reread from server to server."""
+
+    knows = tuple(LATER_REQUESTS.values())
 
     def _init_rereads(self) -> None:
         self._reread_in_term = 0
@@ -120,7 +130,7 @@ class Rereads(Reports):
         """Pass on to *master* that seats are to be taken away; False where it is not reached."""
         self._tick(now, wall)
         peer = self.peers.get(master)
-        if peer is None or peer not in self._linked():
+        if peer is None or peer not in self._linked() or not _knows(peer, Remove):
             return False
         return self._send(peer, Remove(number, arguments, requested_by))
 
@@ -147,7 +157,17 @@ class Rereads(Reports):
         """Pass on to both others that a log is to go on elsewhere; return whom that was sent to."""
         self._tick(now, wall)
         asked = Switch(number, verb, arguments, requested_by)
-        return tuple([peer.rank for peer in self._linked() if self._send(peer, asked)])
+        return tuple([peer.rank for peer in self._linked() if _knows(peer, Switch) and self._send(peer, asked)])
+
+    def too_old_for(self, request: type, rank: Rank) -> str:
+        """Return which software *rank* runs where it is reached and does not know *request*, else ''.
+
+        A rolling upgrade: one that was sent it all the same would end the link, again with each order.
+        """
+        peer = self.peers.get(rank)
+        if peer is None or peer not in self._linked() or _knows(peer, request):
+            return ""
+        return (peer.hello.software if peer.hello is not None else "") or "?"
 
     def answer_switch(self, link: int, reply: SwitchReply, *, now: float, wall: float) -> None:
         """Say on *link*, where :class:`SwitchWanted` came from, what came of it."""
@@ -164,3 +184,8 @@ class Rereads(Reports):
 
     def _on_switch_reply(self, peer: Peer, body: SwitchReply) -> None:
         self._emit(SwitchAnswered(peer=peer.rank, reply=body))
+
+
+def _knows(peer: Peer, request: type) -> bool:
+    """Whether *peer* has said that it understands *request*."""
+    return peer.hello is not None and LATER_REQUESTS[request] in peer.hello.knows

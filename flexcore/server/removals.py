@@ -24,7 +24,8 @@ import attrs
 from flexcore.codes import ErrorCode, text_of
 from flexcore.identity import Rank
 from flexcore.report.logline import removed_line
-from flexcore.wire.messages import AdminReply, Granted, IdleSeat, RemoveReply, SeatsLost
+from flexcore.report.plain import line_of
+from flexcore.wire.messages import AdminReply, Granted, IdleSeat, Remove, RemoveReply, SeatsLost
 
 from .answers import asker_of
 
@@ -131,6 +132,9 @@ class Removals:
             self._answer(waiting, _no(ErrorCode.SERVER_DOWN, "no server is the master now"))
         elif self._quorum.ask_removal(master, self._number, arguments, by, now=now, wall=wall):
             self._asks[self._number] = waiting
+        elif software := self._quorum.too_old_for(Remove, master):
+            text = f"the master runs flexcore {line_of(software[:32])}, which takes no lmremove from another server"
+            self._answer(waiting, _no(ErrorCode.REQUEST_NOT_SUPPORTED, f"{text}: give it there, or upgrade it first"))
         else:
             self._answer(waiting, _no(ErrorCode.CANNOT_CONNECT, "the master is not reached"))
 

@@ -19,7 +19,7 @@ import attrs
 from flexcore.codes import ErrorCode, text_of
 from flexcore.identity import Rank
 from flexcore.report.plain import line_of
-from flexcore.wire.messages import AdminReply, AdminRequest, SwitchReply
+from flexcore.wire.messages import AdminReply, AdminRequest, Switch, SwitchReply
 
 from .actions import How, SwitchLog
 from .answers import asker_of
@@ -97,9 +97,17 @@ class Switches:
             reached = self._quorum.ask_switch(self._number, message.verb, arguments, by, now=now, wall=wall)
         self._asks[self._number] = SwitchAsk(
             conn=connection.conn, seq=message.seq, deadline=now + ANSWER_S, ranks=ranks,
-            waiting={self._config.rank, *reached}, answers={},
+            waiting={self._config.rank, *reached}, answers=self._too_old(ranks),
         )  # fmt: skip
         self._carry_out(self._number, None, message.verb, arguments, by, now, wall)
+
+    def _too_old(self, ranks: tuple[Rank, ...]) -> dict[Rank, SwitchReply]:
+        """Return what is to be said of servers that were not asked, since they would not understand it."""
+        no = int(ErrorCode.REQUEST_NOT_SUPPORTED)
+        running = [(rank, self._quorum.too_old_for(Switch, rank)) for rank in ranks]
+        return {rank: SwitchReply(self._number, no, f"runs flexcore {line_of(software[:32])}, which does not know"
+                                                    " this order: upgrade it first")
+                for rank, software in running if software}  # fmt: skip
 
     def ask_for_peer(self, wanted: SwitchWanted, *, now: float, wall: float) -> None:
         """Another server passes the word on."""

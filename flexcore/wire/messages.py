@@ -14,6 +14,7 @@ says whether the question renews the client's lease (rule 15).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 from flexcore.identity import Boot, Endpoint, Last
@@ -81,6 +82,8 @@ class Hello(NamedTuple):
     """The administrator said at this server that nothing is held (rule 9)."""
     options_digest: bytes = b""
     """Names the rules of its options file; b"": it does not say."""
+    knows: tuple[int, ...] = ()
+    """Type numbers of the :data:`LATER_REQUESTS` that it understands."""
 
 
 class PreVote(NamedTuple):
@@ -288,6 +291,10 @@ class SwitchReply(NamedTuple):
     code: int
     text: str
 
+
+LATER_REQUESTS: Mapping[type, int] = {Remove: 58, Switch: 90}
+"""Requests of one server to another that came after the first, with their type numbers. One is sent only to a
+server whose Hello names it: another is of an older version, and a number that it does not know ends the link."""
 
 PeerBody: TypeAlias = (
     Hello
