@@ -15,7 +15,7 @@ import pytest
 
 from flexcore.errors import ConfigurationError
 from flexcore.wire.messages import AdminReply, AdminRequest
-from flexcore_host import administrators
+from flexcore_host import administrators, sockdiag
 from flexcore_tools import _setup
 from flexcore_tools.lmgrd import add_arguments
 from tests.server_kit import Kit, line
@@ -44,7 +44,17 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
             yield server, client
 
 
+@pytest.fixture(params=[True, False], ids=["asked", "tables"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to find out: the one socket is asked for, or looked for among all."""
+    if not request.param:
+        monkeypatch.setattr(sockdiag, "is_there", lambda: False)
+    elif not sockdiag.is_there():
+        pytest.skip("a kernel without sock_diag")
+
+
 @linux
+@pytest.mark.usefixtures("_way")
 def test_the_system_says_whose_a_connection_is(pair: tuple[socket.socket, socket.socket]) -> None:
     server, client = pair
     assert administrators.user_at(server) == administrators.user_at(client) == os.getuid()
@@ -56,6 +66,7 @@ def test_the_system_says_whose_a_connection_is(pair: tuple[socket.socket, socket
 
 
 @linux
+@pytest.mark.usefixtures("_way")
 def test_who_is_gone_is_nobody(pair: tuple[socket.socket, socket.socket]) -> None:
     server, _ = pair
     server.close()
@@ -64,6 +75,7 @@ def test_who_is_gone_is_nobody(pair: tuple[socket.socket, socket.socket]) -> Non
 
 
 @linux
+@pytest.mark.usefixtures("_way")
 @pytest.mark.parametrize("aborts", [False, True], ids=["closed", "reset"])
 def test_who_has_closed_before_he_was_asked_about_is_nobody(aborts: bool) -> None:
     """To Linux such a socket is root's: who sent an order and closed at once was taken for root."""
@@ -77,6 +89,35 @@ def test_who_has_closed_before_he_was_asked_about_is_nobody(aborts: bool) -> Non
         with server:
             assert administrators.user_at(server) is None
             assert not administrators.is_administrator(server)
+
+
+@linux
+def test_one_socket_is_asked_for_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """Reading all of them cost tens of milliseconds a connection when somebody opened them by the thousand."""
+    if not sockdiag.is_there():
+        pytest.skip("a kernel without sock_diag")
+    server, client = pair
+    monkeypatch.setattr(administrators, "_TABLES", ())
+    assert administrators.user_at(server) == os.getuid()
+    client.shutdown(socket.SHUT_RDWR)
+    server.shutdown(socket.SHUT_RDWR)
+    assert administrators.user_at(server) is None
+
+
+@pytest.mark.parametrize("answer", [OSError(1, "not permitted"), None])
+def test_a_kernel_that_does_not_answer_is_noticed(monkeypatch: pytest.MonkeyPatch, answer: OSError | None) -> None:
+    def look_up(*_: object) -> None:
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(sockdiag, "look_up", look_up)
+    sockdiag.is_there.cache_clear()
+    try:
+        assert not sockdiag.is_there()
+    finally:
+        sockdiag.is_there.cache_clear()
 
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"

@@ -1,9 +1,10 @@
 """Who is at the other end of a connection from this machine, and whether he is an administrator.
 
 ``lmgrd -2 -p`` takes orders only of root and of the members of the group ``lmadmin``, and here of the
-user whom the server runs as, who can stop it anyhow. Who is asking is not the asker's word: Linux says in
-``/proc/net/tcp`` to which user each socket of this machine belongs, whether its owner wants it or not.
-Other systems do not, and there ``-2 -p`` is refused at start.
+user whom the server runs as, who can stop it anyhow. Who is asking is not the asker's word: Linux says to
+which user each socket of this machine belongs, whether its owner wants it or not, when it is asked for that one
+(:mod:`.sockdiag`) or, where the kernel lacks that, in ``/proc/net/tcp``. Other systems do not, and there
+``-2 -p`` is refused at start.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from . import sockdiag
 
 __all__ = ["GROUP", "are_known", "is_administrator", "may_administrate", "user_at"]
 
@@ -57,6 +60,28 @@ class _Owner(NamedTuple):
 
 
 def _look_up(there: tuple[str, int], here: tuple[str, int]) -> _Owner | None:
+    if sockdiag.is_there():
+        try:
+            entry = sockdiag.look_up(*_as_linux_keeps(there, here))
+        except OSError:
+            return None
+        if entry is None or f"{entry.state:02X}" not in _OPEN or not entry.inode:
+            return None
+        return _Owner(entry.uid, entry.inode)
+    return _look_up_in_tables(there, here)
+
+
+def _as_linux_keeps(
+    there: tuple[str, int], here: tuple[str, int]
+) -> tuple[int, tuple[str, int], tuple[str, int]]:
+    """Return the family and both ends: IPv4 that came to an IPv6 socket is IPv4."""
+    ends = [ipaddress.ip_address(host.partition("%")[0]) for host, _ in (there, here)]
+    plain = [getattr(end, "ipv4_mapped", None) or end for end in ends]
+    family = socket.AF_INET if plain[0].version == 4 else socket.AF_INET6
+    return family, (str(plain[0]), there[1]), (str(plain[1]), here[1])
+
+
+def _look_up_in_tables(there: tuple[str, int], here: tuple[str, int]) -> _Owner | None:
     for table in _TABLES:
         try:
             text = Path(table).read_text(encoding="ascii")
