@@ -4,6 +4,7 @@ and signals are as in a terminal."""
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,3 +54,12 @@ def _nothing_borrowed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv("FLEXCORE_BORROW_DIR", str(tmp_path_factory.mktemp("borrowed") / "none"))
         patch.delenv("LM_BORROW", raising=False)
         yield
+
+
+@pytest.fixture(params=["epoll", "tasks"] if sys.platform == "linux" else ["tasks"])
+def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each way in which a server of this process may read from its connections here; returns its name."""
+    from flexcore_trio import readers
+
+    monkeypatch.setattr(readers, "POLLER", request.param)
+    return str(request.param)

@@ -41,6 +41,7 @@ def wait_until(condition):
 # --- in threads ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("poller")
 def test_the_blocking_client_survives_and_loses():
     told = []
     with LoopbackTriad(features={"f1": 2}) as triad:

@@ -89,6 +89,7 @@ async def open_session(talk):
     assert opened.state == "open"
 
 
+@pytest.mark.usefixtures("poller")
 @pytest.mark.trio
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 async def test_a_single_server_serves_and_ends_in_order(nursery, tmp_path, kind):

@@ -177,7 +177,7 @@ class Running:
 
 
 @pytest.fixture
-async def start(nursery):
+async def start(nursery, poller):
     runs = []
 
     async def begin(store=None):

@@ -248,6 +248,7 @@ def running(test):
     return house
 
 
+@pytest.mark.usefixtures("poller")
 def test_each_vendor_has_its_own_features_and_the_hello_names_all():
     async def test(house, got):
         for name, version in (("demo", "1.0"), ("acme", "2.0")):
@@ -302,6 +303,7 @@ def test_a_full_disk_ends_one_vendor_and_is_tried_again_while_the_other_keeps_it
     assert f"REStarted acme (pid {os.getpid()})" in texts[after:]
 
 
+@pytest.mark.usefixtures("poller")
 def test_a_bug_in_one_is_not_the_others_end(monkeypatch):
     async def test(house, got):
         await house.seat("demo")
@@ -322,6 +324,7 @@ def test_a_bug_in_one_is_not_the_others_end(monkeypatch):
     running(test)
 
 
+@pytest.mark.usefixtures("poller")
 def test_lmdown_of_one_leaves_the_other_and_of_both_ends_the_process():
     async def main():
         house = House()

@@ -1,8 +1,8 @@
 """The server's loop: whatever is ready goes into the machine, then one turn carries out what it asks.
 
-Reader tasks hand bytes to the machine as they become ready and ask for a turn; trio runs the turn
-after all of them, so that one ``end_turn`` serves a whole batch of clients with one frame a peer and
-one ``Persist`` (design.md section 4). The order of a turn: time, ``end_turn``, logs, bytes out, actions.
+Everything that can be read at once (:mod:`.readers`) goes to the machine before the turn, so that one
+``end_turn`` serves a whole batch of clients with one frame a peer and one ``Persist`` (design.md section 4).
+The order of a turn: time, ``end_turn``, logs, bytes out, actions.
 Entries thus leave for the peers before their own commit begins (protocol.md rule 20), and nobody is told
 what is not in the logs yet: a denial is in no ledger, so one that was told by a process that is killed
 before it writes would be in no log at all.
@@ -36,7 +36,7 @@ from flexcore.server import (
 )
 from flexcore_host import clock, entropy, resolver
 
-from . import sockets
+from . import readers, sockets
 from .link import Link
 from .machine import Machine
 from .store import Store
@@ -55,6 +55,8 @@ LINKS_MAX = 25_000
 """Connections that are open at once, where the system allows as many; more than the server takes."""
 LINES_MAX = 100
 """So many lines say what is wrong with a licence file that was read anew."""
+TURNS_AT_ONCE = 4
+"""After a batch was read, turns that ask for one more follow at once, so many; then other tasks have their turn."""
 ACCEPT_BATCH = 64
 ACCEPT_PAUSE_S = 0.1
 """Without free file descriptors accepting pauses; who waits in the backlog is served afterwards."""
@@ -87,6 +89,7 @@ class ServerLoop:
         use_debug_log: Callable[[UseDebugLog], None] | None = None, switch_log: LogSwitch | None = None,
         event: EventSink | None = None, may_order: Callable[[socket.socket], bool] | None = None,
     ) -> None:  # fmt: skip
+        self._readers = readers.choose(deliver=self._arrived, serve=self._serve)
         self._machine, self._may_order = machine, may_order
         self._logs = TurnLogs(log, report=report, use_debug_log=use_debug_log, switch_log=switch_log, event=event)
         self._read_license = read_license
@@ -108,6 +111,8 @@ class ServerLoop:
         self._complain_at = 0.0
         self._due_at = math.inf  # the first turn asks
         self._due = True
+        self._at_once = False
+        self._wake_at = -math.inf  # when the task that waits for a turn wakes by itself
         self._idle = trio.lowlevel.ParkingLot()
         self._outcome: Outcome | None = None
         self._nursery: trio.Nursery | None = None
@@ -119,6 +124,7 @@ class ServerLoop:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                self._readers.open(nursery)
                 for listener in self._listeners:
                     nursery.start_soon(self._accept, listener)
                 task_status.started()
@@ -131,6 +137,7 @@ class ServerLoop:
             for link in list(self._links.values()):
                 link.close()
             self._links.clear()
+            self._readers.close()
             self._logs.write()
         assert self._outcome is not None
         return self._outcome
@@ -156,20 +163,35 @@ class ServerLoop:
 
     def _ask_for_turn(self) -> None:
         self._due = True
-        self._idle.unpark()
+        if not self._at_once:
+            self._idle.unpark()
 
     async def _turns(self) -> None:
+        """Run the turns that nobody runs at once: those that are due by the clock, or that other tasks ask for."""
         while self._outcome is None:
             if self._due:
                 await trio.lowlevel.checkpoint()
             else:
-                with trio.move_on_after(self._pause_s()):
+                now = self._now()
+                self._wake_at = min(self._due_at, now + MAX_SLEEP_S)
+                with trio.move_on_after(max(0.0, self._wake_at - now)):
                     await self._idle.park()
-            self._due = False
-            self._turn()
+                self._wake_at = -math.inf
+            if self._due or self._now() >= self._due_at:
+                self._due = False
+                self._turn()
 
-    def _pause_s(self) -> float:
-        return min(MAX_SLEEP_S, max(0.0, self._due_at - self._now()))
+    def _serve(self, batch: Sequence[readers.Arrival]) -> None:
+        """Tell the machine what was read, and let it answer now: no task has to be woken for it."""
+        self._at_once = True
+        self._arrived(batch)
+        for _ in range(TURNS_AT_ONCE):
+            if self._due and self._outcome is None:
+                self._due = False
+                self._turn()
+        self._at_once = False
+        if self._due or self._due_at < self._wake_at or self._outcome is not None:
+            self._idle.unpark()
 
     def _moment(self) -> tuple[float, float]:
         """Return now and wall, and tell the machine of what is due before it hears of anything else.
@@ -342,7 +364,7 @@ class ServerLoop:
         )
         if data:
             self._machine.receive_data(link.conn, data, now=now, wall=wall)
-        self._start(self._read, link)
+        self._watch(link)
         self._ask_for_turn()
 
     def _is_peers(self, remote: str) -> bool:
@@ -362,20 +384,22 @@ class ServerLoop:
         self._links[link.conn] = link
         return link
 
-    async def _read(self, link: Link) -> None:
-        machine = self._machine
+    def _watch(self, link: Link) -> None:
         try:
-            while data := await link.receive():
-                if not link.closing:
-                    now, wall = self._moment()
-                    machine.receive_data(link.conn, data, now=now, wall=wall)
-                    self._ask_for_turn()
+            self._readers.add(link)
         except OSError:
             self._end(link, orderly=False)
-        except trio.ClosedResourceError:
-            return  # we closed it
-        else:
-            self._end(link, orderly=True)
+
+    def _arrived(self, batch: Sequence[readers.Arrival]) -> None:
+        """Tell the machine what was read. The time is taken after that: nothing of it is later than *now*."""
+        moment = now, wall = self._moment()
+        receive_data = self._machine.receive_data
+        for link, data in batch:
+            if not data:
+                self._end(link, orderly=data is not None, moment=moment)
+            elif not link.closing:
+                receive_data(link.conn, data, now=now, wall=wall)
+        self._ask_for_turn()
 
     def _send(self, link: Link, data: bytes) -> None:
         if not link.send(data):
@@ -393,10 +417,10 @@ class ServerLoop:
         if not taken:
             self._end(link, orderly=False)
 
-    def _end(self, link: Link, *, orderly: bool) -> None:
+    def _end(self, link: Link, *, orderly: bool, moment: tuple[float, float] | None = None) -> None:
         """The other end is gone, or is given up: tell the machine, unless it knows."""
         if self._links.pop(link.conn, None) is not None and not link.closing:
-            now, wall = self._moment()
+            now, wall = moment or self._moment()
             self._machine.connection_ended(link.conn, orderly=orderly, now=now, wall=wall)
             self._ask_for_turn()
         link.close(abort=not orderly)
@@ -439,7 +463,7 @@ class ServerLoop:
         self._machine.peer_connected(
             link.conn, peer, nonce=self._draw(NONCE_BYTES), now=now, wall=wall
         )
-        self._start(self._read, link)
+        self._watch(link)
         self._ask_for_turn()
 
     async def _resolve(self, host: str, port: int) -> tuple[resolver.Address, ...]:
