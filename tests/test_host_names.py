@@ -14,6 +14,7 @@ import pytest
 from flexcore.errors import ConfigurationError
 from flexcore.identity import Rank
 from flexcore_host import clock, resolver, whoami
+from flexcore_host.application import client_config
 
 
 class Line(NamedTuple):
@@ -88,6 +89,18 @@ def test_display_is_display_else_tty_else_host(monkeypatch):
     assert whoami.display() == "elm"
     monkeypatch.setenv("DISPLAY", "   ")
     assert whoami.display() == "elm"
+
+
+def test_the_project_is_lm_project_for_applications_too(monkeypatch):
+    def config(project):
+        return client_config("2837@elm", vendor="demo", keys=(), user=None, host=None, display=None,
+                             project=project, trusted_end=True)  # fmt: skip
+
+    monkeypatch.delenv("LM_PROJECT", raising=False)
+    assert whoami.project() == config("").project == ""
+    monkeypatch.setenv("LM_PROJECT", " apollo 11")
+    assert whoami.project() == config("").project == "apollo_11"
+    assert config("gemini").project == "gemini"
 
 
 # --- which SERVER line ------------------------------------------------------------------------

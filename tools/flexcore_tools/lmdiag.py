@@ -162,14 +162,12 @@ def _answers(survey: Survey, feature: str, version: str) -> Iterator[CheckoutAns
 
 
 def _answers_of(link: Link, feature: str, version: str, timeout_s: float) -> Iterator[CheckoutAnswer]:
-    import os
-
     from flexcore_host import whoami
     from flexcore_host.hostids import shown_hostids
 
     question = CanCheckOut(
         0, feature, version, 1, whoami.user(), whoami.host(), whoami.display(),
-        os.environ.get("LM_PROJECT", ""), shown_hostids(), whoami.platform(),
+        whoami.project(), shown_hostids(), whoami.platform(),
     )  # fmt: skip
     for _ in range(PAGES_MAX):
         answers = link.can_check_out(question, timeout_s)

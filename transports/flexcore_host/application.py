@@ -60,7 +60,7 @@ def client_config(
         user=_word(user) or whoami.user(),
         host=_word(host) or whoami.host(),
         display=_word(display) or whoami.display(),
-        project=_word(project),
+        project=_word(project or whoami.project()),
         pid=os.getpid(),
         software=f"flexcore {flexcore.__version__}",
         keys=known,

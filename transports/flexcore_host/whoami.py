@@ -1,6 +1,6 @@
-"""User, host and display of this process, as they appear in lmstat and in the debug log.
+"""User, host, display and project of this process, as they appear in lmstat and in the debug log.
 
-None of them is ever empty or holds a blank, since lmstat's line is split at blanks by everybody who
+None of the first three is ever empty or holds a blank, since lmstat's line is split at blanks by everybody who
 reads it (design.md section 10).
 """
 
@@ -12,7 +12,7 @@ import re
 import socket
 import sys
 
-__all__ = ["display", "host", "platform", "user"]
+__all__ = ["display", "host", "platform", "project", "user"]
 
 _MAX_WORD = 255
 # Blanks and everything that is not printable; surrogates stand for undecodable bytes and stay.
@@ -45,6 +45,11 @@ def host() -> str:
 def display() -> str:
     """``$DISPLAY``, else the terminal, else the short host name."""
     return _word(os.environ.get("DISPLAY", "")) or _word(_terminal()) or host()
+
+
+def project() -> str:
+    """``$LM_PROJECT``, '' where it is not set: lmstat -proj and usage show it, and options may name it."""
+    return _word(os.environ.get("LM_PROJECT", ""))
 
 
 def platform() -> str:

@@ -59,7 +59,7 @@ async def open_client(
         vendor: the vendor's name; it follows from *keys* where those are given.
         keys: the publisher's public keys (``VENDOR.pub``, as text or as keys): every grant is
             verified with them. Without keys none is.
-        user, host, display, project: who is shown by lmstat; found out where not given.
+        user, host, display, project: who is shown by lmstat; found out where not given (LM_PROJECT).
         timeout_s: how long a checkout waits for a server.
         on_loss: called at once when a seat is lost, with the seat and why. An async one runs as a task of the
             client's nursery, beside the block; the block's end waits for it, an exception in the block cancels it.
