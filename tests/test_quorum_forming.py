@@ -42,6 +42,7 @@ def test_a_triad_forms_at_once_on_the_administrators_word() -> None:
     triad.run(2.0)
     assert triad.members() == {P, S, T}
     assert len({triad[rank].machine.hard.triad_id for rank in (P, S, T)}) == 1
+    assert triad[P].said("first_start_ignored") == triad[S].said("first_start_ignored") == [], "it was heeded"
 
 
 def test_without_that_word_a_triad_forms_after_the_wait_from_the_later_boot() -> None:

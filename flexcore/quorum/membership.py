@@ -135,11 +135,12 @@ class Membership(Handover):
         self._member_seen = self._member_seen or hello.member
         if self.first_start and hello.member:
             self.first_start = False
-            self._notice(
-                "first_start_ignored",
-                f"--first-start is ignored: {peer.rank.word} is a member; this server joins it",
-                peer.rank,
-            )
+            if hello.committed_triad not in (self.hard.triad_id, self.hard.pending_triad):
+                self._notice(
+                    "first_start_ignored",
+                    f"--first-start is ignored: {peer.rank.word} is a member; this server joins it",
+                    peer.rank,
+                )
         seen = hello.seen_of_you
         if seen is not None and self.hard.member and self._shows_less_than(seen):
             self._become_recovering(peer, now)
