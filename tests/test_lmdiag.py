@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flexcore.options.vocabulary import KEYWORDS
 from flexcore.quorum import QuorumMachine
 from flexcore.report.diagnosis import FAIL, NOTE, OK, Finding, Measured, findings
 from flexcore.report.status import Failure, Status
@@ -16,6 +17,7 @@ from flexcore.server import LicenseServer
 from flexcore.server.details import ANSWERS_MAX
 from flexcore.wire.messages import CanCheckOut, LinkDetails, Message, ServerDetails, StatusRequest
 from flexcore_testing import LoopbackTriad
+from flexcore_tools import _bundle
 from flexcore_tools._bundle import without_secrets
 from flexcore_tools.cli import main
 from tests.fake_servers import FakeServer, fake_servers, path_of
@@ -235,4 +237,28 @@ def test_secrets_are_struck_out():
     assert without_secrets(f'SIGN="{sign}" SN=1') == "SIGN=(removed) SN=1"
     assert "0A1B" not in without_secrets(f"kept: {sign}")
     assert without_secrets("ID=" + "ab" * 16) == "ID=(removed)"
+    assert without_secrets('f1 SIGN = "FC01 0731" SN=1') == "f1 SIGN=(removed) SN=1"
+    old = "FEATURE f1 demo 1.0 permanent 1 0A1B2C3D4E5F6071 \\\n\t00112233445566778899 HOSTID=001122334455"
+    assert without_secrets(old) == "FEATURE f1 demo 1.0 permanent 1 (removed) \\\n\t(removed) HOSTID=001122334455"
+    kept = 'SERVER elm 001122334455 2837\nFEATURE f1 demo 1.0 permanent 1 HOSTID="aabbccddeeff 001122334455 11223344"'
+    assert without_secrets(kept) == kept
+
+
+def test_what_a_server_names_as_its_files_is_taken_only_if_it_is_such_a_file(tmp_path):
+    """Anybody may have started that server; the archive is often written as root."""
+    shadow, license, options = (tmp_path / name for name in ("shadow", "demo.lic", "demo.opt"))
+    shadow.write_text("root:$6$salt$hash:19000:0:99999:7:::\n")
+    license.write_text("# ours\n  feature f1 demo 1.0 permanent 1 SIGN=00\n")
+    options.write_text("max 1 f1 USER ann\n")
+    for path, keywords in ((license, _bundle._LINES), (options, frozenset(KEYWORDS))):
+        assert _bundle._if_of(str(path), keywords) == path.read_text()
+        assert _bundle._if_of(str(shadow), keywords) == f"{shadow} is left out: no line is one of such a file"
+        assert "cannot be read: No such" in _bundle._if_of(str(tmp_path / "gone"), keywords)
+
+
+def test_of_a_long_file_no_half_line_comes_along(tmp_path, monkeypatch):
+    monkeypatch.setattr(_bundle, "FILE_BYTES_MAX", 20)
+    path = tmp_path / "log"
+    path.write_text("secret 00112233\nand the rest\n")
+    assert _bundle._tail(str(path)) == "and the rest\n"
     assert without_secrets("the digest 0123456789abcdef of f1") == "the digest 0123456789abcdef of f1"

@@ -61,6 +61,7 @@ def test_lmutil_takes_every_utility_and_flag_of_all(capsys):
         status, out = run(capsys, "lmutil", name, "-v")
         assert status == 0
         assert out.splitlines()[0].startswith("lmutil - Copyright (c) 2026-")
+        assert out.splitlines()[1].startswith(f"{name} v")
         status, out = run(capsys, "lmutil", name, "-help")
         assert (status, out.split()[0]) == (0, "usage:")
     status, out = run(capsys, "lmutil", "lmstat", "-verbose", "-c", "1@127.0.0.1")

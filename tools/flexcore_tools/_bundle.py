@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from flexcore import __version__
 from flexcore.errors import FlexcoreError
+from flexcore.options.vocabulary import KEYWORDS
 from flexcore.wire.messages import ServerDetails
 
 from ._ask import Survey
@@ -25,9 +26,15 @@ from ._ask import Survey
 FILE_BYTES_MAX = 1024 * 1024
 """Of each file, the end of longer ones."""
 STRUCK = "(removed)"
+_LINES = frozenset({"FEATURE", "INCREMENT", "PACKAGE", "UPGRADE", "VENDOR", "DAEMON"})
 
 _VARIABLES = re.compile(r"(?:[A-Z0-9_]+_LICENSE_FILE|LM_[A-Z_]+|FLEXLM_[A-Z_]+|TZ|LANG)")
-_SIGN = re.compile(r"\b(SIGN2?|AUTH)=(\"[^\"]*\"|\{[^}]*\}|\S+)", re.IGNORECASE)
+_SIGN = re.compile(r"\b(SIGN2?|AUTH)\s*=\s*(\"[^\"]*\"|\{[^}]*\}|\S+)", re.IGNORECASE)
+_OLD_KEY = re.compile(
+    r"^(\s*(?:FEATURE|INCREMENT|UPGRADE|PACKAGE)\b[^=\"\n]*?\s|\s+)[0-9A-F]{12,20}(?=\s|$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""The key of old files, behind the count or on a line of its own that continues one."""
 _KEY = re.compile(r"^.*flexcore-secret-key.*$", re.MULTILINE)
 _LONG_HEX = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{32,}(?![0-9A-Za-z])")
 _HEX_GROUPS = re.compile(r"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{4}[ \t\\\r\n]+){8,}[0-9A-Fa-f]{4}(?![0-9A-Za-z])")
@@ -47,9 +54,8 @@ def write_bundle(
         "environment.txt": _environment(),
         "servers.json": _servers(details),
         "status.json": _status(survey),
+        **dict(_files_of(survey, details)),
     }
-    for name, file in _files(survey, details):
-        parts[name] = _tail(file)
     for number, log in enumerate(logs):
         with open(log, "rb"):  # a log that was asked for and cannot be read is an error
             parts[f"log-{number}-{os.path.basename(log)}"] = _tail(log)
@@ -72,7 +78,7 @@ def without_secrets(text: str) -> str:
     'FEATURE f1 demo 1.0 permanent 1 SIGN=(removed) SN=1'
     """
     text = _KEY.sub(STRUCK, text)
-    text = _SIGN.sub(rf"\1={STRUCK}", text)
+    text = _OLD_KEY.sub(rf"\1{STRUCK}", _SIGN.sub(rf"\1={STRUCK}", text))
     return _LONG_HEX.sub(STRUCK, _HEX_GROUPS.sub(STRUCK, text))
 
 
@@ -109,20 +115,35 @@ def _status(survey: Survey) -> str:
         return f"the status could not be had: {error}"
 
 
-def _files(survey: Survey, details: Mapping[int, ServerDetails]) -> Iterator[tuple[str, str]]:
-    """Licence and options files of the servers of this machine."""
+def _files_of(survey: Survey, details: Mapping[int, ServerDetails]) -> Iterator[tuple[str, str]]:
+    """Yield names and texts of the licence and options files of the servers of this machine.
+
+    Where they are is those servers' word, and anybody may have started one: what is no such file stays out,
+    or he who writes an archive as root would send the system's own secrets.
+    """
     for rank, link in sorted(survey.links.items()):
         if link.is_local:
-            yield f"license-{rank}.txt", link.report.license_path
+            yield f"license-{rank}.txt", _if_of(link.report.license_path, _LINES)
             if rank in details and details[rank].options_path:
-                yield f"options-{rank}.txt", details[rank].options_path
+                yield f"options-{rank}.txt", _if_of(details[rank].options_path, frozenset(KEYWORDS))
+
+
+def _if_of(path: str, keywords: frozenset[str]) -> str:
+    """Return the end of a file one of whose lines begins with one of *keywords*, or why not."""
+    text = _tail(path)
+    begin = {line.split(None, 1)[0].upper() for line in text.splitlines() if line.strip()}
+    if begin & keywords or text.startswith(f"{path} cannot be read: "):
+        return text
+    return f"{path} is left out: no line is one of such a file"
 
 
 def _tail(path: str) -> str:
     try:
         with open(path, "rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - FILE_BYTES_MAX))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - FILE_BYTES_MAX))
+            if size > FILE_BYTES_MAX:
+                file.readline(FILE_BYTES_MAX)  # half a line could be half a secret, which nothing would know
             return file.read(FILE_BYTES_MAX).decode("utf-8", "replace")
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or error}"

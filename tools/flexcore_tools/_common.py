@@ -21,7 +21,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     class Version(Action):
         @override
         def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-            print("\n".join(version_lines(parser.prog.split()[-1])))
+            name = parser.prog.split()[-1]
+            print("\n".join(version_lines("lminstall" if name == "format" else name)))
             raise SystemExit(0)
 
     parser.add_argument("-v", nargs=0, action=Version, dest=SUPPRESS, help="print the version")
