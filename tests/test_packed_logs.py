@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import os
 import tracemalloc
 
 import pytest
@@ -99,6 +100,15 @@ def test_what_is_compressed_otherwise_says_what_to_do(tmp_path, capsys):
     for words in (["reportlog", "verify"], ["reportlog", "merge"], ["usage"]):
         assert main([*words, str(path)]) == 1
         assert f"{path}: compressed, and only gzip is read here: bunzip2 it first" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such thing there")
+def test_a_pipe_is_told_before_it_is_waited_for(tmp_path, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for words in (["reportlog", "verify"], ["reportlog", "merge"], ["usage"]):
+        assert main([*words, str(pipe)]) == 1
+        assert f"{pipe}: a pipe or a device" in capsys.readouterr().err
 
 
 def test_neither_a_bomb_nor_a_line_without_end_takes_memory(tmp_path):

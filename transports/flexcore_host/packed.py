@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
@@ -35,9 +36,11 @@ def is_gzip(path: str) -> bool:
 def open_plain(path: str) -> BinaryIO | gzip.GzipFile:
     """Open *path* to read the bytes that it held before it was compressed.
 
-    Raises OSError, and FlexcoreError where it is compressed in a way that is not read here. What is read
-    later raises what :func:`lines` makes a FlexcoreError of.
+    Raises OSError, and FlexcoreError where it is compressed in a way that is not read here, or no file: a log is
+    read more than once. What is read later raises what :func:`lines` makes a FlexcoreError of.
     """
+    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+        raise FlexcoreError(f"{path}: a pipe or a device, and a log is read more than once: write it into a file first")
     head = _head(path)
     for magic, command in _OTHERS.items():
         if head.startswith(magic):
