@@ -44,6 +44,8 @@ With --check nothing is started: a verdict a line says whether it would, and exi
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    from ._common import add_common_arguments
+
     add = parser.add_argument
     add("-z", action="store_true", help="accepted: it always stays in the foreground")
     add("-c", dest="license_file", metavar="FILE", required=True, help="the licence file")
@@ -86,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--datestamp", "-datestamp", action="store_true",
         help="begin each line of the debug log with date, time and zone (ISO 8601)")  # fmt: skip
     add("--check", action="store_true", help="say whether the server could start; start nothing")
+    add_common_arguments(parser)
 
 
 def _seconds(text: str) -> float:
