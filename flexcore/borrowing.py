@@ -38,9 +38,11 @@ __all__ = [
     "BorrowProblem",
     "BorrowRecord",
     "BorrowWish",
+    "after_return",
     "check_end",
     "dump_record",
     "format_wish",
+    "is_lender",
     "is_same_machine",
     "judge",
     "load_record",
@@ -206,6 +208,10 @@ class BorrowRecord:
         """Return it as it is after it was used at *seen*; the time of last use never goes back."""
         return attrs.evolve(self, seen=max(self.seen, seen))
 
+    def known_as(self, other: BorrowRecord) -> BorrowRecord:
+        """Return it under the id and the secret of *other*."""
+        return attrs.evolve(self, borrow=other.borrow, secret=other.secret)
+
     def turned(self, state: str, *, until: float | None = None) -> BorrowRecord:
         """Return it in another state."""
         return attrs.evolve(self, state=state, until=self.until if until is None else until)
@@ -353,9 +359,11 @@ def judge(record: BorrowRecord, *, wall: float, machine: Iterable[str], user: st
     if record.user != user:
         return BorrowProblem(ErrorCode.INVALID_HOST, f"{record.feature} was borrowed by {record.user}")
     if record.state != LENT:
-        what = "is being returned" if record.state == RETURNING else "was asked for, and no server confirmed it"
+        is_asked = record.state == ASKED
+        what = "was asked for, and no server confirmed it" if is_asked else "is being returned"
+        clears = f"{'the next checkout, or ' if is_asked else ''}flexcore lmborrow -return clears it up"
         return BorrowProblem(
-            ErrorCode.BORROW_FAILED, f"the borrowing of {record.feature} {what}; flexcore lmborrow -return clears it up"
+            ErrorCode.BORROW_FAILED, f"the borrowing of {record.feature} {what}; {clears}"
         )
     if wall < record.seen - CLOCK_SLACK_S:
         return BorrowProblem(
@@ -385,6 +393,25 @@ def _beyond_signed(record: BorrowRecord) -> BorrowProblem | None:
         detail = f"the file of {record.feature} claims more than its line allows"
         return BorrowProblem(ErrorCode.CANNOT_BORROW_THAT_LONG, detail)
     return None
+
+
+def is_lender(record: BorrowRecord, vendor: str, digest: bytes) -> bool:
+    """Whether a server that says hello with *vendor* and this membership *digest* is one of those that lent it."""
+    from .licensefile.signature import membership_digest_of
+
+    if record.vendor.casefold() != vendor.casefold():
+        return False
+    return membership_digest_of(vendor, record.hostids) == digest
+
+
+def after_return(record: BorrowRecord, code: int, *, has_lent: bool) -> tuple[bool, int]:
+    """What the servers' answer to an early return comes to: whether the file goes, and the code that remains (0: all is
+    well). *record* is as it was before; *has_lent*: one of those that lent it has answered."""
+    if code == ErrorCode.BORROW_UNKNOWN and has_lent:
+        # It was never lent, or the answer to the first return got lost; else something ended it (a copy of the file,
+        # a state folder that is lost), and the seat is somebody else's.
+        return True, 0 if record.state in (ASKED, RETURNING) else code
+    return code in (0, ErrorCode.BORROW_EXPIRED), code
 
 
 def is_shared(record: BorrowRecord, display: str) -> bool:

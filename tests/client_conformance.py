@@ -26,6 +26,7 @@ from flexcore.errors import (
 from flexcore.keys import SigningKey
 from flexcore.licensefile import parse_license, sign_license
 from flexcore.wire import messages as wire
+from tests.client_borrowing import BorrowingSuite
 from tests.socket_triad import ORDERLY, RESET, SocketTriad
 
 PATIENCE_S = 20.0
@@ -55,7 +56,7 @@ class Transport(Protocol):
         """Let the client do what is due, for a moment; nothing where it does so by itself."""
 
 
-class ClientTransportSuite:
+class ClientTransportSuite(BorrowingSuite):
     """The suite; not collected by itself."""
 
     @pytest.fixture

@@ -46,6 +46,7 @@ class Ledger:
         self.places = itertools.count(11)
         self.waiting: list[tuple[int, bytes, wire.Checkout]] = []
         self.granted_later: list[tuple[bytes, int]] = []
+        self.lent: dict[bytes, tuple[bytes, float, wire.HeldSeat]] = {}  # id -> secret, until, seat
 
     def end(self, session: bytes) -> None:
         self.sessions.pop(session, None)
@@ -152,6 +153,8 @@ class FakeServer:
                 return [wire.SessionReply(message.seq, term, False, state, 0.0, (), f"session {state}")]
             assert message.proof == session_proof(secret, b"nonce%d" % conn, message.session)
             return [self.session_reply(conn, message.seq, message.session)]
+        if isinstance(message, wire.ReturnBorrow):
+            return self.take_back(conn, message)
         session = self.links.get(conn)
         if session is None:
             return [
@@ -193,8 +196,36 @@ class FakeServer:
         ledger.results[session, message.request] = ("granted", seat)
         return seat
 
+    def take_back(self, conn: int, message: wire.ReturnBorrow) -> list[wire.Message]:
+        """Early return: the seat is free. Told, unless this server is to fall silent then."""
+        ledger = self.triad.ledger
+        secret, _, seat = ledger.lent.get(message.borrow, (b"", 0.0, None))
+        code = -128
+        if seat is not None and message.proof == session_proof(secret, b"nonce%d" % conn, message.borrow):
+            del ledger.lent[message.borrow]
+            ledger.free += seat.count
+            code = 0
+        if self.triad.keeps_answers:
+            return []
+        return [wire.BorrowReturned(message.seq, self.triad.term, code, "", "no such borrowing" if code else "")]
+
+    def lend(self, session: bytes, message: wire.Borrow) -> wire.Message:
+        ledger, term = self.triad.ledger, self.triad.term
+        handle = message.handle
+        secret, until, _ = ledger.lent.get(message.borrow, (b"", 0.0, None))
+        if secret == message.secret:
+            handle = 0  # under this id it was lent before
+        elif handle in ledger.seats and ledger.seats[handle][0] == session:
+            until = message.until
+            ledger.lent[message.borrow] = message.secret, until, ledger.seats.pop(handle)[1]
+        else:
+            return wire.Denied(message.seq, message.request, term, False, -41, 0, "never checked out", "")
+        return wire.Borrowed(message.seq, message.request, term, self.renews, handle, message.borrow, until, 0.0)
+
     def decide(self, session: bytes, message: Any) -> wire.Message:
         ledger = self.triad.ledger
+        if isinstance(message, wire.Borrow):
+            return self.lend(session, message)
         fields: Any = (-4, 342, "Licensed number of users already reached", "")
         kind = "denied"
         if isinstance(message, wire.Checkout):
@@ -248,6 +279,8 @@ class FakeTriad:
         self.reason = "waiting for a quorum"
         self.until_s: float | None = None
         self.features = {"f1"}
+        self.keeps_answers = False
+        """Early returns are done and not answered."""
         self.digests: dict[int, bytes] = {}
         self.line = "FEATURE f1 demo 1.0 permanent 10"
         self.hostids: tuple[str, ...] = ("a", "b", "c")

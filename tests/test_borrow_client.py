@@ -6,6 +6,9 @@ import contextlib
 import errno
 import fcntl
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ import trio
 
 import flexcore_sync
 import flexcore_trio
-from flexcore.borrowing import BorrowProblem
+from flexcore.borrowing import ASKED, LENT, BorrowProblem
 from flexcore.client import BorrowNoted, ClientConfig, LicenseClient, Seat, SeatBorrowed, SeatLost
 from flexcore.client.borrowed import NOTE_EVERY_S
 from flexcore.errors import (
@@ -414,6 +417,44 @@ def test_what_cannot_be_locked_is_not_borrowed_nor_said_to_be_in_use(
     with pytest.raises(BorrowError) as told:
         folder.note_seen(RECORD.borrow, WALL)
     assert told.value.code == -117
+
+
+DIES = """
+import os, signal, time, flexcore_sync
+from flexcore_host.lending import Lending
+Lending.lent = lambda self, action: os.kill(os.getpid(), signal.SIGKILL)
+flexcore_sync.connect(os.environ["WHERE"], vendor="demo", user="ann").checkout("f1").borrow(time.time() + 3600)
+"""
+
+
+def test_a_death_between_the_answer_and_its_file_takes_no_second_seat(
+    triad: LoopbackTriad, folder: BorrowFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 behind the servers' answer; then LM_BORROW, a queue and an early return find what was lent."""
+    environment = {**os.environ, "WHERE": triad.path}
+    tomorrow = time.strftime("%d-%b-%Y:%H:%M", time.localtime(time.time() + 24 * HOUR)).lower()
+    for how in ("checkout", "wish", "queue", "return"):
+        died = subprocess.run([sys.executable, "-c", DIES], env=environment, timeout=60, check=False)
+        assert died.returncode == -signal.SIGKILL
+        (found,) = folder.files()
+        assert found.record is not None
+        assert found.record.state == ASKED
+        assert "Total of 1 license in use" in triad.lmstat()
+        with triad.connect(user="ann") as client:
+            if how == "return":
+                assert client.return_borrowed("f1") == 1
+                break
+            if how == "wish":
+                monkeypatch.setenv("LM_BORROW", f"today:demo:{tomorrow}")
+            with client.checkout("f1", queue=how == "queue") as seat:
+                assert seat.borrowed
+                assert "Total of 1 license in use" in triad.lmstat()
+            (kept,) = folder.files()
+            assert kept.record is not None
+            assert (kept.record.state, kept.record.borrow) == (LENT, found.record.borrow)
+            assert client.return_borrowed("f1") == 1
+    assert folder.files() == []
+    assert "Total of 0 licenses in use" in triad.lmstat()
 
 
 class Deaf:

@@ -94,6 +94,30 @@ def test_a_repeat_is_answered_again_and_not_lent_twice() -> None:
     assert kit.state.borrows == {BORROW: first}
 
 
+def test_a_client_that_died_unheard_is_told_and_lent_nothing_twice() -> None:
+    kit, ann = lent()
+    ann.goodbye()
+    until = kit.state.borrows[BORROW]
+    again = Borrower(kit, "ann2")
+    for handle in (0, again.checkout().handle):  # asked before anything is held, and with a seat of its own
+        said = again.borrow(handle, 1.0)
+        assert isinstance(said, Borrowed)
+        assert (said.handle, said.borrow, said.until, said.renews) == (0, BORROW, until, False)
+    assert kit.state.borrows == {BORROW: until}
+    assert [seat.handle for seat in again.resume().held] == [2]
+    assert kit.state.in_use["f1 1.0"] == 2
+    again.checkin(2)
+    assert again.borrow(0, ident=b"n" * 16).code == -41  # never lent: it may be asked for under this id
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "SECRET", b"y" * 32)
+        assert again.borrow(again.checkout().handle).code == -117  # somebody else's
+    kit.pass_time(2 * HOUR + 1.0)
+    assert Borrower(kit, "ann3").borrow(0).code == -117  # over, and the servers have not taken it back yet
+    assert kit.state.borrows == {BORROW: until}
+    kit.pass_time(BORROW_SLACK_S)
+    assert Borrower(kit, "ann4").borrow(0).code == -41  # it is as if it had never been
+
+
 @pytest.mark.parametrize(
     ("change", "options", "hours", "code"),
     [

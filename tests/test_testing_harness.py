@@ -13,6 +13,7 @@ import flexcore_sync
 import flexcore_testing
 from flexcore import timing
 from flexcore.errors import (
+    BorrowError,
     CheckoutDenied,
     LicenseError,
     LicenseLost,
@@ -288,8 +289,16 @@ def test_a_licence_that_is_taken_home():
     assert (seat.held, seat.borrowed) == (True, True)
     with pytest.raises(LocalProtocolError, match="borrowed already"):
         seat.borrow(until)
+    seat.checkin()
+    assert ann.return_borrowed("F1", "1.0") == 1
+    with pytest.raises(BorrowError, match="nothing like that"):
+        ann.return_borrowed("f1")
+    seat = ann.checkout("f1")
+    seat.borrow(until)
     for server in ("primary", "secondary", "tertiary"):
         triad.crash(server)
+    with pytest.raises(NoServerReachable):
+        ann.return_borrowed("f1")
     triad.advance(seconds=7000)
     assert seat.held
     assert 0.0 < seat.lease_left_s <= 200.0

@@ -53,6 +53,9 @@ class BlockingSeat:
     def checkin(self) -> None:
         self.portal.run(self.inner.checkin)
 
+    def borrow(self, until: float) -> None:
+        self.portal.run(self.inner.borrow, until)
+
     def __enter__(self) -> BlockingSeat:
         return self
 
@@ -95,6 +98,12 @@ class BlockingClient:
             return self.portal.seat(self.portal.run(ask))
         except trio.RunFinishedError:
             return self.portal.seat(trio.run(ask))
+
+    def return_borrowed(self, *arguments: Any, **options: Any) -> int:
+        async def ask() -> int:
+            return await self.inner.return_borrowed(*arguments, **options)
+
+        return self.portal.run(ask)
 
     def queue(self, *arguments: Any, **options: Any) -> BlockingWaiting:
         async def ask() -> flexcore_trio.Waiting:

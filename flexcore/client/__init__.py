@@ -15,6 +15,8 @@ from flexcore.client.values import (
     PATH_ORDER,
     Abort,
     ApplicationAction,
+    BorrowGivenBack,
+    BorrowKnown,
     BorrowNoted,
     BorrowRefused,
     CheckedIn,
@@ -39,6 +41,7 @@ from flexcore.client.values import (
     SeatLost,
     SendData,
     SendMessage,
+    ServerReached,
     StateChanged,
     Trouble,
 )
@@ -51,6 +54,8 @@ __all__ = [
     "REQUESTS_MAX",
     "Abort",
     "ApplicationAction",
+    "BorrowGivenBack",
+    "BorrowKnown",
     "BorrowNoted",
     "BorrowRefused",
     "CheckedIn",
@@ -77,6 +82,7 @@ __all__ = [
     "SeatLost",
     "SendData",
     "SendMessage",
+    "ServerReached",
     "StateChanged",
     "Trouble",
 ]

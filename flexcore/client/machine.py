@@ -12,13 +12,12 @@ back before the application hears of it, so that no client ever believes in two.
 
 from __future__ import annotations
 
-from flexcore.borrowing import BorrowProblem, BorrowRecord, check_end
 from flexcore.client.borrowed import BorrowedSeats
+from flexcore.client.lends import Lends
 from flexcore.client.request import Request
 from flexcore.client.route import Router
 from flexcore.client.session import Order
 from flexcore.client.site import Site
-from flexcore.client.state import State
 from flexcore.client.trouble import explain
 from flexcore.client.values import (
     CheckoutDeniedAction,
@@ -38,6 +37,7 @@ from flexcore.client.values import (
 from flexcore.client.verify import Verifier
 from flexcore.codes import ErrorCode, minor_of, text_of
 from flexcore.errors import LocalProtocolError
+from flexcore.override import override
 
 ALTERNATIVE_WAIT_S = 2.0
 """How long an alternative may take to serve before the next in the path is asked as well."""
@@ -51,7 +51,7 @@ NAME_MAX = 128
 """Characters of a feature's name, and of a version."""
 
 
-class ClientMachine(State):
+class ClientMachine(Lends):
     """A client: sessions at the alternatives of its path, and what the application asks of them.
 
     *entropy* is 32 random bytes, fresh for every client; ids and secrets of its sessions are derived from it. *now* is
@@ -166,44 +166,9 @@ class ClientMachine(State):
                 elif handle in place.session.seats:
                     place.session.idle_since.setdefault(handle, self._now)
 
-    def borrow(
-        self, handle: int, until: float, *, borrow: bytes, secret: bytes, now: float, site: int | None = None,
-        wall: float | None = None,
-    ) -> int:  # fmt: skip
-        """Have a seat that is held lent to this machine until *until* (epoch seconds): SeatBorrowed or BorrowRefused
-        follows. *borrow* (16) and *secret* (32) are random bytes, written down *before*: they can return it later.
-
-        Raises:
-            LocalProtocolError: no such seat is held. BorrowError: *until* can be no end (:func:`check_end`).
-        """
-        check_end(until)
-        self._see_clock(now, wall)
-        for place in self._sites:
-            if site in (None, place.index) and place.session is not None and handle in place.session.seats:
-                request = self._take_number()
-                order = Order("borrow", request, handle=handle, borrow=borrow, secret=secret, until=until)
-                place.session.borrow(order._replace(wall=self._wall or 0.0))
-                self._turn()
-                return request
-        raise LocalProtocolError(f"no seat with handle {handle} is held")
-
-    def adopt(
-        self, record: BorrowRecord, *, count: int, machine: tuple[str, ...], now: float, wall: float | None = None
-    ) -> Seat | BorrowProblem:
-        """Use *count* of what was borrowed, on this *machine* (its hostids), without a server: the seat, which is held
-        at once, or why there is none. SeatLost follows at its end, BorrowNoted now and then, :meth:`checkin` ends its
-        use.
-        """
-        self._see_clock(now, wall)
-        found = self._borrowed.adopt(
-            record, count=count, machine=machine, user=self._config.user, verifier=self._verifier,
-            now=self._now, wall=self._wall,
-        )  # fmt: skip
-        self._turn()
-        return found
-
     def withdraw(self, request: int, *, now: float, wall: float | None = None) -> None:
-        """Give up a checkout: no answer to it follows. If it was granted meanwhile its seats are given back.
+        """Give up a checkout: no answer to it follows. If it was granted meanwhile its seats are given back. So too
+        what :meth:`resume_borrow` asked; what it asked about stays as it is.
 
         A number that is not waiting (any more) is ignored: its answer may already be on its way to the application.
         """
@@ -211,6 +176,10 @@ class ClientMachine(State):
         waiting = self._requests.pop(request, None)
         if waiting is not None:
             self._withdraw_everywhere(waiting)
+        else:
+            for site in self._sites:
+                if site.session is not None:
+                    site.session.forget_resumed(request)
         self._turn()
 
     def close(self, *, now: float, wall: float | None = None) -> None:
@@ -307,6 +276,7 @@ class ClientMachine(State):
 
     # --- inside ---
 
+    @override
     def _take_number(self) -> int:
         self._next_request += 1
         return self._next_request - 1
@@ -314,6 +284,7 @@ class ClientMachine(State):
     def _site_of(self, conn: int) -> Site:
         return self._sites[conn % len(self._sites)]
 
+    @override
     def _see_clock(self, now: float, wall: float | None) -> None:
         self._now = max(self._now, now)
         if wall is None:
@@ -330,9 +301,11 @@ class ClientMachine(State):
                 site.clock_gap_s = offset
 
     @property
+    @override
     def _wall(self) -> float | None:
         return None if self._offset is None else self._now + self._offset
 
+    @override
     def _turn(self) -> None:
         self._actions += self._borrowed.advance(self._now, self._wall)
         for _ in range(2 * len(self._sites) + 4):

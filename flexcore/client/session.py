@@ -311,12 +311,25 @@ class Session(State):
         """What was asked to be lent and is not answered."""
         return [o for o in (*self.orders.values(), *self.waiting) if o.kind == "borrow"]
 
+    def forget_resumed(self, request: int) -> None:
+        """Nobody waits any more to hear what came of an earlier borrowing (an order of no handle)."""
+
+        def is_meant(order: Order) -> bool:
+            return order.kind == "borrow" and order.request == request and not order.handle
+
+        self.waiting = [order for order in self.waiting if not is_meant(order)]
+        for number in [number for number, order in self.orders.items() if is_meant(order)]:
+            self._done(number)
+
     def _lent(self, order: Order, message: Borrowed | Denied) -> Result:
         if isinstance(message, Denied):
             lost = message.code == ErrorCode.NEVER_CHECKED_OUT
             seat = self.seats.pop(order.handle, None) if lost else None
             return Result("not_borrowed", order, seat=seat, denied=message)
-        return Result("borrowed", order, seat=self.seats.pop(order.handle, None), borrowed=message)
+        seat = self.seats.pop(order.handle, None)
+        if seat is not None and message.handle != seat.handle:
+            self.give_back(seat.handle)  # an earlier run was lent it under this id: this one is not needed
+        return Result("borrowed", order, seat=seat, borrowed=message)
 
     def resolve(
         self, message: Granted | Denied | CheckedIn | Withdrawn | Queued | Borrowed

@@ -16,9 +16,10 @@ from typing import TypeAlias
 from flexcore import timing
 from flexcore.client.link import Link, Stage
 from flexcore.client.loads import Loads
-from flexcore.client.pursuit import Pursuit
+from flexcore.client.returns import Returns
 from flexcore.client.session import NEVER, QUEUE_ASK_S, Order, Result, Session
 from flexcore.client.values import (
+    BorrowKnown,
     BorrowRefused,
     CheckedIn,
     CheckoutDeniedAction,
@@ -47,7 +48,7 @@ Answer: TypeAlias = (
 )  # fmt: skip
 
 
-class Site(Pursuit):
+class Site(Returns):
     """Where one alternative's session is, and everything that is asked of it."""
 
     __slots__ = ("close_until", "goodbye_until", "loads", "resend_before_at", "wanted")
@@ -66,8 +67,8 @@ class Site(Pursuit):
     def wants(self) -> bool:
         """Whether a server is needed here."""
         if self.session is None:
-            return self.wanted
-        return self.wanted or self.session.wants or self.close_until is not None
+            return self.wanted or self.errands > 0
+        return self.wanted or self.errands > 0 or self.session.wants or self.close_until is not None
 
     def gave_up(self, now: float, wait_s: float) -> bool:
         """Whether others may be asked instead: nobody has served for *wait_s*, or there is nobody."""
@@ -107,6 +108,8 @@ class Site(Pursuit):
             if link.stage is Stage.LEAVING:
                 self.session = None
                 self._drop(link)
+        elif isinstance(message, wire.BorrowReturned):
+            self._returned(link, message, now)
         elif isinstance(message, Answer):
             if link.is_home and self.session is not None:
                 self._answer(link, self.session, message, now)
@@ -195,7 +198,11 @@ class Site(Pursuit):
         asked has written down that it did, and returns it by that."""
         said, order = result.borrowed, result.order
         assert said is not None
-        if result.seat is not None:
+        if not order.handle:
+            self.actions.append(
+                BorrowKnown(request=order.request, borrow=said.borrow, until=said.until, wall=said.wall)
+            )
+        elif result.seat is not None:
             self.actions.append(
                 SeatBorrowed(
                     request=order.request, seat=result.seat, borrow=said.borrow, until=said.until, wall=said.wall
@@ -387,6 +394,7 @@ class Site(Pursuit):
     def _advance_session(self, home: Link, session: Session, now: float) -> None:
         if self.close_until is not None:
             return
+        self._ask_returns(home, session, now)
         while session.window_open:
             self._send_order(home, session, session.number_next(), now)
         if now >= self.heartbeat_at:

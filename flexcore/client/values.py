@@ -275,6 +275,36 @@ class BorrowRefused:
 
 
 @attrs.frozen(kw_only=True)
+class BorrowKnown:
+    """What was asked for as *borrow*, by a run that never heard the answer, is this machine's until *until* (epoch
+    seconds by the servers' clocks, which show *wall* now)."""
+
+    request: int
+    borrow: bytes
+    until: float
+    wall: float
+
+
+@attrs.frozen(kw_only=True)
+class ServerReached:
+    """The server that serves at *site* has answered since an errand began there."""
+
+    site: int
+
+
+@attrs.frozen(kw_only=True)
+class BorrowGivenBack:
+    """The answer to an early return: *code* 0 where it is back, else one of the manual's with its text. *has_lent*: by
+    one of the servers that lent it; that others know nothing of it says nothing."""
+
+    request: int
+    code: int
+    text: str
+    detail: str
+    has_lent: bool
+
+
+@attrs.frozen(kw_only=True)
 class BorrowNoted:
     """*seen* (epoch seconds) is the latest time at which what was borrowed as *borrow* was in use: write it down, so
     that a clock that is set back is found."""
@@ -300,6 +330,9 @@ ApplicationAction: TypeAlias = (
     | SeatBorrowed
     | BorrowRefused
     | BorrowNoted
+    | BorrowKnown
+    | BorrowGivenBack
+    | ServerReached
 )
 NodeAction: TypeAlias = TransportAction | SendMessage | ApplicationAction
 ClientAction: TypeAlias = TransportAction | SendData | ApplicationAction

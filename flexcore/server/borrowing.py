@@ -6,6 +6,8 @@
 * That the end has come is decided by **the middle of the servers' wall clocks, of two the earlier**,
   plus :data:`BORROW_SLACK_S` (:mod:`flexcore.quorum.clocks`): one clock that was set forward frees
   nothing, and a client whose clock is a little late has stopped by then.
+* A borrow is known by its id: asked for again, with its secret, by a client that died before it heard the
+  answer, it is told and not lent a second time (``tests/test_borrow_server.py``).
 * A client whose clock is further off than that is refused (-34): it would not know when to stop.
 * An early return proves itself by the borrow's secret, on any connection, from the machine that has
   the borrow file. After the end it is refused (-118): the seat may be somebody else's. A borrow that
@@ -90,6 +92,11 @@ class BorrowCounter:
             return
         if type(seen) is Denial:
             denial = seen
+        elif self._is_lent_already(message, time):
+            known = desk._state.sessions[message.borrow]
+            desk._hold_for_round(conn, Borrowed(message.seq, message.request, desk.term, False, 0, message.borrow,
+                                                known.borrowed_until, wall if time is None else time), now)  # fmt: skip
+            return
         elif time is None:
             denial = Denial(ErrorCode.SERVER_BUSY, "the servers do not know yet what time it is")
         else:
@@ -108,8 +115,18 @@ class BorrowCounter:
         log = f'"{seat.feature}" borrowed by {session.user}@{session.host}'
         desk._hold(conn, self._said(message, time, renews=True), (log,), index=index)
 
+    def _is_lent_already(self, message: Borrow, time: float | None) -> bool:
+        """Whether it was lent under this very id and secret, by a run of the client that never heard of it: nothing
+        more is lent then, and the answer names no handle."""
+        known = self._desk._state.sessions.get(message.borrow)
+        if known is None or not known.borrowed_until or not proofs_equal(known.secret, message.secret):
+            return False
+        return time is None or time < known.borrowed_until
+
     def _refusal(self, message: Borrow, session: Session, time: float) -> Denial | None:
         desk = self._desk
+        if message.borrow in desk._state.sessions or desk._state.was_ended(message.borrow):
+            return Denial(ErrorCode.BORROW_FAILED, "a borrow of this id is known already")
         seat = session.seats.get(message.handle)
         if seat is None:
             return Denial(
@@ -122,8 +139,6 @@ class BorrowCounter:
                 ErrorCode.CLOCK_DIFFERENCE,
                 f"the client's clock is {abs(off) / 60:.0f} minutes {way} the license servers': set it first",
             )
-        if message.borrow in desk._state.sessions or desk._state.was_ended(message.borrow):
-            return Denial(ErrorCode.BORROW_FAILED, "a borrow of this id is known already")
         day = desk.day(time)
         refused = borrow_refusal(
             desk.checkout, desk._state, session, seat, message.until,

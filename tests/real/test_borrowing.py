@@ -42,6 +42,40 @@ def in_use(triad) -> int:
     return sum(row.count for row in triad.seats())
 
 
+DIES = """
+import os, signal, sys
+from flexcore_host.lending import Lending
+from flexcore_tools.cli import main
+Lending.lent = lambda self, action: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+def test_killed_between_the_servers_answer_and_its_file(tmp_path, monkeypatch):
+    """The one seat is lent, and the command that asked for it is dead: the next one finds it, also at the next master,
+    and only then it can be used at home."""
+    monkeypatch.setenv("FLEXCORE_BORROW_DIR", str(tmp_path / "borrow"))
+    with running(tmp_path, features=("f1 1.0 permanent 1 BORROW=48",)) as triad:
+        key = str(tmp_path / f"{VENDOR}.pub")
+        run = ("run", "-c", triad.path, "--vendor-key", key, "--vendor", VENDOR, "-f", "f1", "--wait", "20", "--")
+        triad.start(P, S, T)
+        triad.until_all_follow(P)
+        monkeypatch.setenv("LM_BORROW", time.strftime(f"today:{VENDOR}:%d-%b-%Y", time.localtime(time.time() + 86_400)))
+        died = subprocess.run([sys.executable, "-c", DIES, *run, "echo", "never"], timeout=50, check=False)
+        assert died.returncode == -signal.SIGKILL
+        assert in_use(triad) == 1
+        assert "no server confirmed it" in triad.flexcore("lmborrow", "-status").stdout
+        triad.kill(P)
+        triad.until_master(S)
+        done = triad.flexcore(*run, "echo", "at work")
+        assert (done.returncode, done.stdout) == (0, "at work\n"), done.stderr
+        assert in_use(triad) == 1
+        for rank in (S, T):
+            triad.kill(rank)
+        done = triad.flexcore(*run, "echo", "at home")
+        assert (done.returncode, done.stdout) == (0, "at home\n"), done.stderr
+
+
 def test_borrowed_before_and_returned_after_a_failover_and_a_restart(tmp_path, monkeypatch):
     monkeypatch.setenv("FLEXCORE_BORROW_DIR", str(tmp_path / "borrow"))
     with running(tmp_path, features=("f1 1.0 permanent 2 BORROW=48",)) as triad:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flexcore.borrowing import BorrowProblem, BorrowRecord
 from flexcore.client import (
     Abort,
+    BorrowGivenBack,
     BorrowRefused,
     CheckedIn,
     CheckoutDeniedAction,
@@ -74,6 +75,7 @@ class ClientRun:
         """How those that wait in a queue, or did, stood last."""
         self.lent: dict[int, SeatBorrowed | BorrowRefused] = {}
         """What came of borrowings, by request."""
+        self.given_back: dict[int, BorrowGivenBack] = {}
         self.listeners: dict[int, Callable[[], None]] = {}
         """Who is to hear what is told about a request."""
         self.told: list[str] = []
@@ -127,6 +129,23 @@ class ClientRun:
             self.seats[taken.handle] = taken
         self._wake(self.world.now)
         return taken
+
+    def begin_errand(self) -> float:
+        """Look for a server, to give something borrowed back."""
+        since = self.node.begin_errand(0, now=self.now(), wall=self.wall())
+        self._wake(self.world.now)
+        return since
+
+    def return_borrow(self, record: BorrowRecord) -> int:
+        """Give it back early."""
+        request = self.node.return_borrow(record, site=0, now=self.now(), wall=self.wall())
+        self._wake(self.world.now)
+        return request
+
+    def end_errand(self, request: int) -> None:
+        """It is given back, or nobody answers."""
+        self.node.end_errand(0, request=request, now=self.now(), wall=self.wall())
+        self._wake(self.world.now)
 
     def put_aside(self, seat: Seat) -> None:
         """End the use of a borrowed seat; it stays lent."""
@@ -284,6 +303,9 @@ class ClientRun:
         elif isinstance(action, BorrowRefused):
             self.lent[action.request] = action
             self._say(f"does not take it home: {action.text} ({action.code},{action.minor})")
+        elif isinstance(action, BorrowGivenBack):
+            self.given_back[action.request] = action
+            self._say(f"has given it back: {action.code}" if action.code else "has given it back")
         elif isinstance(action, CheckedIn):
             self.triad.client_returned(self, action)
         elif isinstance(action, StateChanged):

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from flexcore.borrowing import LENT, BorrowProblem, BorrowRecord
+from flexcore.borrowing import LENT, BorrowProblem, BorrowRecord, after_return
 from flexcore.client import BorrowRefused, CheckoutDeniedAction, SeatLost, Trouble
 from flexcore.client import Seat as Granted
 from flexcore.codes import ErrorCode, text_of
-from flexcore.errors import CheckoutDenied, LicenseLost, LocalProtocolError
+from flexcore.errors import BorrowError, CheckoutDenied, LicenseLost, LocalProtocolError
+from flexcore.licensefile.version import compare_versions
 from flexcore.override import override
 from flexcore_host.application import CHECKIN_S, CLOSE_S, TIMEOUT_S, denial, no_answer
 from flexcore_host.desk import SeatBase
@@ -46,6 +47,7 @@ class Client:
         self._run = run
         self._on_loss = on_loss
         self._seats: dict[int, Seat] = {}
+        self._lent: list[BorrowRecord] = []
         self._closing = False
         self._end = ""
         """How the process ended; '' while it lives."""
@@ -99,6 +101,27 @@ class Client:
         """
         self._check_usable()
         return Waiting(self, feature, version, count, on_change)
+
+    def return_borrowed(self, feature: str, version: str = "", *, wait_s: float | None = None) -> int:
+        """Give back before its end what this process has borrowed of *feature*; returns how many borrowings those
+        were. Simulated time passes until a server answers, *wait_s* (default: ten seconds) at most, twice.
+
+        Raises:
+            BorrowError: -41: nothing like that is borrowed; -124: no answer came; -118: its time is over; -128: the
+                servers know nothing of it. NoQuorum, NoServerReachable: nobody serves; it stays borrowed.
+        """
+        self._check_usable()
+        meant = [
+            record
+            for record in self._lent
+            if record.feature.casefold() == feature.casefold()
+            and (not version or compare_versions(record.version, version) == 0)
+        ]
+        if not meant:
+            raise BorrowError(f"nothing like that is borrowed here: {feature}", ErrorCode.NEVER_CHECKED_OUT)
+        for record in meant:
+            self._give_back(record, TIMEOUT_S if wait_s is None else seconds_of(wait_s, "wait_s"))
+        return len(meant)
 
     @property
     def seats(self) -> tuple[Seat, ...]:
@@ -251,9 +274,37 @@ class Client:
         taken = run.adopt(attrs.evolve(record, until=answer.until))
         if isinstance(taken, BorrowProblem):
             raise CheckoutDenied(int(taken.code), 0, text_of(taken.code), taken.detail, seat.feature)
+        self._lent.append(attrs.evolve(record, until=answer.until))
         del self._seats[seat.handle]
         seat._granted = taken
         self._seats[taken.handle] = seat
+
+    def _give_back(self, record: BorrowRecord, wait_s: float) -> None:
+        run, sim = self._run, self._triad
+        request = 0
+        since = run.begin_errand()
+        try:
+            sim._run_for(wait_s, lambda: run.node.is_reached(0, since))
+            self._check_usable()
+            if not run.node.is_reached(0, since):
+                raise no_answer(run.node.trouble(run.now()))
+            for seat in list(self._seats.values()):
+                if seat.borrowed and seat.handle == record.handle:
+                    seat.checkin()
+            request = run.return_borrow(record)
+            sim._run_for(wait_s, lambda: request in run.given_back)
+            self._check_usable()
+        finally:
+            if run.alive and not self._closing:
+                run.end_errand(request)
+        answer = run.given_back.get(request)
+        if answer is None:
+            raise BorrowError(f"{record.feature}: no answer came; return it again", ErrorCode.BORROW_NOT_RETURNED)
+        goes, code = after_return(record, answer.code, has_lent=True)
+        if goes:
+            self._lent.remove(record)
+        if code:
+            raise BorrowError(f"{record.feature}: {answer.detail}", code)
 
     def _denial(self, action: CheckoutDeniedAction, feature: str) -> Exception:
         denied = denial(action, feature)

@@ -11,18 +11,18 @@ import time
 from collections.abc import Iterable
 
 from flexcore.borrowing import (
-    ASKED,
     RETURNING,
     BorrowRecord,
     BorrowWish,
+    after_return,
     format_wish,
+    is_lender,
     is_same_machine,
     judge,
     parse_end,
 )
 from flexcore.codes import ErrorCode, exit_status
 from flexcore.errors import BorrowError, ConfigurationError
-from flexcore.licensefile.signature import membership_digest_of
 from flexcore.licensefile.version import compare_versions, format_date
 from flexcore.report.status import SERVING, Failure
 from flexcore.wire.messages import BorrowReturned, NotServing, ServerAddress
@@ -31,7 +31,7 @@ from flexcore_host.borrow_files import BorrowFolder, default_borrow_dir, epoch_o
 
 from ._ask import DEFAULT_TIMEOUT_S, Survey
 from ._common import print_anything
-from ._link import Link, LinkFailed, open_link
+from ._link import LinkFailed, open_link
 from ._servers import not_reached
 from ._where import PATH_HELP, only_one
 
@@ -249,17 +249,13 @@ def _ask(record: BorrowRecord, folder: BorrowFolder, server: ServerAddress) -> i
     finally:
         link.close()
     if isinstance(answer, BorrowReturned):
-        code = answer.code
-        if code == ErrorCode.BORROW_UNKNOWN and _has_lent(link, record):
-            if record.state in (ASKED, RETURNING):
-                code = 0  # it was never lent, or the answer to the first return got lost
-            else:
-                # Whatever ended it (a copy of the file, a state folder that is lost): the seat is somebody else's.
-                folder.delete(record.borrow)
+        has_lent = is_lender(record, link.hello.vendor, link.hello.membership_digest)
+        goes, code = after_return(record, answer.code, has_lent=has_lent)
+        if goes:
+            folder.delete(record.borrow)
+            if code == ErrorCode.BORROW_UNKNOWN:
                 detail = f"{record.feature}: {answer.detail}; it cannot be used any more, and its file is removed"
                 raise BorrowError(detail, code)
-        if code in (0, ErrorCode.BORROW_EXPIRED):
-            folder.delete(record.borrow)
             print(f"{record.feature} is returned" if not code else f"{record.feature}: {answer.text}")
             return exit_status(code) if code else 0
     folder.change(record.borrow, lambda known: known.turned(record.state))
@@ -268,14 +264,6 @@ def _ask(record: BorrowRecord, folder: BorrowFolder, server: ServerAddress) -> i
     known = ErrorCode.VENDOR_DOWN if isinstance(answer, NotServing) else ErrorCode.BAD_DATA_FROM_SERVER
     print(Failure(known).printed)
     return exit_status(known)
-
-
-def _has_lent(link: Link, record: BorrowRecord) -> bool:
-    """Whether the server that answers is one of those that lent it: that others know nothing of it says nothing."""
-    hello = link.hello
-    if record.vendor.casefold() != hello.vendor.casefold():
-        return False
-    return membership_digest_of(hello.vendor, record.hostids) == hello.membership_digest
 
 
 def _servers_of(record: BorrowRecord) -> tuple[ServerAddress, ...]:

@@ -16,6 +16,8 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from flexcore.borrowing import BorrowProblem
 from flexcore.client import (
     ApplicationAction,
+    BorrowGivenBack,
+    BorrowKnown,
     BorrowNoted,
     BorrowRefused,
     CheckedIn,
@@ -27,6 +29,7 @@ from flexcore.client import (
     LicenseClient,
     SeatBorrowed,
     SeatLost,
+    ServerReached,
     StateChanged,
     Trouble,
 )
@@ -72,13 +75,16 @@ class Desk(Generic[SeatT]):
         self.failure: BaseException | None = None
         """A bug ended the transport's loop: nothing is confirmed any more."""
         self._make_seat = make_seat
-        self._lock = lock
+        self.lock = self._lock = lock
+        """Guards the books and the machine."""
         self._waiting: set[int] = set()
         self._answers: dict[int, SeatT | CheckoutDeniedAction] = {}
         self._queued: dict[int, WaitingBase[SeatT]] = {}
         self._seats: dict[Key, SeatT] = {}
         self._returning: set[Key] = set()
         self._borrowings: dict[int, SeatBorrowed | BorrowRefused | None] = {}
+        self.errands: dict[int, BorrowKnown | BorrowRefused | BorrowGivenBack | None] = {}
+        """The answers to what :mod:`flexcore_host.errands` has asked, by request; None: not there yet."""
 
     # --- whether there is a client ----------------------------------------------------------------
 
@@ -307,8 +313,12 @@ class Desk(Generic[SeatT]):
                     self._answers[action.request] = action
             elif isinstance(action, CheckedIn):
                 self._returning.discard((action.site, action.handle))
+            elif isinstance(action, BorrowKnown | BorrowGivenBack | BorrowRefused) and action.request in self.errands:
+                self.errands[action.request] = action
             elif isinstance(action, SeatBorrowed | BorrowRefused):
                 return self._borrow_answered(action)
+            elif isinstance(action, BorrowKnown | BorrowGivenBack | ServerReached):
+                pass  # news for whoever waits; or they have given up meanwhile
             elif isinstance(action, BorrowNoted):
                 self.lending.note(action)
             elif isinstance(action, Closed):
@@ -417,6 +427,13 @@ class Desk(Generic[SeatT]):
         seat._granted = granted
         self._seats[granted.site, granted.handle] = seat
         return None
+
+    def end_use(self, borrow: bytes) -> None:
+        """What was borrowed is to be given back: this client's own use of it is over."""
+        with self._lock:
+            for seat in list(self._seats.values()):
+                if self.lending.uses(seat._granted.site, borrow):
+                    self.give_back(seat, waits=False)
 
     # --- the end ----------------------------------------------------------------------------------
 

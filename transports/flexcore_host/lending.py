@@ -10,7 +10,16 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from flexcore.borrowing import ASKED, LENT, BorrowProblem, BorrowRecord, check_end, fits, is_shared
+from flexcore.borrowing import (
+    ASKED,
+    LENT,
+    BorrowProblem,
+    BorrowRecord,
+    check_end,
+    fits,
+    is_same_machine,
+    is_shared,
+)
 from flexcore.client import (
     BorrowNoted,
     BorrowRefused,
@@ -21,6 +30,7 @@ from flexcore.client import (
 )
 from flexcore.codes import ErrorCode
 from flexcore.errors import BorrowError, LicenseError
+from flexcore.licensefile.version import compare_versions
 
 from .borrow_files import BorrowFolder, Use, default_borrow_dir, machine_marks
 
@@ -164,10 +174,13 @@ class Lending:
             servers=tuple(f"{address.port}@{address.host}" for address in addresses),
             borrowed_at=wall, until=until, seen=wall, state=ASKED,
         )  # fmt: skip
-        self.folder.write(record)
-        use: Use | None = None
+        use = self._unheard(record)
         try:
-            use = self.folder.use(record.borrow, shared=is_shared(record, config.display))
+            if use is not None:  # what an earlier run asked for may be lent: not a second time, under its id
+                record = record.known_as(use.record)
+            self.folder.write(record)
+            if use is None:
+                use = self.folder.use(record.borrow, shared=is_shared(record, config.display))
             if use is None:
                 raise BorrowError(f"another process has locked what {granted.feature} is to be written in",
                                   ErrorCode.BORROW_FAILED)  # fmt: skip
@@ -180,6 +193,97 @@ class Lending:
             raise
         self._asked[request] = record, use
         return request
+
+    def _unheard(self, wanted: BorrowRecord) -> Use | None:
+        """Lock what was asked for just as *wanted*, by a run that has died, and nobody confirmed; None if nothing
+        was."""
+        for found in self.folder.files():
+            known = found.record
+            if known is not None and known.state == ASKED and wanted.seen < known.until and _is_alike(known, wanted):
+                use = self._use_alone(known)
+                if use is not None:
+                    return use
+        return None
+
+    def _use_alone(self, record: BorrowRecord) -> Use | None:
+        """Lock what nobody confirmed; None if its process lives, or it is what it was no more."""
+        try:
+            use = self.folder.use(record.borrow)
+        except BorrowError:
+            return None
+        if use is not None and use.record.state == record.state:
+            return use
+        if use is not None:
+            use.close()
+        return None
+
+    # --- finding out what came of an earlier one ----------------------------------------------------
+
+    def asked_before(self, feature: str, version: str, count: int) -> tuple[Use, int] | None:
+        """Lock what an earlier run of this user asked to borrow, would be enough for this checkout, and was never
+        confirmed; with the place in the path of the servers that it asked. None: there is nothing like that."""
+        for found in self.folder.files():
+            record = found.record
+            if record is None or record.state != ASKED or record.user != self._config.user:
+                continue
+            if not fits(record, self._config.vendor, feature, version, count) or record.until <= self._wall():
+                continue
+            sites = self.sites_of(record)
+            if len(sites) == 1 and is_same_machine(record.machine, self._marks()):
+                use = self._use_alone(record)
+                if use is not None:
+                    return use, sites[0]
+        return None
+
+    def sites_of(self, record: BorrowRecord) -> list[int]:
+        """Return the places in the path where it may have been lent: those of its servers, else all."""
+        path = self._config.path
+        names = [{f"{each.port}@{each.host}" for each in addresses} for addresses in path]
+        return [i for i, each in enumerate(names) if not each.isdisjoint(record.servers)] or list(range(len(path)))
+
+    # --- early return -------------------------------------------------------------------------------
+
+    def meant(self, feature: str, version: str) -> list[BorrowRecord]:
+        """Return what is borrowed of *feature* (of *version*, if that is given), by this user of these licences.
+
+        Raises:
+            BorrowError: -41: nothing like that is.
+        """
+        vendor = self._config.vendor.casefold()
+        meant = [
+            found.record
+            for found in self.folder.files()
+            if found.record is not None
+            and found.record.feature.casefold() == feature.casefold()
+            and vendor in ("", found.record.vendor.casefold())
+            and (not version or compare_versions(found.record.version, version) == 0)
+        ]
+        if not meant:
+            raise BorrowError(f"nothing like that is borrowed here: {feature}", ErrorCode.NEVER_CHECKED_OUT)
+        return meant
+
+    def check_machine(self, record: BorrowRecord) -> None:
+        """Raise BorrowError (-9) where *record* is of another machine."""
+        if not is_same_machine(record.machine, self._marks()):
+            raise BorrowError(f"{record.feature} was borrowed by {record.host}: return it there",
+                              ErrorCode.INVALID_HOST)  # fmt: skip
+
+    def lock_for_return(self, record: BorrowRecord) -> Use:
+        """Lock what is to be given back.
+
+        Raises:
+            BorrowError: -124: a process uses it; else as :meth:`BorrowFolder.use`.
+        """
+        use = self.folder.use(record.borrow)
+        if use is None:
+            detail = f"a process on this machine uses {record.feature}: end it first"
+            raise BorrowError(detail, ErrorCode.BORROW_NOT_RETURNED)
+        return use
+
+    def uses(self, site: int, borrow: bytes) -> bool:
+        """Whether the seat of this number is a use of that borrowing."""
+        use = self._uses.get(site)
+        return use is not None and use.record.borrow == borrow
 
     def lent(self, action: SeatBorrowed) -> Seat | BorrowProblem:
         """The servers lent it: from now on it is held by its file."""
@@ -222,6 +326,15 @@ class Lending:
         for _, use in self._asked.values():
             use.close()
         self._asked.clear()
+
+
+def _is_alike(one: BorrowRecord, other: BorrowRecord) -> bool:
+    """Whether both are about as many licences of one thing, for one user on one machine, from the same servers."""
+    return (
+        (one.vendor, one.feature, one.version, one.count, one.user, one.display, one.hostids)
+        == (other.vendor, other.feature, other.version, other.count, other.user, other.display, other.hostids)
+        and is_same_machine(one.machine, other.machine)
+    )  # fmt: skip
 
 
 def _vendor_of(line: str) -> str:

@@ -10,13 +10,14 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar, cast
 
 from flexcore.client import PATH_ORDER, ApplicationAction, ClientConfig, StateChanged, Trouble
 from flexcore.client import Seat as Granted
 from flexcore.codes import ErrorCode
 from flexcore.errors import CheckoutDenied, LicenseLost
 from flexcore.keys import VerifyingKey
+from flexcore_host import errands
 from flexcore_host.application import (
     CHECKIN_S,
     CLOSE_S,
@@ -38,6 +39,7 @@ _BESIDE_S = 0.05
 
 _log = logging.getLogger("flexcore_sync")
 
+T = TypeVar("T")
 OnLoss = Callable[[Seat, LicenseLost], None]
 OnState = Callable[[StateChanged], None]
 OnChange = Callable[[Waiting], None]
@@ -142,6 +144,9 @@ class Client:
             BorrowError: LM_BORROW makes no sense, or the borrow file cannot be written.
         """
         patience_s = self._timeout_s if wait_s is None else wait_s
+        deadline = time.monotonic() + patience_s
+        self._run_errand(errands.resume(self._desk, feature, version, count), deadline)
+        patience_s = max(0.0, deadline - time.monotonic())
         if queue:
             waiting = self.queue(feature, version, count=count, on_change=on_queue)
             seat = waiting._wait_for_place(patience_s, queue_s)
@@ -188,6 +193,37 @@ class Client:
         if waiting.seat is not None:  # borrowed
             call_safely(_log, on_change, waiting)
         return waiting
+
+    def return_borrowed(self, feature: str, version: str = "", *, wait_s: float | None = None) -> int:
+        """Give back before its end what this user has borrowed of *feature* (of *version*, if that is given), as
+        ``flexcore lmborrow -return`` does; returns how many borrowings those were. This client's own use of it ends
+        then. *wait_s* is as for a checkout.
+
+        Raises:
+            BorrowError: -41: nothing like that is borrowed; -124: another process uses it, or no answer came (it is
+                not used any more: return it again); -118: its time is over; -128: these servers know nothing of it;
+                -9: it was borrowed on another machine; -122, -117: a file cannot be removed, or written.
+            NoQuorum, NoServerReachable: nobody serves; it stays borrowed.
+            LocalProtocolError: closed, or in a forked child.
+        """
+        patience_s = self._timeout_s if wait_s is None else wait_s
+        steps = errands.return_borrowed(self._desk, feature, version)
+        return self._run_errand(steps, time.monotonic() + patience_s)
+
+    def _run_errand(self, steps: errands.Steps[T], deadline: float) -> T:
+        has_asked = False
+        try:
+            while True:
+                done = next(steps)
+                has_asked = True
+                self._engine.wake()
+                self._await(done, deadline)
+        except StopIteration as end:
+            return cast("T", end.value)
+        finally:
+            steps.close()
+            if has_asked:
+                self._engine.wake()  # what it left unanswered is withdrawn
 
     def _borrow(self, seat: Seat, until: float, wait_s: float) -> None:
         desk, engine = self._desk, self._engine

@@ -9,7 +9,7 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import trio
 
@@ -18,7 +18,7 @@ from flexcore.client import Seat as Granted
 from flexcore.codes import ErrorCode
 from flexcore.errors import CheckoutDenied, LicenseLost
 from flexcore.keys import VerifyingKey
-from flexcore_host import clock, entropy
+from flexcore_host import clock, entropy, errands
 from flexcore_host.application import CHECKIN_S, CLOSE_S, TIMEOUT_S, client_config
 from flexcore_host.desk import CALLBACK_FAILED, Desk, Loss, call_safely
 from flexcore_host.waiting import WaitingBase
@@ -32,6 +32,7 @@ __all__ = ["Client", "open_client"]
 
 _log = logging.getLogger("flexcore_trio")
 
+T = TypeVar("T")
 OnLoss = Callable[[Seat, LicenseLost], Awaitable[None] | None]
 OnState = Callable[[StateChanged], Awaitable[None] | None]
 OnChange = Callable[[Waiting], Awaitable[None] | None]
@@ -151,14 +152,14 @@ class Client:
         """
         patience_s = self._timeout_s if wait_s is None else wait_s
         if queue:
-            ask = partial(self._queue_for, feature, version, count, patience_s, queue_s, on_queue)
+            ask = partial(self._queue_for, feature, version, count, queue_s, on_queue)
         else:
-            ask = partial(self._check_out, feature, version, count, patience_s)
-        return Checkout(self._borrowed_as_wished(ask, patience_s))
+            ask = partial(self._check_out, feature, version, count)
+        return Checkout(self._borrowed_as_wished(ask, (feature, version, count), patience_s))
 
     async def _queue_for(
-        self, feature: str, version: str, count: int, wait_s: float,
-        queue_s: float | None, on_queue: OnChange | None,
+        self, feature: str, version: str, count: int,
+        queue_s: float | None, on_queue: OnChange | None, wait_s: float,
     ) -> Seat:  # fmt: skip
         waiting = self.queue(feature, version, count=count, on_change=on_queue)
         return await waiting._wait_for_place(wait_s, queue_s)
@@ -184,6 +185,38 @@ class Client:
             self._call(on_change, waiting)
         return waiting
 
+    async def return_borrowed(self, feature: str, version: str = "", *, wait_s: float | None = None) -> int:
+        """Give back before its end what this user has borrowed of *feature* (of *version*, if that is given), as
+        ``flexcore lmborrow -return`` does; returns how many borrowings those were. This client's own use of it ends
+        then. *wait_s* is as for a checkout. If this is cancelled it may be given back all the same; it is not used
+        any more then: return it again.
+
+        Raises:
+            BorrowError: -41: nothing like that is borrowed; -124: another process uses it, or no answer came (it is
+                not used any more: return it again); -118: its time is over; -128: these servers know nothing of it;
+                -9: it was borrowed on another machine; -122, -117: a file cannot be removed, or written.
+            NoQuorum, NoServerReachable: nobody serves; it stays borrowed.
+            LocalProtocolError: closed, or in a forked child.
+        """
+        steps = errands.return_borrowed(self._desk, feature, version)
+        return await self._run_errand(steps, self._timeout_s if wait_s is None else wait_s)
+
+    async def _run_errand(self, steps: errands.Steps[T], wait_s: float) -> T:
+        deadline = trio.current_time() + wait_s
+        has_asked = False
+        try:
+            while True:
+                done = next(steps)
+                has_asked = True
+                self._engine.turn()
+                await self._engine.wait_until(done, deadline - trio.current_time())
+        except StopIteration as end:
+            return cast("T", end.value)
+        finally:
+            steps.close()
+            if has_asked:
+                self._engine.turn()  # what it left unanswered is withdrawn
+
     async def _borrow(self, seat: Seat, until: float, wait_s: float) -> None:
         desk, engine = self._desk, self._engine
         request = desk.borrow(seat, until)
@@ -191,9 +224,13 @@ class Client:
         await engine.wait_until(lambda: desk.is_borrow_answered(request), wait_s)
         desk.collect_borrow(request, seat)
 
-    async def _borrowed_as_wished(self, ask: Callable[[], Coroutine[Any, Any, Seat]], wait_s: float) -> Seat:
+    async def _borrowed_as_wished(
+        self, ask: Callable[[float], Coroutine[Any, Any, Seat]], wanted: tuple[str, str, int], wait_s: float
+    ) -> Seat:
         """LM_BORROW is set: whoever asks goes home with the licence, or is told why not."""
-        seat = await ask()
+        began = trio.current_time()
+        await self._run_errand(errands.resume(self._desk, *wanted), wait_s)
+        seat = await ask(max(0.0, wait_s - (trio.current_time() - began)))
         try:
             until = self._desk.wished_until(seat)
             if until is not None:
