@@ -391,6 +391,32 @@ def test_lmswitch_sends_a_vendors_lines_elsewhere_or_keeps_what_was_written(tmp_
     assert (tmp_path / "demo.log").read_text().splitlines() == ["(demo) TIMESTAMP 11/24/2026", "(demo) five"]
 
 
+@pytest.mark.parametrize("target", ["+{}", "{}"])
+@pytest.mark.parametrize("step", ["link", "replace"])
+def test_a_start_finishes_what_a_rollover_was_killed_in(tmp_path, monkeypatch, target, step):
+    """Without + the log is begun anew: what was kept under another name, the same file still, was emptied."""
+    logs = debug_logs(tmp_path)
+    logs.write([("demo", "one")])
+    with monkeypatch.context() as killed:
+        killed.setattr(f"flexcore_host.logplaces.os.{step}", lambda *paths, **how: 1 / 0)
+        killed.setattr("flexcore_host.logplaces.os.unlink", lambda path: None)
+        with pytest.raises(ZeroDivisionError):
+            logs.switch("demo", How.KEEP, "old.log")
+    logs.close()
+    log = LogFile(target.format(tmp_path / "main.log"))
+    log.begin()
+    log.write(["two"])
+    log.close()
+    kept, left = tmp_path / "old.log", (tmp_path / "main.log").read_text().splitlines()
+    if step == "replace":
+        assert kept.read_text() == "(demo) one\n"
+        assert left == (["(lmgrd) TIMESTAMP 11/24/2026", "two"] if "+" in target else ["two"])
+    else:
+        assert left == (["(demo) one", "two"] if "+" in target else ["two"])
+    there = ["main.log", "old.log"] if step == "replace" else ["main.log"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == there
+
+
 def test_a_log_on_standard_output_and_one_that_is_not_there(tmp_path):
     logs = DebugLogs(LogFile(), lambda lines: [text for _, text in lines], tmp_path)
     code, text = switch_log(ordered(How.NEW, "demo.log"), logs, None)

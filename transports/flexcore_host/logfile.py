@@ -66,12 +66,24 @@ class LogFile:
 
     def begin(self) -> None:
         """Empty the log, unless it is to be appended to. Never raises for a failing disk."""
-        if self._append or not self.path or self._may_block:
+        if not self.path or self._may_block:
             return
         try:
-            os.truncate(self._descriptor, 0)
+            self._finish_keeping()
+            if not self._append:
+                os.truncate(self._descriptor, 0)
         except OSError as error:
             self._complain(error)
+
+    def _finish_keeping(self) -> None:
+        """The server was killed in :meth:`keep_as`: where what was kept and the log are one file by then, the new
+        one takes the log's place now, or lines would go into what was kept, too, or it be emptied."""
+        for fresh in logplaces.fresh_beside(self.path):
+            if os.stat(self.path).st_nlink > 1:
+                os.replace(fresh, self.path)
+                self._use(self._open())
+            else:
+                os.unlink(fresh)
 
     def write(self, lines: Iterable[str]) -> None:
         """Write each text as one line. Never raises for a full or failing disk."""

@@ -8,12 +8,15 @@ what exists: no order makes the server write into a place that its administrator
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Callable
 
 from flexcore.errors import FlexcoreError
 
-__all__ = ["create", "keep_as", "new_place", "place_beside"]
+__all__ = ["create", "fresh_beside", "keep_as", "new_place", "place_beside"]
+
+_FRESH = re.compile(r"\.[0-9a-f]{8}\.new")
 
 
 def new_place(text: str, log: str) -> str:
@@ -71,3 +74,10 @@ def keep_as(place: str, path: str, fill: Callable[[int], None], mode: int) -> in
         os.unlink(fresh)
         raise
     return descriptor
+
+
+def fresh_beside(path: str) -> list[str]:
+    """Return what a process that was killed in :func:`keep_as` of *path* left beside it. Raises OSError."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return [os.path.join(folder, each) for each in sorted(os.listdir(folder))
+            if each.startswith(name) and _FRESH.fullmatch(each, len(name))]  # fmt: skip

@@ -32,7 +32,6 @@ KEPT_MAX = 10_000
 _MODE = 0o640
 _HOPS_MAX = 100
 _ROTATED = re.compile(r"[.-]\d[\d.-]*(\.gz)?")
-_FRESH = re.compile(r"\.[0-9a-f]{8}\.new")  # as logplaces.keep_as names it
 
 
 class ReportFile:
@@ -156,10 +155,9 @@ class ReportFile:
         else nothing was kept, and it goes. Returns whether it took its place."""
         if not os.path.isfile(path):
             return False
-        folder, name = os.path.split(os.path.abspath(path))
-        fresh = [each for each in os.listdir(folder) if each.startswith(name) and _FRESH.fullmatch(each, len(name))]
+        fresh = logplaces.fresh_beside(path)
         last = _last_record(path) if fresh else None
-        for other in (os.path.join(folder, each) for each in sorted(fresh)):
+        for other in fresh:
             first = _first_record(other)
             if first is None or last is None or first.get("prev") != last["hash"]:
                 continue
