@@ -13,6 +13,7 @@ import pytest
 
 from flexcore.errors import StateError, StateLocked
 from flexcore_host import filesystem
+from flexcore_host.debuglogs import DebugLogs
 from flexcore_host.folder import default_folder, open_state_folder
 from flexcore_host.logfile import LogFile
 
@@ -256,3 +257,57 @@ def test_the_process_that_holds_a_port_is_named():
         assert filesystem.port_holder(port, "127.0.0.2").startswith(f"pid {os.getpid()} (")
         assert filesystem.port_holder(port, "127.0.0.3") == ""
     assert filesystem.port_holder(port) == ""
+
+
+def test_the_log_s_size_is_asked_for_only_when_it_may_be_too_long(tmp_path, monkeypatch):
+    path = tmp_path / "server.log"
+    path.write_text("x" * 99 + "\n")
+    log = LogFile(f"+{path}", max_bytes=1000)
+    asked = []
+    fstat = os.fstat
+
+    def ask(number):
+        asked.append(number)
+        return fstat(number)
+
+    monkeypatch.setattr("flexcore_host.logfile.os.fstat", ask)
+    for _ in range(9):
+        log.write(["x" * 99])
+    assert len(asked) == 1
+    os.truncate(path, 300)  # as logrotate's copytruncate does
+    log.write(["y" * 99])
+    assert len(asked) == 2
+    assert [each.name for each in tmp_path.iterdir()] == ["server.log"]
+    for _ in range(7):
+        log.write(["z" * 99])
+    log.close()
+    assert (tmp_path / "server.log.1").stat().st_size == 1100
+    assert not path.stat().st_size
+
+
+def test_a_log_that_is_too_long_already_is_rotated_by_the_first_line(tmp_path):
+    path = tmp_path / "server.log"
+    path.write_text("x" * 99 + "\n")
+    log = LogFile(f"+{path}", max_bytes=100)
+    log.write(["one"])
+    log.write(["two"])
+    log.close()
+    assert (tmp_path / "server.log.1").read_text().endswith("x\none\n")
+    assert path.read_text() == "two\n"
+
+
+def test_a_batch_is_one_write_for_each_log(tmp_path, monkeypatch):
+    main, other = LogFile(str(tmp_path / "main.log")), str(tmp_path / "other.log")
+    logs = DebugLogs(main, lambda lines: [text for _, text in lines], tmp_path)
+    logs.use("acme", other, append=False)
+    written = []
+    put = os.write
+
+    def write(number, data):
+        written.append(bytes(data))
+        return put(number, data)
+
+    monkeypatch.setattr("flexcore_host.logfile.os.write", write)
+    logs.write([("demo", "1"), ("acme", "2"), ("demo", "3"), ("acme", "4"), ("lmgrd", "5")])
+    logs.close()
+    assert written == [b"1\n3\n5\n", b"2\n4\n"]

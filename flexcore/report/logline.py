@@ -33,8 +33,7 @@ def log_line(wall: float, utc_offset_s: float, daemon: str, text: str) -> str:
     >>> log_line(32281.0, 0.0, "lmgrd", "Lost quorum")
     ' 8:58:01 (lmgrd) Lost quorum'
     """
-    at = civil(wall, utc_offset_s)
-    return f"{at.hour:2d}:{at.minute:02d}:{at.second:02d} ({word_of(daemon)}) {line_of(text)}"
+    return stamped(time_stamp(wall, utc_offset_s), daemon, text)
 
 
 def dated_log_line(wall: float, utc_offset_s: float, daemon: str, text: str) -> str:
@@ -43,11 +42,26 @@ def dated_log_line(wall: float, utc_offset_s: float, daemon: str, text: str) -> 
     >>> dated_log_line(32281.0, 3600.0, "lmgrd", "Lost quorum")
     '1970-01-01T09:58:01+01:00 (lmgrd) Lost quorum'
     """
+    return stamped(dated_stamp(wall, utc_offset_s), daemon, text)
+
+
+def time_stamp(wall: float, utc_offset_s: float) -> str:
+    """Return what stands in front of all lines of one second: the time of day."""
+    at = civil(wall, utc_offset_s)
+    return f"{at.hour:2d}:{at.minute:02d}:{at.second:02d}"
+
+
+def dated_stamp(wall: float, utc_offset_s: float) -> str:
+    """Return what stands in front of them with ``-datestamp``."""
     at = civil(wall, utc_offset_s)
     minutes = round(utc_offset_s / 60)
     zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}" if minutes else "Z"
-    date = f"{at.year:04d}-{at.month:02d}-{at.day:02d}T{at.hour:02d}:{at.minute:02d}:{at.second:02d}"
-    return f"{date}{zone} ({word_of(daemon)}) {line_of(text)}"
+    return f"{at.year:04d}-{at.month:02d}-{at.day:02d}T{at.hour:02d}:{at.minute:02d}:{at.second:02d}{zone}"
+
+
+def stamped(stamp: str, daemon: str, text: str) -> str:
+    """Return the line whose time is *stamp*."""
+    return f"{stamp} ({word_of(daemon)}) {line_of(text)}"
 
 
 # --- licences (D3, D4): by the vendor daemon of the master, once the outcome is committed --------

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,23 +141,19 @@ def _hangups_held() -> Iterator[None]:
 
 def _serve(args: argparse.Namespace) -> int:
     from flexcore.errors import FlexcoreError
-    from flexcore.report import log_line
-    from flexcore.report.logline import dated_log_line, timestamp_line
+    from flexcore.report.logline import timestamp_line
     from flexcore_host import clock
     from flexcore_host.debuglogs import DebugLogs
     from flexcore_host.folder import open_state_folder
     from flexcore_host.logfile import LogFile
+    from flexcore_host.logstamp import LinePrinter
     from flexcore_trio import MemoryStore, SqliteStore
 
     from . import _setup
 
     setup = _setup.load(args)
 
-    def printed(lines: Sequence[tuple[str, str]]) -> list[str]:
-        wall = clock.wall()
-        offset_s = clock.utc_offset_s(wall)
-        line = dated_log_line if args.datestamp else log_line
-        return [line(wall, offset_s, daemon, text) for daemon, text in lines]
+    printed = LinePrinter(dated=args.datestamp)
 
     def dated() -> str:
         wall = clock.wall()

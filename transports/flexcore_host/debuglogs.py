@@ -38,8 +38,11 @@ class DebugLogs:
         if not self._others:
             self._main.write(self._printed(lines))
             return
+        shares: dict[LogFile, list[str]] = {}
         for (daemon, _), line in zip(lines, self._printed(lines), strict=True):
-            self._others.get(daemon, self._main).write([line])
+            shares.setdefault(self._others.get(daemon, self._main), []).append(line)
+        for log, share in shares.items():
+            log.write(share)
 
     def use(self, daemon: str, path: str, *, append: bool) -> None:
         """Send *daemon*'s lines to *path* from here on; '' to the main log. Never raises OSError."""

@@ -59,6 +59,8 @@ class LogFile:
         self._failed = False
         self._lost = 0
         self._partial = False
+        self._room_bytes = 0
+        """So much may still be written before it has to be asked how long the file is."""
         self._waiting: deque[bytes] = deque()
         self._rest = b""  # of the line that is being written
         self._descriptor = self._open()
@@ -87,21 +89,28 @@ class LogFile:
 
     def write(self, lines: Iterable[str]) -> None:
         """Write each text as one line. Never raises for a full or failing disk."""
-        added = [
-            _UNFIT.sub("?", line).encode("utf-8", "surrogateescape") + b"\n" for line in lines
-        ]
-        if not added:
+        texts = [line if line.isprintable() else _UNFIT.sub("?", line) for line in lines]
+        if not texts:
             return
         if self._may_block:
-            self._wait_with(added)
+            self._wait_with([text.encode("utf-8", "surrogateescape") + b"\n" for text in texts])
             return
+        data = ("\n".join(texts) + "\n").encode("utf-8", "surrogateescape")
         if self._lost and self._put(_lost_line(self._lost)):
             self._lost = 0
             self._failed = False
-        if not self._put(b"".join(added)):
-            self._lost += len(added)
-        if self._max_bytes and self.path and os.fstat(self._descriptor).st_size > self._max_bytes:
+        if not self._put(data):
+            self._lost += len(texts)
+        if self._max_bytes and self.path and self._is_beyond():
             self._rotate()
+
+    def _is_beyond(self) -> bool:
+        """Whether the file has grown beyond its limit. The system is asked only where it may be so: what only
+        this process writes has room for as much as it had room for when that was asked."""
+        if self._room_bytes >= 0:
+            return False
+        self._room_bytes = self._max_bytes - os.fstat(self._descriptor).st_size
+        return self._room_bytes < 0
 
     def reopen(self) -> None:
         """Open the path again (after log rotation). The old file stays in use if that fails."""
@@ -126,6 +135,7 @@ class LogFile:
         old, self._descriptor = self._descriptor, descriptor
         self._may_block = _may_block(descriptor)
         self._partial = False
+        self._room_bytes = 0
         os.close(old)
 
     def _head_bytes(self) -> bytes:
@@ -179,6 +189,7 @@ class LogFile:
     def _put(self, data: bytes) -> bool:
         if self._partial:
             data = b"\n" + data  # what a full disk cut short stays a line of its own
+        self._room_bytes -= len(data)
         try:
             while data:
                 done = os.write(self._descriptor, data)
