@@ -24,12 +24,11 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import attrs
-
 from .codes import ErrorCode
 from .errors import BorrowError, FlexcoreError, HostidError
 from .hostid import DISK_SERIAL_NUM, ETHERNET, HOSTNAME, VM_UUID, parse_hostid
 from .licensefile.version import Version, format_date, parse_date, parse_version
+from .record import Record, replace
 
 __all__ = [
     "ASKED",
@@ -100,8 +99,7 @@ def signed_hours(value: str | None) -> int:
 # --- the wish ---------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class BorrowWish:
+class BorrowWish(Record):
     """Whoever set LM_BORROW wants what is checked out on *day* to be borrowed until *end* (local time)."""
 
     day: datetime.date
@@ -177,8 +175,7 @@ def format_wish(wish: BorrowWish) -> str:
 # --- the record -------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class BorrowRecord:
+class BorrowRecord(Record, kw_only=True, secret=("secret",)):
     """One borrowing. Times are epoch seconds; *machine* holds the hostids of the machine that it is bound to."""
 
     vendor: str
@@ -195,7 +192,7 @@ class BorrowRecord:
     """Of the SERVER lines, which the signature of *line* covers."""
     machine: tuple[str, ...]
     borrow: bytes
-    secret: bytes = attrs.field(repr=False)
+    secret: bytes
     """Whoever knows it can give the licence back."""
     servers: tuple[str, ...]
     """``port@host`` of those that lent it."""
@@ -206,15 +203,15 @@ class BorrowRecord:
 
     def used_at(self, seen: float) -> BorrowRecord:
         """Return it as it is after it was used at *seen*; the time of last use never goes back."""
-        return attrs.evolve(self, seen=max(self.seen, seen))
+        return replace(self, seen=max(self.seen, seen))
 
     def known_as(self, other: BorrowRecord) -> BorrowRecord:
         """Return it under the id and the secret of *other*."""
-        return attrs.evolve(self, borrow=other.borrow, secret=other.secret)
+        return replace(self, borrow=other.borrow, secret=other.secret)
 
     def turned(self, state: str, *, until: float | None = None) -> BorrowRecord:
         """Return it in another state."""
-        return attrs.evolve(self, state=state, until=self.until if until is None else until)
+        return replace(self, state=state, until=self.until if until is None else until)
 
 
 class BorrowProblem(NamedTuple):
@@ -249,7 +246,7 @@ def load_record(text: str, name: str) -> BorrowRecord:
         raise _damaged(name, "it is no borrow file of this version of flexcore")
     seal = body.pop("seal", None)
     try:
-        record = BorrowRecord(**{field.name: _read(body, field) for field in attrs.fields(BorrowRecord)})
+        record = BorrowRecord(**{name: _read(body, name) for name in BorrowRecord.record_fields})
     except (KeyError, TypeError, ValueError):
         raise _damaged(name, "a field is missing or makes no sense") from None
     is_sealed = isinstance(seal, str) and hmac.compare_digest(
@@ -269,25 +266,25 @@ def _damaged(name: str, why: str) -> BorrowError:
 
 def _body_of(record: BorrowRecord) -> dict[str, Any]:
     body: dict[str, Any] = {"flexcore borrow file": _FORMAT}
-    for field in attrs.fields(BorrowRecord):
-        value = getattr(record, field.name)
+    for name in BorrowRecord.record_fields:
+        value = getattr(record, name)
         if isinstance(value, bytes):
             value = value.hex()
-        body[field.name] = list(value) if isinstance(value, tuple) else value
+        body[name] = list(value) if isinstance(value, tuple) else value
     return body
 
 
-def _read(body: dict[str, Any], field: attrs.Attribute[Any]) -> Any:
-    value, kind = body[field.name], str(field.type)
+def _read(body: dict[str, Any], name: str) -> Any:
+    value, kind = body[name], BorrowRecord.__annotations__[name]
     if kind == "bytes":
         return bytes.fromhex(value)
     if kind.startswith("tuple"):
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise ValueError(field.name)
+            raise ValueError(name)
         return tuple(value)
     wanted = {"str": str, "int": int, "float": float}[kind]
     if type(value) is not wanted or (isinstance(value, float) and not -_WALL_MAX < value < _WALL_MAX):
-        raise ValueError(field.name)
+        raise ValueError(name)
     return value
 
 

@@ -15,10 +15,9 @@ import functools
 import re
 from typing import TYPE_CHECKING
 
-import attrs
-
 from .errors import KeyFormatError
 from .override import override
+from .record import Record
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -44,7 +43,7 @@ def is_vendor_name(text: str) -> bool:
     return len(text) <= VENDOR_LENGTH_MAX and _VENDOR.fullmatch(text) is not None
 
 
-def _check_vendor(instance: object, attribute: object, value: str) -> None:
+def _check_vendor(value: str) -> None:
     if not is_vendor_name(value):
         raise KeyFormatError(
             f"{value[:40]!r} is no vendor name: letters, digits, _ and - are, "
@@ -52,17 +51,21 @@ def _check_vendor(instance: object, attribute: object, value: str) -> None:
         )
 
 
-def _check_32(instance: object, attribute: object, value: bytes) -> None:
+def _check_32(value: bytes) -> None:
     if len(value) != SEED_SIZE:
         raise KeyFormatError(f"an Ed25519 key has {SEED_SIZE} bytes, not {len(value)}")
 
 
-@attrs.frozen
-class VerifyingKey:
+class VerifyingKey(Record):
     """A vendor's public key. Products embed ``str(key)``."""
 
-    vendor: str = attrs.field(validator=_check_vendor)
-    public: bytes = attrs.field(validator=_check_32)
+    vendor: str
+    public: bytes
+
+    @override
+    def _check(self) -> None:
+        _check_vendor(self.vendor)
+        _check_32(self.public)
 
     @property
     def key_id(self) -> bytes:
@@ -94,13 +97,17 @@ class VerifyingKey:
         return cls(*_parse(text, _PUBLIC_WORD, name))
 
 
-@attrs.frozen
-class SigningKey:
+class SigningKey(Record, secret=("seed",)):
     """A vendor's secret key."""
 
-    vendor: str = attrs.field(validator=_check_vendor)
-    seed: bytes = attrs.field(validator=_check_32, repr=False)
+    vendor: str
+    seed: bytes
     """32 bytes, drawn by the caller from the operating system's randomness."""
+
+    @override
+    def _check(self) -> None:
+        _check_vendor(self.vendor)
+        _check_32(self.seed)
 
     @property
     def verifying_key(self) -> VerifyingKey:

@@ -14,10 +14,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-import attrs
-
 from .errors import SearchPathError
 from .override import override
+from .record import Record
 from .wire.messages import ServerAddress
 
 if TYPE_CHECKING:
@@ -36,8 +35,7 @@ _PLACE = re.compile(r"([0-9]*)@(.*)", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
-@attrs.frozen
-class Servers:
+class Servers(Record):
     """``port@host``, or up to three of them joined by commas: one server, or one triad."""
 
     addresses: tuple[ServerAddress, ...]
@@ -47,8 +45,7 @@ class Servers:
         return ",".join([format_address(address) for address in self.addresses])
 
 
-@attrs.frozen
-class AnyPort:
+class AnyPort(Record):
     """``@host``: a server on one of the ports 27000 to 27009."""
 
     host: str
@@ -58,8 +55,7 @@ class AnyPort:
         return f"@{_bracketed(self.host)}"
 
 
-@attrs.frozen
-class LicensePath:
+class LicensePath(Record):
     """A licence file, to be read by the caller."""
 
     path: str
@@ -72,8 +68,7 @@ class LicensePath:
 Alternative: TypeAlias = Servers | AnyPort | LicensePath
 
 
-@attrs.frozen
-class SearchPath:
+class SearchPath(Record):
     """Alternatives in the order in which they are tried."""
 
     alternatives: tuple[Alternative, ...]

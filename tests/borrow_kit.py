@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
-
 from flexcore.borrowing import LENT, BorrowRecord
+from flexcore.record import replace
 from flexcore_host.borrow_files import BorrowFolder, machine_marks
 
 WALL = 1_800_000_000.0
@@ -22,6 +21,6 @@ RECORD = BorrowRecord(
 
 def put(folder: BorrowFolder, **changes: Any) -> BorrowRecord:
     """Write a record of this machine and this user's into *folder*."""
-    record = attrs.evolve(RECORD, **{"machine": machine_marks(), **changes})
+    record = replace(RECORD, **{"machine": machine_marks(), **changes})
     folder.write(record)
     return record

@@ -34,6 +34,7 @@ from flexcore.errors import (
 from flexcore.keys import SigningKey
 from flexcore.licensefile import license_bytes, parse_license, sign_license
 from flexcore.options import parse_options
+from flexcore.record import replace
 from flexcore.wire.messages import ServerAddress
 from flexcore_host.borrow_files import BorrowFolder
 from flexcore_host.lending import Lending
@@ -58,7 +59,7 @@ class Machine:
         )  # fmt: skip
 
     def adopt(self, **changes: Any) -> Seat | BorrowProblem:
-        record = attrs.evolve(RECORD, **changes)
+        record = replace(RECORD, **changes)
         return self.client.adopt(record, count=1, machine=ELM, now=self.now, wall=self.wall)
 
     def seat(self, **changes: Any) -> Seat:

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +32,7 @@ from flexcore.borrowing import (
     parse_wish,
 )
 from flexcore.errors import BorrowError
+from flexcore.record import replace
 from flexcore_host.borrow_files import BorrowFolder, default_borrow_dir, epoch_of
 from tests.borrow_kit import HOUR, LINE, RECORD, WALL, put
 
@@ -85,7 +85,7 @@ def test_no_text_reads_as_a_record_but_a_sealed_one(data: Any) -> None:
 
 
 def verdict(wall: float = WALL + 60.0, machine: tuple[str, ...] = ELM, user: str = "ann", **changes: Any) -> int:
-    problem = judge(attrs.evolve(RECORD, **changes), wall=wall, machine=machine, user=user)
+    problem = judge(replace(RECORD, **changes), wall=wall, machine=machine, user=user)
     return 0 if problem is None else int(problem.code)
 
 
@@ -151,7 +151,7 @@ def test_what_a_checkout_may_ask() -> None:
      (" DUP_GROUP=UHD", False), (" DUP_GROUP=UV", False)],
 )  # fmt: skip
 def test_who_shares_what_is_borrowed(group: str, shared: bool) -> None:
-    record = attrs.evolve(RECORD, line=LINE.replace(" SIGN", group + " SIGN"))
+    record = replace(RECORD, line=LINE.replace(" SIGN", group + " SIGN"))
     assert is_shared(record, ":1") is shared
     assert is_shared(record, ":0") is (shared or group.endswith("D"))
 

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import attrs
 import pytest
 
 from flexcore.client import SeatBorrowed
+from flexcore.record import replace
 from flexcore.server.borrowing import BORROW_SLACK_S
 from flexcore_testing import Triad
 
@@ -29,7 +29,7 @@ def lent(hours: float = 2.0) -> tuple[Triad, float]:
     ann = triad.client("ann")
     run = ann._run
     for site in run.node._sites:
-        site.config = attrs.evolve(site.config, hostids=("ether=00163e111111",))
+        site.config = replace(site.config, hostids=("ether=00163e111111",))
     seat = ann.checkout("f1")
     until = run.wall() + hours * HOUR
     request = run.borrow(seat.handle, until, IDENT, SECRET)

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import pytest
 
 from flexcore.borrowing import ASKED, RETURNING
+from flexcore.record import replace
 from flexcore.wire.messages import BorrowReturned
 from flexcore_host.borrow_files import BorrowFolder
 from flexcore_testing import LoopbackTriad
@@ -205,7 +205,7 @@ def test_a_purge_spares_what_is_not_over_once_it_is_locked(folder: BorrowFolder,
     fresh(folder, -60.0)
     (stale,) = folder.files()
     assert stale.record is not None
-    folder.write(attrs.evolve(stale.record, until=time.time() + HOUR))
+    folder.write(replace(stale.record, until=time.time() + HOUR))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BorrowFolder, "files", lambda self: [stale])
         assert lmborrow("lmborrow", "-purge") == 0
@@ -320,5 +320,5 @@ def test_a_file_that_cannot_be_removed_grants_nothing(
         assert lmborrow("lmborrow", "-return", "f1") == 134
     (found,) = folder.files()
     assert found.record is not None
-    assert found.record == attrs.evolve(found.record, state=RETURNING)
+    assert found.record == replace(found.record, state=RETURNING)
     assert lmborrow("lmborrow", "-return", "f1") == 0

@@ -275,7 +275,8 @@ def test_a_link_knows_that_its_server_is_on_this_machine(triad):
 def test_lmstat_is_light():
     code = (
         "import sys; from flexcore_tools.cli import main; main(sys.argv[1:]);"
-        "heavy = {'cryptography', 'trio', 'asyncio', 'ssl', 'sqlite3'} & set(sys.modules);"
+        "heavy = {'cryptography', 'trio', 'asyncio', 'ssl', 'sqlite3', 'attr', 'dataclasses', 'inspect', 'logging',"
+        " 'hashlib'} & set(sys.modules);"
         "sys.exit(f'lmstat loads {heavy}' if heavy else 0)"
     )
     with fake_servers("serving") as servers:

@@ -9,6 +9,7 @@ import pytest
 
 from flexcore.codes import ErrorCode
 from flexcore.options import parse_options
+from flexcore.record import replace
 from flexcore.report.lmstat import lmstat_text
 from flexcore.report.status import Failure, ServerStatus, Status, VendorStatus, seats_from
 from flexcore.wire.messages import FeatureRow, QueueRow, ReservationRow, SeatRow, ServerAddress
@@ -226,7 +227,7 @@ def test_servers_that_are_down_frozen_alone_and_blank(machines):
 )  # fmt: skip
 def test_the_reader_is_strict(good, bad):
     status, seats, _ = STATES["used"]
-    status = attrs.evolve(status, features=(FLOATING._replace(in_use=5),))
+    status = replace(status, features=(FLOATING._replace(in_use=5),))
     text = "\n".join(lmstat_text(status, seats_from(seats), utc_offset_s=0.0)) + "\n"
     read(text)
     assert good in text

@@ -136,7 +136,8 @@ def test_it_imports_neither_trio_nor_asyncio():
         import sys
         import flexcore_sync
         flexcore_sync.connect("2837@127.0.0.1", vendor="demo").close()
-        heavy = {"trio", "asyncio", "cryptography", "sqlite3", "flexcore_trio", "flexcore.licensefile.parser"}
+        heavy = {"trio", "asyncio", "cryptography", "sqlite3", "flexcore_trio", "flexcore.licensefile.parser", "attr",
+                 "dataclasses", "inspect", "logging"}
         print(sorted(heavy & set(sys.modules)))
         """
     )

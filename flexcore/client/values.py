@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import attrs
-
+from flexcore.override import override
+from flexcore.record import Record
 from flexcore.wire.messages import Message, ServerAddress
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ PATH_ORDER = "path-order"
 LEAST_LOADED = "least-loaded"
 
 
-@attrs.frozen(kw_only=True)
-class ClientConfig:
+class ClientConfig(Record, kw_only=True):
     """What a client is and whom it asks.
 
     *path* holds the alternatives in order, each the addresses of one triad (in the order of the SERVER lines,
@@ -55,7 +54,8 @@ class ClientConfig:
     """Which of several alternatives is asked first: ``PATH_ORDER``, or ``LEAST_LOADED``, at the price of a
     question to every server before a checkout."""
 
-    def __attrs_post_init__(self) -> None:
+    @override
+    def _check(self) -> None:
         if self.prefer not in (PATH_ORDER, LEAST_LOADED):
             raise ValueError(f"prefer is {PATH_ORDER!r} or {LEAST_LOADED!r}, not {self.prefer!r}")
         if not self.path:
@@ -86,8 +86,7 @@ class Seat(NamedTuple):
     hostids: tuple[str, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
-class Trouble:
+class Trouble(Record, kw_only=True):
     """Why nobody serves this client at the moment.
 
     *code* is -15 where no server can be reached, -96 where one is reached and says nothing, -97 where servers
@@ -104,15 +103,13 @@ class Trouble:
 # --- events --------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class ConnectionMade:
+class ConnectionMade(Record, kw_only=True):
     """The connection that a :class:`Connect` asked for is there."""
 
     conn: int
 
 
-@attrs.frozen(kw_only=True)
-class ConnectFailed:
+class ConnectFailed(Record, kw_only=True):
     """It is not: *error* in words, with the number of the operating system where there is one."""
 
     conn: int
@@ -121,20 +118,17 @@ class ConnectFailed:
     errno: int | None = None
 
 
-@attrs.frozen(kw_only=True)
-class MessageReceived:
+class MessageReceived(Record, kw_only=True):
     conn: int
     message: Message
 
 
-@attrs.frozen(kw_only=True)
-class DataReceived:
+class DataReceived(Record, kw_only=True):
     conn: int
     data: bytes
 
 
-@attrs.frozen(kw_only=True)
-class ConnectionEnded:
+class ConnectionEnded(Record, kw_only=True):
     """The other side closed (*orderly*), or the connection broke."""
 
     conn: int
@@ -149,8 +143,7 @@ ClientEvent: TypeAlias = ConnectionMade | ConnectFailed | DataReceived | Connect
 # --- actions: for the transport -------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class Connect:
+class Connect(Record, kw_only=True):
     """Connect to *host*, all of its addresses; answer with ConnectionMade or ConnectFailed."""
 
     conn: int
@@ -158,28 +151,24 @@ class Connect:
     port: int
 
 
-@attrs.frozen(kw_only=True)
-class SendMessage:
+class SendMessage(Record, kw_only=True):
     conn: int
     message: Message
 
 
-@attrs.frozen(kw_only=True)
-class SendData:
+class SendData(Record, kw_only=True):
     conn: int
     data: bytes
 
 
-@attrs.frozen(kw_only=True)
-class Abort:
+class Abort(Record, kw_only=True):
     """End it with a reset (SO_LINGER 1, 0), whatever is still to be sent: a server must not take this end for
     the death of the process (protocol.md rules 16 and 17). Also gives up a Connect under way. No event follows."""
 
     conn: int
 
 
-@attrs.frozen(kw_only=True)
-class Close:
+class Close(Record, kw_only=True):
     """End it in order, after what was sent has gone. No event follows."""
 
     conn: int
@@ -188,14 +177,12 @@ class Close:
 # --- actions: for the application ------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class CheckoutGranted:
+class CheckoutGranted(Record, kw_only=True):
     request: int
     seat: Seat
 
 
-@attrs.frozen(kw_only=True)
-class CheckoutDeniedAction:
+class CheckoutDeniedAction(Record, kw_only=True):
     """The answer is no: the manual's code, a minor, the text, and more for a person in *detail*."""
 
     request: int
@@ -205,8 +192,7 @@ class CheckoutDeniedAction:
     detail: str = ""
 
 
-@attrs.frozen(kw_only=True)
-class CheckoutQueued:
+class CheckoutQueued(Record, kw_only=True):
     """The checkout waits in the queue of *site*: *ahead* requests are before it, *text* says what is in use and by
     whom. Told again when that has changed. CheckoutGranted or CheckoutDeniedAction follow, some time."""
 
@@ -217,8 +203,7 @@ class CheckoutQueued:
     text: str = ""
 
 
-@attrs.frozen(kw_only=True)
-class CheckedIn:
+class CheckedIn(Record, kw_only=True):
     """A server has taken the seat back, or said that it was free already; or none could be asked for so long that the
     session was given up, and the seat becomes free with its lease."""
 
@@ -227,8 +212,7 @@ class CheckedIn:
     site: int = 0
 
 
-@attrs.frozen(kw_only=True)
-class SeatLost:
+class SeatLost(Record, kw_only=True):
     """This seat is not held any more, and never will be again; told at once, once."""
 
     handle: int
@@ -237,8 +221,7 @@ class SeatLost:
     code: int = 0
 
 
-@attrs.frozen(kw_only=True)
-class StateChanged:
+class StateChanged(Record, kw_only=True):
     """A master serves this alternative's session now (*ready*), or has ceased to, and why. No seat is lost by it."""
 
     site: int
@@ -247,8 +230,7 @@ class StateChanged:
     reason: str = ""
 
 
-@attrs.frozen(kw_only=True)
-class SeatBorrowed:
+class SeatBorrowed(Record, kw_only=True):
     """This seat is this machine's until *until* (epoch seconds by the servers' clocks, which show *wall* now): it is no
     session's any more, and whoever has *borrow* and its secret uses it without a server."""
 
@@ -259,8 +241,7 @@ class SeatBorrowed:
     wall: float
 
 
-@attrs.frozen(kw_only=True)
-class BorrowRefused:
+class BorrowRefused(Record, kw_only=True):
     """This seat is not borrowed; it is held as before, unless a SeatLost says otherwise. *certain*: a server said so;
     else nobody answered in time, and it may have been lent all the same."""
 
@@ -274,8 +255,7 @@ class BorrowRefused:
     certain: bool = False
 
 
-@attrs.frozen(kw_only=True)
-class BorrowKnown:
+class BorrowKnown(Record, kw_only=True):
     """What was asked for as *borrow*, by a run that never heard the answer, is this machine's until *until* (epoch
     seconds by the servers' clocks, which show *wall* now)."""
 
@@ -285,15 +265,13 @@ class BorrowKnown:
     wall: float
 
 
-@attrs.frozen(kw_only=True)
-class ServerReached:
+class ServerReached(Record, kw_only=True):
     """The server that serves at *site* has answered since an errand began there."""
 
     site: int
 
 
-@attrs.frozen(kw_only=True)
-class BorrowGivenBack:
+class BorrowGivenBack(Record, kw_only=True):
     """The answer to an early return: *code* 0 where it is back, else one of the manual's with its text. *has_lent*: by
     one of the servers that lent it; that others know nothing of it says nothing."""
 
@@ -304,8 +282,7 @@ class BorrowGivenBack:
     has_lent: bool
 
 
-@attrs.frozen(kw_only=True)
-class BorrowNoted:
+class BorrowNoted(Record, kw_only=True):
     """*seen* (epoch seconds) is the latest time at which what was borrowed as *borrow* was in use: write it down, so
     that a clock that is set back is found."""
 
@@ -313,8 +290,7 @@ class BorrowNoted:
     seen: float
 
 
-@attrs.frozen(kw_only=True)
-class Closed:
+class Closed(Record, kw_only=True):
     """Everything that :meth:`ClientNode.close` began is done; no action follows."""
 
 

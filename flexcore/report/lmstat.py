@@ -17,9 +17,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import attrgetter
 
-import attrs
-
 from flexcore.codes import ErrorCode
+from flexcore.record import Record
 from flexcore.wire.messages import (
     FeatureRow,
     QueueRow,
@@ -65,8 +64,7 @@ LICENSE_COLUMNS = (32, 12, 13, 13)
 _BLANKS = re.compile(r"\s")
 
 
-@attrs.frozen(kw_only=True)
-class Shown:
+class Shown(Record, kw_only=True):
     """What of the usage is shown.
 
     *servers* and *vendors*: the two parts above it (without *servers* the addresses stay). *users*:

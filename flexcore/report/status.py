@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-import attrs
-
 from flexcore.codes import ErrorCode, describe, exit_status, minor_of
 from flexcore.errors import FlexcoreError
+from flexcore.record import Record
 from flexcore.wire.messages import (
     FeatureRow,
     QueueRow,
@@ -36,8 +35,7 @@ QueueSource = Callable[[str], Iterable[QueueRow]]
 """The same of requests that wait, in the order of the queue."""
 
 
-@attrs.frozen
-class Failure:
+class Failure(Record):
     """Why something could not be had: a code of :mod:`flexcore.codes`, perhaps the system's."""
 
     code: int
@@ -76,8 +74,7 @@ class StatusLost(FlexcoreError):
         self.code = failure.code
 
 
-@attrs.frozen(kw_only=True)
-class ServerStatus:
+class ServerStatus(Record, kw_only=True):
     """One SERVER line: what the server said of itself, or why it could not be asked."""
 
     address: ServerAddress
@@ -90,8 +87,7 @@ class ServerStatus:
         return self.report is not None
 
 
-@attrs.frozen(kw_only=True)
-class VendorStatus:
+class VendorStatus(Record, kw_only=True):
     """One of several vendors behind the port of a single server: what it said, or why it could not
     be asked."""
 
@@ -105,8 +101,7 @@ class VendorStatus:
         return self.report is not None and self.report.vendor_up and self.report.state == SERVING
 
 
-@attrs.frozen(kw_only=True)
-class Status:
+class Status(Record, kw_only=True):
     """What a reader on one machine saw of a server or of a triad.
 
     *wall* is the reader's clock when it asked. *servers* are in the order of the SERVER lines.

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import attrs
-
 from flexcore.borrowing import LENT, BorrowProblem, BorrowRecord, after_return
 from flexcore.client import BorrowRefused, CheckoutDeniedAction, SeatLost, Trouble
 from flexcore.client import Seat as Granted
@@ -15,6 +13,7 @@ from flexcore.codes import ErrorCode, text_of
 from flexcore.errors import BorrowError, CheckoutDenied, LicenseLost, LocalProtocolError
 from flexcore.licensefile.version import compare_versions
 from flexcore.override import override
+from flexcore.record import replace
 from flexcore_host.application import CHECKIN_S, CLOSE_S, TIMEOUT_S, denial, no_answer
 from flexcore_host.desk import SeatBase
 from flexcore_host.lending import BORROW_BYTES, SECRET_BYTES
@@ -271,10 +270,10 @@ class Client:
         if answer is None:
             self._check_usable()
             raise no_answer(run.node.trouble(run.now()))
-        taken = run.adopt(attrs.evolve(record, until=answer.until))
+        taken = run.adopt(replace(record, until=answer.until))
         if isinstance(taken, BorrowProblem):
             raise CheckoutDenied(int(taken.code), 0, text_of(taken.code), taken.detail, seat.feature)
-        self._lent.append(attrs.evolve(record, until=answer.until))
+        self._lent.append(replace(record, until=answer.until))
         del self._seats[seat.handle]
         seat._granted = taken
         self._seats[taken.handle] = seat

@@ -12,6 +12,7 @@ from flexcore.identity import Rank
 from flexcore.licensefile import LicenseFile, format_license
 from flexcore.options import OptionsFile, parse_options
 from flexcore.override import override
+from flexcore.record import replace
 from flexcore.server import ServerConfig
 from flexcore_testing.licences import signed
 from flexcore_testing.profile import Profile
@@ -41,7 +42,7 @@ def configured(config: ClientConfig, machine: Machine | None) -> ClientConfig:
     """The client's configuration on such a machine."""
     if machine is None:
         return config
-    return attrs.evolve(
+    return replace(
         config, hostids=machine.hostids, platform=machine.platform, project=machine.project
     )
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import attrs
+from flexcore.record import Record
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -34,16 +34,14 @@ class CannotStart(Exception):
         self.status = status
 
 
-@attrs.frozen
-class Ended:
+class Ended(Record):
     """The command is over."""
 
     status: int
     """As a shell has it: its exit status, or 128 + the signal that ended it."""
 
 
-@attrs.frozen
-class Stopped:
+class Stopped(Record):
     """The command was stopped, by this signal."""
 
     signal: int

@@ -156,11 +156,11 @@ def _shown(args: argparse.Namespace) -> Shown:
 
 def _only_server(survey: Survey, status: Status, name: str) -> Status:
     """Return *status* of the one server that ``-s`` names; a master elsewhere is known no more."""
-    import attrs
+    from flexcore.record import replace
 
     from ._servers import chosen_server
 
-    return attrs.evolve(status, servers=(status.servers[chosen_server(survey, name)],))
+    return replace(status, servers=(status.servers[chosen_server(survey, name)],))
 
 
 class _Seats:

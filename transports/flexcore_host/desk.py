@@ -8,7 +8,6 @@ client differ in how they wait, and in nothing that is decided here.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Collection
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
@@ -37,6 +36,7 @@ from flexcore.client import Seat as Granted
 from flexcore.errors import CheckoutDenied, FlexcoreError, LicenseLost, LocalProtocolError
 from flexcore_host import clock, entropy
 from flexcore_host.application import denial, no_answer
+from flexcore_host.lazylog import logger
 from flexcore_host.lending import Lending
 from flexcore_host.seats import SeatBase
 from flexcore_host.waiting import WaitingBase
@@ -466,15 +466,16 @@ class Desk(Generic[SeatT]):
         return [Loss(seat, seat._lost) for seat in seats if seat._lost is not None]
 
 
-def call_safely(
-    log: logging.Logger, callback: Callable[..., object] | None, *arguments: object
-) -> object:
-    """Call the application's callback; its mistake must not end its licences. Returns what it returned."""
+def call_safely(log: str, callback: Callable[..., object] | None, *arguments: object) -> object:
+    """Call the application's callback; its mistake goes to the logger *log* and must not end its licences.
+
+    Returns what it returned.
+    """
     try:
         if callback is not None:
             return callback(*arguments)
-    except Exception:
-        log.exception(CALLBACK_FAILED)
+    except Exception:  # noqa: BLE001  (it is logged, with its traceback)
+        logger(log).exception(CALLBACK_FAILED)
     return None
 
 

@@ -6,7 +6,6 @@ in between, a licence that was lent is never without its file.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,7 @@ from flexcore.errors import BorrowError, LicenseError
 from flexcore.licensefile.version import compare_versions
 
 from .borrow_files import BorrowFolder, Use, default_borrow_dir, machine_marks
+from .lazylog import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +41,7 @@ __all__ = ["Lending"]
 
 BORROW_BYTES, SECRET_BYTES = 16, 32
 
-_log = logging.getLogger("flexcore_host")
+_LOG = "flexcore_host"
 
 
 class Lending:
@@ -133,7 +133,7 @@ class Lending:
         try:
             self.folder.note_seen(action.borrow, action.seen)
         except BorrowError as error:
-            _log.warning("%s", error)
+            logger(_LOG).warning("%s", error)
 
     def forget(self) -> None:
         """In a forked child: its parent holds what it held."""
@@ -314,7 +314,7 @@ class Lending:
         try:
             self.folder.delete(record.borrow)
         except BorrowError as error:
-            _log.warning("%s", error)
+            logger(_LOG).warning("%s", error)
         if use is not None:
             use.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import time
@@ -26,6 +25,7 @@ from flexcore_host.application import (
     client_config,
 )
 from flexcore_host.desk import Desk, Loss, call_safely
+from flexcore_host.lazylog import logger
 from flexcore_host.waiting import WaitingBase
 from flexcore_sync.engine import Engine
 from flexcore_sync.seat import Seat
@@ -37,7 +37,7 @@ EXIT_S = 1.0
 _BESIDE_S = 0.05
 """Without a keep-alive thread, how often a waiting thread looks whether another did its work."""
 
-_log = logging.getLogger("flexcore_sync")
+_LOG = "flexcore_sync"
 
 T = TypeVar("T")
 OnLoss = Callable[[Seat, LicenseLost], None]
@@ -191,7 +191,7 @@ class Client:
         self._desk.queue(waiting, version, count)
         self._engine.wake()
         if waiting.seat is not None:  # borrowed
-            call_safely(_log, on_change, waiting)
+            call_safely(_LOG, on_change, waiting)
         return waiting
 
     def return_borrowed(self, feature: str, version: str = "", *, wait_s: float | None = None) -> int:
@@ -243,7 +243,7 @@ class Client:
             if denied.code != ErrorCode.NO_BORROW:
                 seat.checkin()
                 raise
-            _log.warning("%s is held, and not borrowed: %s", seat.feature, denied)
+            logger(_LOG).warning("%s is held, and not borrowed: %s", seat.feature, denied)
         except BaseException:
             seat.checkin()
             raise
@@ -288,11 +288,11 @@ class Client:
 
     def _fail(self, error: BaseException) -> None:
         """The loop is broken: nothing is confirmed any more, and everybody is told."""
-        _log.error("the licence client has failed", exc_info=error)
+        logger(_LOG).error("the licence client has failed", exc_info=error)
         losses = self._desk.fail(error)
         self._engine.shut()
         for loss in losses:
-            call_safely(_log, self._on_loss, *loss)
+            call_safely(_LOG, self._on_loss, *loss)
 
     def _await(self, done: Callable[[], bool], deadline: float) -> None:
         """Wait until *done* (asked under the lock), or *deadline*, running the loop if nobody else does."""
@@ -334,11 +334,11 @@ class Client:
         """Something for the application; called by the loop, without the lock."""
         news = self._desk.note(action)
         if isinstance(news, Loss):
-            call_safely(_log, self._on_loss, *news)
+            call_safely(_LOG, self._on_loss, *news)
         elif isinstance(news, WaitingBase):
-            call_safely(_log, news._on_change, news)
+            call_safely(_LOG, news._on_change, news)
         elif news is not None:
-            call_safely(_log, self._on_state, news)
+            call_safely(_LOG, self._on_state, news)
 
     # --- seats ------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import logging
 import os
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
@@ -21,6 +20,7 @@ from flexcore.keys import VerifyingKey
 from flexcore_host import clock, entropy, errands
 from flexcore_host.application import CHECKIN_S, CLOSE_S, TIMEOUT_S, client_config
 from flexcore_host.desk import CALLBACK_FAILED, Desk, Loss, call_safely
+from flexcore_host.lazylog import logger
 from flexcore_host.waiting import WaitingBase
 
 from .client_dial import Connect, Dialler
@@ -30,7 +30,7 @@ from .client_waiting import Waiting
 
 __all__ = ["Client", "open_client"]
 
-_log = logging.getLogger("flexcore_trio")
+_LOG = "flexcore_trio"
 
 T = TypeVar("T")
 OnLoss = Callable[[Seat, LicenseLost], Awaitable[None] | None]
@@ -237,7 +237,7 @@ class Client:
                 await self._borrow(seat, until, wait_s)
         except BaseException as error:
             if isinstance(error, CheckoutDenied) and error.code == ErrorCode.NO_BORROW:
-                _log.warning("%s is held, and not borrowed: %s", seat.feature, error)
+                logger(_LOG).warning("%s is held, and not borrowed: %s", seat.feature, error)
                 return seat
             self._desk.give_back(seat, waits=False)
             self._engine.turn()
@@ -294,12 +294,12 @@ class Client:
 
     def _fail(self, error: Exception) -> None:
         """The engine is broken: nothing is confirmed any more, and everybody is told."""
-        _log.error("the licence client has failed", exc_info=error)
+        logger(_LOG).error("the licence client has failed", exc_info=error)
         for loss in self._desk.fail(error):
             self._call(self._on_loss, *loss)
 
     def _call(self, callback: Callable[..., object] | None, *arguments: object) -> None:
-        result = call_safely(_log, callback, *arguments)
+        result = call_safely(_LOG, callback, *arguments)
         if inspect.isawaitable(result):
             self._nursery.start_soon(self._finish, result)
 
@@ -307,7 +307,7 @@ class Client:
         try:
             await awaitable
         except Exception:  # noqa: BLE001 - the application's mistake must not end its licences
-            _log.exception(CALLBACK_FAILED)
+            logger(_LOG).exception(CALLBACK_FAILED)
 
     # --- giving back ------------------------------------------------------------------------------
 
