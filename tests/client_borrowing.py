@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 
-import attrs
 import pytest
 
 from flexcore.borrowing import ASKED, LENT, RETURNING
@@ -17,6 +16,7 @@ from flexcore.errors import (
     NoServerReachable,
 )
 from flexcore.licensefile.signature import membership_digest_of
+from flexcore.record import replace
 from flexcore.wire import messages as wire
 from flexcore_host.borrow_files import BorrowFolder
 from tests.borrow_kit import HOUR
@@ -212,7 +212,7 @@ class BorrowingSuite:
     def test_what_is_of_another_machine_or_too_small_is_left_alone(self, transport, lenders, folder):
         self.die_unheard(transport, lenders, folder, lent=True)
         (found,) = folder.files()
-        folder.write(attrs.evolve(found.record, machine=("HOSTNAME=oak", "00163e777777")))
+        folder.write(replace(found.record, machine=("HOSTNAME=oak", "00163e777777")))
         with transport.open(lenders.path) as client, client.checkout("f1") as seat:
             assert not seat.borrowed
         folder.write(found.record)
