@@ -121,6 +121,7 @@ def test_strangers_peers_and_garbage_are_turned_away_with_the_reason(front):
 class Disk(MemoryStore):
     """A disk that is full when the test says so."""
 
+    keeps = True
     full = False
     closed = False
 
