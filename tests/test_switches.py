@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -248,6 +249,33 @@ def test_half_a_line_is_cut_off_before_a_file_is_put_aside(tmp_path):
     again = Writer(str(log))
     again.file.close()
     assert (numbers(tmp_path / "report.log.1"), numbers(log)) == ([1], [2])
+
+
+@pytest.mark.parametrize("target", ["+{}", "{}"])
+@pytest.mark.parametrize("text", ["SERVER elm ID=1 2837\nVENDOR demo\nFEATURE half", "\x00" * 100, '{"a":1}\n', "x"])
+def test_a_mistyped_path_costs_no_file_anything(tmp_path, target, text):
+    path = tmp_path / "demo.lic"
+    path.write_text(text)
+    with pytest.raises(FlexcoreError, match="is something else than a report log: it is left alone"):
+        ReportFile(target.format(path))
+    assert path.read_text() == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"n":1,"kind":"sta', '{"n":1,'])
+def test_what_a_crash_left_of_the_very_first_line_is_begun_anew(tmp_path, text):
+    log = tmp_path / "report.log"
+    log.write_text(text)
+    writer = Writer(f"+{log}")
+    writer.file.close()
+    assert numbers(log) == [1]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such thing there")
+def test_a_pipe_is_no_place_for_a_report_log(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FlexcoreError, match="is a pipe"):
+        ReportFile(f"+{tmp_path / 'pipe'}")
 
 
 def test_a_rotation_that_was_not_told_before_the_end_is_found(tmp_path):

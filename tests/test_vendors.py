@@ -16,7 +16,7 @@ from flexcore.identity import Rank
 from flexcore.keys import SigningKey
 from flexcore.licensefile import format_license, parse_license, sign_license
 from flexcore.override import override
-from flexcore.report.reportlog import Position
+from flexcore.report.reportlog import Position, ReportChain, read_report
 from flexcore.server import How, ServerConfig
 from flexcore.server.actions import UseDebugLog
 from flexcore.server.front import Front, Guest, Passed, TurnedAway
@@ -426,11 +426,13 @@ def test_a_first_start_is_said_of_the_first_start_only(tmp_path):
         start.use_debug_log(UseDebugLog(daemon="demo", path="demo.log", append=False))
         logs.write([("demo", f"life {len(said)}")])
         assert start.report is not None
+        assert start.config.report is not None
         assert start.at_end is not None
-        start.report([f"life {len(said)}"])
+        start.report([ReportChain(start.config.report).line("start", 0, 0, 1.0, "", {"life": len(said)})])
         start.at_end()
         start.store.close()
-    assert (tmp_path / "demo.rep").read_text() == "life 1\nlife 2\n", "a restart goes on with it"
+    records = read_report([("demo.rep", (tmp_path / "demo.rep").read_text().splitlines())]).records
+    assert [(record["n"], record["life"]) for record in records] == [(1, 1), (2, 2)], "a restart goes on with it"
     assert said == [True, False]
     logs.close()
     assert [line for line in (tmp_path / "demo.log").read_text().splitlines() if "life" in line] == ["life 1", "life 2"]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterable
 
@@ -31,13 +32,15 @@ KEPT_MAX = 10_000
 """So many older logs are kept beside the one that is written."""
 _MODE = 0o640
 _HOPS_MAX = 100
+_BEGIN = b'{"n":1,'
 _ROTATED = re.compile(r"[.-]\d[\d.-]*(\.gz)?")
 
 
 class ReportFile:
     """A report log that this process writes. ``position`` says where it ends.
 
-    Raises OSError when the file cannot be opened, FlexcoreError when another process writes it.
+    Raises OSError when the file cannot be opened, FlexcoreError when another process writes it, or it is
+    something else: a mistyped path must not cost anybody's file its last line, or its name.
     """
 
     def __init__(self, target: str) -> None:
@@ -47,6 +50,7 @@ class ReportFile:
         self._waiting = b""
         self._failed = False
         self.lost_bytes = 0
+        _check_may_be_ours(self.path)
         self._finish_keeping(self.path)
         place, end = _end_of(self.path)
         if place != self.path and self._finish_keeping(place):
@@ -206,6 +210,18 @@ def _warn(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"flexcore: {text}\n")
         sys.stderr.flush()
+
+
+def _check_may_be_ours(path: str) -> None:
+    """Raise FlexcoreError where *path* holds what no server has written: no record at either end, nor the
+    beginning of the very first."""
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            begin = file.read(len(_BEGIN))
+        if not _BEGIN.startswith(begin) and _first_record(path) is None and _last_record(path) is None:
+            raise FlexcoreError(f"{path} is something else than a report log: it is left alone; name another file")
+    elif os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode):
+        raise FlexcoreError(f"{path} is a pipe, and a report log is read at the next start: name a file")
 
 
 def _cut_off(descriptor: int) -> None:
