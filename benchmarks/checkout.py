@@ -22,7 +22,7 @@ from .frames import CHECKED_IN, GRANTED, Asking, Replies, frame_of
 from .load import FREE, VENDOR, WrongReply, open_session
 from .servers import KEY
 
-CONN = 1
+SESSION_SEATS = 5_000
 WALL = 1e9
 
 
@@ -45,9 +45,16 @@ class Core:
             config = attrs.evolve(config, in_memory=True)
         self.machine = LicenseServer(config, boot_id=b"b" * 16, triad_id=b"t" * 16, now=0.0, wall=WALL)
         self.turn()
-        self.machine.connection_opened(CONN, nonce=b"n" * 16, local=True, remote="127.0.0.1", now=self.now, wall=WALL)
-        self.request = 0
-        self._asking, self._replies = Asking(FREE), Replies()
+        self._asking = Asking(FREE)
+        self._conn = 0
+        self.use_another_session()
+
+    def use_another_session(self) -> None:
+        """Ask on a connection and in a session of their own from here on; others keep what they hold."""
+        self._conn += 1
+        self.machine.connection_opened(
+            self._conn, nonce=b"n" * 16, local=True, remote="127.0.0.1", now=self.now, wall=WALL)  # fmt: skip
+        self.request, self._replies = 0, Replies()
         self.ask(frame_of(ClientHello(PROTOCOL_VERSION, "bench", VENDOR, 0)) + frame_of(open_session("bench")))
 
     def turn(self) -> bytes:
@@ -59,7 +66,7 @@ class Core:
             again = False
             machine.end_turn(now=now, wall=WALL)
             for conn, data in machine.data_to_send():
-                if conn == CONN:
+                if conn == self._conn:
                     sent += data
             while (action := machine.next_action()) is not None:
                 if isinstance(action, Persist):
@@ -70,7 +77,7 @@ class Core:
     def ask(self, data: bytes) -> bytes:
         """One turn with *data*, timed; advances the clock until there is an answer."""
         started = time.perf_counter()
-        self.machine.receive_data(CONN, data, now=self.now, wall=WALL)
+        self.machine.receive_data(self._conn, data, now=self.now, wall=WALL)
         answer = self.turn()
         while not answer:
             due = self.machine.next_timeout()
@@ -98,19 +105,27 @@ class Core:
     def _answers(self, asked: bytes, kind: int, count: int) -> list[int]:
         replies = self._replies.take(self.ask(asked))
         if [each[:2] for each in replies] != [(kind, self.request - count + at + 1) for at in range(count)]:
-            raise WrongReply(replies)
+            raise WrongReply(replies[:3])
         return [handle for _, _, handle in replies]
 
 
 def in_core(seconds: float, batch: int = 64, *, outstanding: int = 0, features: int = 1) -> float:
     """Operations (a checkout or a checkin) a second of the core's own time, *batch* of them a turn.
 
-    With *outstanding*, so many seats are held besides; each checkin gives back the oldest of them.
+    With *outstanding*, so many seats are held besides, by sessions of up to 5,000 each; each checkin gives back the
+    oldest of its own.
     """
     core = Core(license_file(features))
     held: deque[int] = deque()
-    while len(held) < outstanding:
-        held.extend(core.checkout(min(1000, outstanding - len(held))))
+    others = outstanding
+    while others > SESSION_SEATS:
+        for _ in range(SESSION_SEATS // 1000):
+            core.checkout(1000)
+            core.now += 1e-6
+        others -= SESSION_SEATS
+        core.use_another_session()
+    while len(held) < others:
+        held.extend(core.checkout(min(1000, others - len(held))))
         core.now += 1e-6
 
     def turn() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
@@ -13,6 +14,7 @@ from .load import FREE, READ_BYTES, VENDOR, Talker, WrongReply, opened
 from .machine import cpu_s, resident_bytes, wall_s
 from .servers import HOST, default_features, house
 
+SESSION_SEATS = 5_000
 WARM = 50
 """Connections before the first look at the memory: what the first ones cost is the allocator's."""
 
@@ -43,16 +45,22 @@ def connection_bytes(clients: int) -> float:
 
 
 def seat_bytes(seats: int) -> float:
-    """Resident bytes of a checkout, all held by one session."""
-    with house() as servers:
-        talker = Talker(HOST, servers.serving())
-        talker.open_session()
-        request = _take(talker, 2_000, 0)
+    """Resident bytes of a checkout; of its session's, which holds up to 5,000, a share."""
+    with house() as servers, contextlib.ExitStack() as talkers:
+        port = servers.serving()
+        _hold(port, 2_000, talkers)
         before = resident_bytes(servers.pids[0])
-        _take(talker, seats, request)
-        grown = resident_bytes(servers.pids[0]) - before
-        talker.close()
-    return grown / seats
+        _hold(port, seats, talkers)
+        return (resident_bytes(servers.pids[0]) - before) / seats
+
+
+def _hold(port: int, seats: int, talkers: contextlib.ExitStack) -> None:
+    """Check out *seats*, by sessions of up to 5,000 each, which stay as long as *talkers*."""
+    for start in range(0, seats, SESSION_SEATS):
+        talker = Talker(HOST, port)
+        talkers.callback(talker.close)
+        talker.open_session()
+        _take(talker, min(SESSION_SEATS, seats - start), 0)
 
 
 def _take(talker: Talker, count: int, request: int) -> int:
@@ -108,11 +116,7 @@ def heartbeats_cpu_share(seconds: float, connected: int = 1000, clients: int = 1
 
 def seats_listed_s(seats: int) -> float:
     """Seconds that ``lmstat -a`` takes where so many seats are held."""
-    with house() as servers:
+    with house() as servers, contextlib.ExitStack() as talkers:
         port = servers.serving()
-        talker = Talker(HOST, port)
-        talker.open_session()
-        _take(talker, seats, 0)
-        took = wall_s([sys.executable, "-m", "flexcore_tools", "lmstat", "-a", "-c", f"{port}@{HOST}"])
-        talker.close()
-    return took
+        _hold(port, seats, talkers)
+        return wall_s([sys.executable, "-m", "flexcore_tools", "lmstat", "-a", "-c", f"{port}@{HOST}"])

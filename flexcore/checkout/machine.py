@@ -294,9 +294,11 @@ class CheckoutMachine:
             if claims is not None and not claims.lets_pass(state, session, offer, count, shares):
                 overtakes = True
                 continue
+            # The offer's own texts where they are the same: a seat keeps them, and a request's are made anew each time.
+            version = wanted if wanted and wanted != offer.version else offer.version
             command = _new(SeatGranted, (
                 session.session, request.request, request.answered, state.next_handle,
-                request.feature, pool, wanted or offer.version, count, shares,
+                offer.feature, pool, version, count, shares,
             ))  # fmt: skip
             return _new(Grant, (command, offer.proof(count)))
         if overtakes:
