@@ -181,7 +181,8 @@ class ReportFile:
             if other.startswith(name) and _ROTATED.fullmatch(other, len(name)):
                 place = os.path.join(folder, other)
                 with contextlib.suppress(OSError):
-                    found.append((os.stat(place).st_mtime, place))
+                    if os.path.isfile(place):  # a pipe would be waited for
+                        found.append((os.stat(place).st_mtime, place))
         for _, place in sorted(found, reverse=True)[:_HOPS_MAX]:
             with contextlib.suppress(OSError):
                 end = _end_of_packed(place) if packed.is_gzip(place) else _end_of(place)[1]
