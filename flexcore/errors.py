@@ -183,7 +183,9 @@ class CheckoutDenied(FlexcoreError):
     @override
     def __str__(self) -> str:
         said = describe(self.code, minor=self.minor, text=self.text)
-        return said + (f" {self.detail}" if self.detail else "")
+        about = "" if self.detail.startswith(f"{self.feature} ") else self.feature
+        more = ": ".join(each for each in (about, self.detail) if each)
+        return f"{said} {more}" if more else said
 
 
 class BorrowError(FlexcoreError):

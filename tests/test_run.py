@@ -136,7 +136,7 @@ def test_queue_is_left_after_its_time_and_by_a_signal(triad):
         triad.ledger.free = 0
     done = run(triad, "--queue", "--queue-wait", "0.2", "--", "true")
     assert done.returncode == 221
-    assert "In the queue for this feature. (-35,437) all in use by bob@elm" in done.stderr
+    assert "In the queue for this feature. (-35,437) f1: all in use by bob@elm" in done.stderr
     with Running(triad, WAIT, "--queue") as running:
         assert "next in turn" in running.line("stderr")
         running.process.send_signal(signal.SIGTERM)
@@ -154,7 +154,7 @@ def test_the_command_has_the_licence_and_the_streams(triad):
 def test_a_denial_is_told_at_once(triad):
     done = run(triad, "--count", "11", "--", "echo", "never")
     assert (done.returncode, done.stdout) == (252, "")
-    assert done.stderr == "flexcore run: Licensed number of users already reached. (-4,342)\n"
+    assert done.stderr == "flexcore run: Licensed number of users already reached. (-4,342) f1\n"
     assert run(triad, "--", "true", feature="f9").returncode == 251
 
 
