@@ -47,7 +47,7 @@ calm: $(VENV)/.dev ## a healthy triad under full load, SECONDS=600: it must elec
 	$(BIN)/python -m flexcore_testing.calm --seconds $(or $(SECONDS),600)
 
 scenarios: $(VENV)/.dev ## every scenario of tests/scenarios with real servers and clients, as it stands and disturbed: an hour
-	FLEXCORE_SCENARIOS=all $(BIN)/python -m pytest tests/test_scenarios_disturbed.py tests/real/test_scenarios.py tests/real/test_borrowing.py $(PYTEST_ARGS)
+	FLEXCORE_SCENARIOS=all $(BIN)/python -m pytest tests/test_scenarios_disturbed.py tests/real/test_scenarios.py tests/real/test_borrowing.py tests/real/test_path_scenario.py $(PYTEST_ARGS)
 
 long: $(VENV)/.dev ## the tests that take too long for every run: a day's debug log, report logs through every fault
 	FLEXCORE_LONG=1 $(BIN)/python -m pytest tests/test_debuglog_grammar.py tests/real/test_reportlog_real.py $(PYTEST_ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from flexcore.client import CheckoutGranted
 from flexcore.client.values import LEAST_LOADED, PATH_ORDER
 from flexcore_testing.path_run import PathClient, PathWorld
+from flexcore_testing.scenario_path import run_path_scenario
 
 LEASE_S = 33.0
+SCENARIOS = sorted((Path(__file__).parent / "scenarios" / "paths").glob("*.txt"))
 
 
 def granted(client: PathClient) -> list[int]:
@@ -28,6 +31,12 @@ def take(world: PathWorld, name: str, *servers: int, **how: Any) -> PathClient:
 
 def waits(world: PathWorld) -> list[int]:
     return [len(server.state.queue) for server in world.servers if server.node is not None]
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_scenario(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert run_path_scenario(text) == text
 
 
 def test_it_waits_at_all_servers_at_once_and_holds_one_seat() -> None:

@@ -24,14 +24,14 @@ SHARES = (1, 1, 2)
 
 
 class Servers:
-    """Three single servers with one, one and two licences of f1."""
+    """Three single servers, with one, one and two licences of f1 if nothing else is said."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, shares=SHARES):
         self.port = free_port()
         self.path = ":".join(f"{self.port}@{host}" for host in HOSTS)
         self.processes = []
         (folder / "demo.pub").write_text(f"{KEY.verifying_key}\n")
-        for host, share in zip(HOSTS, SHARES, strict=True):
+        for host, share in zip(HOSTS, shares, strict=True):
             text = f"SERVER {host} ANY {self.port} HEARTBEAT_INTERVAL=1\nVENDOR demo\n"
             text += f"FEATURE f1 demo 1.0 permanent {share}\n"
             file = folder / f"{host}.lic"

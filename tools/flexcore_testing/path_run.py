@@ -157,9 +157,13 @@ class PathClient:
 
     def checkin(self) -> None:
         """Give back what is held."""
-        for seat in list(self.held.values()):
-            del self.held[seat.site, seat.handle]
-            self.node.checkin(seat.handle, site=seat.site, now=self.world.now, wall=self.world.wall)
+        for key in list(self.held):
+            self.give_back(key)
+
+    def give_back(self, key: tuple[int, int]) -> None:
+        """Give one seat back, by its place in the path and its handle."""
+        seat = self.held.pop(key)
+        self.node.checkin(seat.handle, site=seat.site, now=self.world.now, wall=self.world.wall)
         self.turn()
 
     def receive(self, pipe: Pipe, message: Any) -> None:
