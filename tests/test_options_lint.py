@@ -91,3 +91,37 @@ def test_more_are_named_than_the_licence_lets_be_named(tmp_path: Path, capsys: p
         ("demo.opt:3:1: warning: f1 v1.0 is USER_BASED, which lets 2 be named: carl and 1 more behind may not use it;"
         " name fewer, or buy more"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("HOST_GROUP h elm 10.0.0.0/8\nEXCLUDE f1 HOST_GROUP h",
+         "1:1: warning: no host is called 10.0.0.0/8, and it is no internet address"),
+        ("EXCLUDE f1 HOST 300.1.1.1", "1:1: warning: no host is called 300.1.1.1"),
+        ("EXCLUDE f1 HOST 10.1.*", ""),
+        ("EXCLUDE f1 HOST *.example.org", ""),
+        ("EXCLUDE f1 HOST *", ""),
+        ("GROUP a ann\nGROUP b a bob\nEXCLUDE f1 GROUP b\nMAX 1 f1 GROUP a",
+         "2:1: warning: GROUP b has a user called a, and not the members of GROUP a: groups do not nest"),
+        ("EXCLUDE_BORROW f1 USER ann", "1:1: warning: no line of f1 has BORROW: EXCLUDE_BORROW has nothing to limit"),
+        ("EXCLUDE_BORROW b1 USER ann", ""),
+        ("EXCLUDE_BORROW b1:VERSION=2.0 USER ann", 'no line of "b1:VERSION=2.0" has BORROW'),
+        ("BORROW_LOWWATER b1 2", "1:1: warning: of b1 there are 2 in one pool: if 2 stay, none can be borrowed"),
+        ("BORROW_LOWWATER b1 1", ""),
+        (f"LINGER f1 {'1' * 400}", f"1:11: error: '{'1' * 40}' is no number of seconds"),
+    ],
+)  # fmt: skip
+def test_what_can_never_match_or_be_had(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, said: str
+) -> None:
+    path = tmp_path / "demo.lic"
+    path.write_text("SERVER elm ANY 27000\nVENDOR demo\nFEATURE f1 demo 1.0 permanent 5 SIGN=1\n"
+                    "INCREMENT b1 demo 1.0 permanent 2 BORROW=9 SIGN=1\n"
+                    "INCREMENT b1 demo 2.0 permanent 1 SIGN=1\n")  # fmt: skip
+    lint(f"{options}\n".encode(), str(path))
+    told = capsys.readouterr().out
+    if said:
+        assert f"{said}" in told
+    else:
+        assert "0 errors, 0 warnings" in told, told

@@ -95,6 +95,8 @@ class _Lint:
                 yield from self._feature(rule, rule.feature)
             if isinstance(rule, AccessRule | CountRule):
                 yield from self._subject(rule, rule.subject)
+            if isinstance(rule, Group):
+                yield from self._members(rule)
         yield from self._unused_groups()
         yield from self._shadowed()
         yield from self._reservations()
@@ -147,6 +149,27 @@ class _Lint:
                                f"{subject.name} is no internet address: this matches nobody",
                                "write 10.0.0.* or 2001:db8:*; for names there is HOST",
                                Severity.ERROR)  # fmt: skip
+
+        elif subject.type is SubjectType.HOST:
+            yield from self._host(rule, subject.name)
+
+    def _members(self, group: Group) -> Iterator[Problem]:
+        """Members that are no user and no host: groups of groups, and addresses that are none."""
+        own = self.groups if group.keyword == "GROUP" else self.host_groups
+        for member in group.members:
+            if member != group.name and member in own:
+                noun = "user" if group.keyword == "GROUP" else "host"
+                yield _problem(group, "group-in-group",
+                               f"{group.keyword} {group.name} has a {noun} called {member}, and not the members of"
+                               f" {group.keyword} {member}: groups do not nest", "name its members")  # fmt: skip
+            if group.keyword == "HOST_GROUP":
+                yield from self._host(group, member)
+
+    def _host(self, rule: Rule, name: str) -> Iterator[Problem]:
+        looks_like_address = name.strip("0123456789.*") == "" and "." in name and name.strip("*.") != ""
+        if "/" in name or (looks_like_address and parse_address_pattern(name) is None):
+            yield _problem(rule, "bad-host", f"no host is called {name}, and it is no internet address: this matches"
+                           " nobody", "write addresses such as 10.0.0.* or 2001:db8:*")  # fmt: skip
 
     def _unused_groups(self) -> Iterator[Problem]:
         used = {
@@ -259,11 +282,21 @@ class _Lint:
                                f" {rule.feature.printed()} there are {total}, and the lines above"
                                " come first", "reserve fewer")  # fmt: skip
 
+    def _borrowed(self, rule: AccessRule) -> Iterator[Problem]:
+        """Who may borrow what nobody may."""
+        if rule.is_about_borrowing and rule.feature is not None:
+            lines = [keys for pool in self.pools if means(rule.feature, pool) for keys in pool.lines]
+            if lines and not any("BORROW" in keys for keys in lines):
+                yield _problem(rule, "no-such-right", f"no line of {rule.feature.printed()} has BORROW: {rule.keyword}"
+                               " has nothing to limit", "take the line out")  # fmt: skip
+
     def _numbers(self) -> Iterator[Problem]:
         needs = {"MAX_BORROW_HOURS": "BORROW", "BORROW_LOWWATER": "BORROW",
                  "MAX_OVERDRAFT": "OVERDRAFT"}  # fmt: skip
         last: dict[tuple[str, FeatureSpec], FeatureNumber] = {}
         for rule in self.options.rules:
+            if isinstance(rule, AccessRule):
+                yield from self._borrowed(rule)
             if not isinstance(rule, FeatureNumber):
                 continue
             earlier = last.get((rule.keyword, rule.feature))
@@ -280,6 +313,12 @@ class _Lint:
                 yield _problem(rule, "no-such-right",
                                f"no line of {rule.feature.name} has {key}: {rule.keyword} has"
                                " nothing to limit", "take the line out")  # fmt: skip
+            elif rule.keyword == "BORROW_LOWWATER":
+                totals = [pool.total for pool in self.pools if means(rule.feature, pool)]
+                if any(totals) and rule.number >= max(totals):
+                    yield _problem(rule, "nothing-to-borrow",
+                                   f"of {rule.feature.printed()} there are {max(totals)} in one pool: if"
+                                   f" {rule.number} stay, none can be borrowed", "keep fewer")  # fmt: skip
             elif key == "BORROW" and rule.keyword == "MAX_BORROW_HOURS":
                 hours = max(int(v) if v.isascii() and v.isdigit() and len(v) < 10 else 168
                             for v in values)  # fmt: skip

@@ -31,6 +31,7 @@ OPTIONS_SIZE_MAX = 8 * 2**20
 RULES_MAX = 200_000
 PROBLEMS_MAX = 1_000
 NAME_MAX = 1_024
+WORD_SHOWN_MAX = 40
 """Characters of a name, a pattern or a value; a path may have as many."""
 
 NUMBER_MAX = 1_000_000_000
@@ -271,7 +272,7 @@ def _spec(word: Word) -> FeatureSpec:
 def _number(word: Word, keyword: Keyword) -> int:
     text = word.text
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= NUMBER_MAX):
-        raise _Unreadable(word, "not-a-number", f"{text!r} is no number of {keyword.unit}",
+        raise _Unreadable(word, "not-a-number", f"{text[:WORD_SHOWN_MAX]!r} is no number of {keyword.unit}",
                           f"write digits, at most {NUMBER_MAX}")  # fmt: skip
     return int(text)
 
