@@ -80,7 +80,16 @@ _rivals = st.builds(
     counts, people, st.sampled_from((1, 1, 2)),
 ).filter(lambda pair: pair[0] != pair[1])  # fmt: skip
 """One rule twice, for different people."""
-options = _rules | _rules | _rivals | st.just(())
+_conflicts = st.builds(
+    lambda all_of_them, let_in, shut_out: tuple(
+        Option(f"{what}{'ALL' if all_of_them else ''}", "" if all_of_them else "f1", "", *who)
+        for what, who in (("INCLUDE", let_in), ("EXCLUDE", shut_out))
+    ),
+    st.sampled_from((False, False, True)), st.sampled_from((("GROUP", "dev"), ("HOST", "elm"))),
+    st.sampled_from((("GROUP", "dev"), ("USER", "ann"), ("HOST", "elm"))),
+)  # fmt: skip
+"""Somebody is let in by one line and shut out by another."""
+options = _rules | _rules | _rivals | _conflicts | st.just(())
 _small = st.sampled_from((1, 2, 2, 3))
 _few = st.sampled_from((1, 1, 2))
 
@@ -122,6 +131,7 @@ themes = st.one_of(
     _lines(_shared, _new) | _lines(_shared),
     _both(_lines(_plenty), _rule("MAX"), _rule("MAX") | _rule("RESERVE")),
     _both(_lines(_plenty), st.just(()) | _rule("RESERVE") | _rule("INCLUDE")),
+    _both(_lines(_plenty), _conflicts),
     _both(_lines(_lent), _rule("EXCLUDE_BORROW") | _rule("INCLUDE_BORROW")
           | _numbers(("MAX_BORROW_HOURS", 2), ("BORROW_LOWWATER", 1))),
     _both(_lines(_old), _numbers(("LINGER", 40), ("TIMEOUT", IDLE_S))),
