@@ -180,6 +180,16 @@ class BorrowingSuite:
         assert list(lenders.ledger.lent) == [asked.record.borrow]
         assert lenders.ledger.free == 9
 
+    def test_what_is_asked_for_again_is_shared_as_its_line_has_it(self, transport, lenders, folder):
+        with lenders.lock:
+            lenders.line += " DUP_GROUP=UH"
+        self.die_unheard(transport, lenders, folder, lent=False)
+        with transport.open(lenders.path) as client, client.checkout("f1") as seat:
+            seat.borrow(time.time() + HOUR)
+            with transport.open(lenders.path) as other, other.checkout("f1") as shared:
+                assert (seat.borrowed, shared.borrowed) == (True, True)
+        assert lenders.ledger.free == 9
+
     def test_a_lending_that_comes_to_light_only_then_takes_no_second_seat(self, transport, lenders, folder):
         """The dead run's question arrives late: between the next run's asking what became of it, and its borrowing."""
         self.die_unheard(transport, lenders, folder, lent=False)

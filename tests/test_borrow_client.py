@@ -219,6 +219,15 @@ def test_without_a_server_it_is_used_and_its_end_is_told(folder: BorrowFolder) -
     assert found.record.seen >= found.record.until
 
 
+def test_what_is_lent_waits_for_no_word_about_what_was_asked_for(folder: BorrowFolder) -> None:
+    fresh(folder)
+    fresh(folder, borrow=b"a" * 16, state=ASKED, servers=(NOBODY,))
+    began = time.monotonic()
+    with flexcore_sync.connect(NOBODY, vendor="demo", user="ann", timeout_s=60.0) as client:
+        assert client.checkout("f1").borrowed
+    assert time.monotonic() - began < 30.0
+
+
 def test_another_process_may_use_it_after_a_checkin(folder: BorrowFolder) -> None:
     fresh(folder)
     with offline() as one, offline() as two:

@@ -174,13 +174,16 @@ class Lending:
             servers=tuple(f"{address.port}@{address.host}" for address in addresses),
             borrowed_at=wall, until=until, seen=wall, state=ASKED,
         )  # fmt: skip
-        use = self._unheard(record)
+        is_for_several, use = is_shared(record, config.display), self._unheard(record)
         try:
             if use is not None:  # what an earlier run asked for may be lent: not a second time, under its id
                 record = record.known_as(use.record)
+                if is_for_several:
+                    use.close()
+                    use = None
             self.folder.write(record)
             if use is None:
-                use = self.folder.use(record.borrow, shared=is_shared(record, config.display))
+                use = self.folder.use(record.borrow, shared=is_for_several)
             if use is None:
                 raise BorrowError(f"another process has locked what {granted.feature} is to be written in",
                                   ErrorCode.BORROW_FAILED)  # fmt: skip
@@ -221,12 +224,21 @@ class Lending:
 
     def asked_before(self, feature: str, version: str, count: int) -> tuple[Use, int] | None:
         """Lock what an earlier run of this user asked to borrow, would be enough for this checkout, and was never
-        confirmed; with the place in the path of the servers that it asked. None: there is nothing like that."""
-        for found in self.folder.files():
-            record = found.record
-            if record is None or record.state != ASKED or record.user != self._config.user:
-                continue
-            if not fits(record, self._config.vendor, feature, version, count) or record.until <= self._wall():
+        confirmed; with the place in the path of the servers that it asked. None: there is nothing like that, or
+        something is lent that needs no server."""
+        wall = self._wall()
+        fitting = [
+            found.record
+            for found in self.folder.files()
+            if found.record is not None
+            and found.record.user == self._config.user
+            and found.record.until > wall
+            and fits(found.record, self._config.vendor, feature, version, count)
+        ]
+        if any(record.state == LENT for record in fitting):
+            return None
+        for record in fitting:
+            if record.state != ASKED:
                 continue
             sites = self.sites_of(record)
             if len(sites) == 1 and is_same_machine(record.machine, self._marks()):
