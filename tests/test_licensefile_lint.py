@@ -82,6 +82,13 @@ def test_servers_and_vendors(old, new, code, severity):
     assert problem.message
 
 
+def test_an_options_file_on_the_vendor_line_is_used_and_not_told_to_be_without_effect():
+    text = TRIAD.replace("VENDOR demo", "VENDOR demo /opt/demo options=demo.opt port=4000")
+    assert found(text, "vendor-parts").message.startswith("the path and the port on the VENDOR line: read and kept")
+    text = TRIAD.replace("VENDOR demo", "VENDOR demo options=demo.opt")
+    assert "vendor-parts" not in [problem.code for problem in problems_of(text)]
+
+
 def test_keywords_of_a_triad_on_a_single_server():
     assert (
         found("SERVER pat 1 2837 PRIMARY_IS_MASTER\nVENDOR demo\n", "single-server-keyword").line

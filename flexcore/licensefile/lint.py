@@ -153,7 +153,6 @@ def _about_vendors(license: LicenseFile) -> Iterator[Problem]:
             for word, there in (
                 ("the path", vendor.path),
                 ("the port", vendor.port is not None),
-                ("the options file", vendor.options),
             )
             if there
         ]

@@ -107,7 +107,9 @@ class _Lint:
 
     def _feature(self, rule: Rule, spec: FeatureSpec) -> Iterator[Problem]:
         if spec.name not in self.names:
-            if spec.name in self.packages:
+            if spec.name in ("*", "ALL") and rule.keyword in ("INCLUDE", "EXCLUDE"):
+                advice = f"for all features there is {rule.keyword}ALL"
+            elif spec.name in self.packages:
                 advice = "rules are about features: name the package's components"
             else:
                 folded = {name.casefold(): name for name in self.names}
