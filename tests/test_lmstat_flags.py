@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -157,6 +159,20 @@ def test_the_flags(capsys, tmp_path):
         file.write_text("FEATURE f9 demo 2.0 permanent 3 SIGN=x\n", encoding="utf-8")
         assert main(["lmstat", "-i", "-c", str(file)]) == 0
         assert read(capsys.readouterr().out)["lines"] == [("f9", "2.0", "3", "permanent", "demo")]
+
+
+def test_one_server_of_a_triad_that_is_well(capsys):
+    """A follower that was asked for alone is no outage: a monitor of each machine saw -97 on two of three."""
+    with fake_servers("serving", "follower", "waiting") as servers:
+        for name, status in ("primary", 0), ("secondary", 0), ("tertiary", 159):
+            assert main(["lmstat", "-s", name, "-c", path_of(servers)]) == status, name
+            assert capsys.readouterr().out.count("license server") >= 1
+        assert main(["lmstat", "-s", "secondary", "--json", "-c", path_of(servers)]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert (said["state"], said["error"], said["exit_status"]) == ("serving", None, 0)
+        servers[0].close()
+        assert main(["lmstat", "-s", "secondary", "-c", path_of(servers)]) == 159, "nobody serves"
+        assert main(["lmstat", "-s", "primary", "-c", path_of(servers)]) == 241
 
 
 def test_the_version(capsys):

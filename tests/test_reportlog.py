@@ -382,6 +382,10 @@ def test_the_command(day, tmp_path, capsys):
     capsys.readouterr()
     assert main(["reportlog", "verify", paths[0]]) == 1
     assert "are missing" in capsys.readouterr().out
+    assert main(["reportlog", "merge", *paths]) == 1
+    said = capsys.readouterr().out
+    assert "every entry is there, but not every line" in said
+    assert "nothing is missing" not in said
     kinds = Counter(json.loads(line)["kind"] for line in lines)
     assert kinds["start"] >= 2
 

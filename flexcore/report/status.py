@@ -109,6 +109,7 @@ class Status(Record, kw_only=True):
     *wanted* is the one feature that was asked for, '' for all. *failure* is what went wrong with
     the question itself (the servers are not one triad, the master went away). *vendors* is empty
     unless a single server has several VENDOR lines; then *features* are those of all of them.
+    *elsewhere*: *servers* is one of a triad only, and it follows another one that serves.
     """
 
     wall: float
@@ -119,6 +120,7 @@ class Status(Record, kw_only=True):
     failure: Failure | None = None
     reservations: tuple[ReservationRow, ...] = ()
     vendors: tuple[VendorStatus, ...] = ()
+    elsewhere: bool = False
 
     @property
     def is_triad(self) -> bool:
@@ -150,6 +152,11 @@ class Status(Record, kw_only=True):
         return master is not None and master.report is not None and master.report.vendor_up
 
     @property
+    def is_served(self) -> bool:
+        """Licences are served, by one of *servers* or by the one that it follows."""
+        return self.is_serving or self.elsewhere
+
+    @property
     def is_degraded(self) -> bool:
         """It serves, but one more failure would end that: two of three.
 
@@ -178,7 +185,7 @@ class Status(Record, kw_only=True):
                 (server.failure for server in self.servers if server.failure is not None),
                 Failure(ErrorCode.CANNOT_CONNECT),
             )
-        if not self.is_serving:
+        if not self.is_served:
             return Failure(ErrorCode.VENDOR_DOWN)
         if self.wanted and not self.features:
             return Failure(ErrorCode.NO_SUCH_FEATURE)
@@ -193,7 +200,7 @@ class Status(Record, kw_only=True):
     @property
     def check_status(self) -> int:
         """For monitoring: 0 all well, 1 degraded (two of three), 2 down."""
-        if not self.is_serving:
+        if not self.is_served:
             return CHECK_DOWN
         return CHECK_DEGRADED if self.is_degraded else CHECK_OK
 

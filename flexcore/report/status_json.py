@@ -92,7 +92,7 @@ def _head(status: Status, software: str) -> dict[str, Any]:
         "software": software,
         "asked_at": status.wall,
         "asked_at_text": iso_text(status.wall),
-        "state": "serving" if status.is_serving else "no-quorum" if status.up else "down",
+        "state": "serving" if status.is_served else "no-quorum" if status.up else "down",
         "degraded": status.is_degraded,
         "exit_status": status.exit_status,
         "check_status": status.check_status,
@@ -112,8 +112,8 @@ def _vendors(status: Status) -> list[dict[str, Any]]:
         ]
     if not status.vendor:
         return []
-    failure = None if status.is_serving else Failure(ErrorCode.VENDOR_DOWN)
-    return [{"name": status.vendor, "up": status.is_serving, "error": _failure(failure)}]
+    failure = None if status.is_served else Failure(ErrorCode.VENDOR_DOWN)
+    return [{"name": status.vendor, "up": status.is_served, "error": _failure(failure)}]
 
 
 def _seats(status: Status, seats: SeatSource, ending: list[Failure]) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,8 @@ Show the licence servers, which of them is master, and, with -a, -A, -f or -S, h
 many licences of each feature are in use and by whom.
 
 exit status: 0; 241 if no server answers; 159 if servers answer but none serves
-(no quorum); 251 if nobody has the feature of -f. With --check: 0 all well,
+(no quorum); 251 if nobody has the feature of -f. Of a server that -s names: 0 if it
+serves or follows the master. With --check: 0 all well,
 1 degraded (two of three), 2 down."""
 
 _TIMEOUT_MAX_S = 3600.0
@@ -160,7 +161,9 @@ def _only_server(survey: Survey, status: Status, name: str) -> Status:
 
     from ._servers import chosen_server
 
-    return replace(status, servers=(status.servers[chosen_server(survey, name)],))
+    chosen = status.servers[chosen_server(survey, name)]
+    follows = chosen.report is not None and chosen.report.state == "follower"
+    return replace(status, servers=(chosen,), elsewhere=follows and status.is_serving)
 
 
 class _Seats:

@@ -118,9 +118,10 @@ def _merge(args: argparse.Namespace) -> int:
     for log in logs:
         for line in problem_lines(log):
             print(line, file=out)
-    for line in proof_lines(merge):
+    damaged = any(log.problems for log in logs)
+    for line in proof_lines(merge, damaged=damaged):
         print(line, file=out)
-    return 0 if merge.complete and not any(log.problems for log in logs) else 1
+    return 0 if merge.complete and not damaged else 1
 
 
 def _write(path: str, lines: Iterator[str]) -> None:
@@ -134,13 +135,18 @@ def _write(path: str, lines: Iterator[str]) -> None:
         os.replace(there, path)
 
 
-def proof_lines(merge: ReportMerge) -> Iterator[str]:
-    """Yield what each log has, and what is missing or told in two ways."""
+def proof_lines(merge: ReportMerge, *, damaged: bool) -> Iterator[str]:
+    """Yield what each log has, and what is missing or told in two ways.
+
+    *damaged*: lines of a log were changed or are missing. The entries may all be in the others; what only that
+    log had, such as denials, is not, and nobody may then be told that nothing is missing.
+    """
     for source in merge.sources:
         wrote = ", ".join(f"{first} to {last}" for first, last in source.ranges[:PROBLEMS_SHOWN_MAX])
         yield f"{source.server} wrote entries {wrote} of triad {source.triad}"
     yield from fault_lines(merge)
-    yield (f"{merge.count} records: " + ("nothing is missing" if merge.complete else "NOT complete"))
+    whole = "every entry is there, but not every line of each log (see above)" if damaged else "nothing is missing"
+    yield f"{merge.count} records: " + (whole if merge.complete else "NOT complete")
 
 
 def fault_lines(merge: ReportMerge) -> Iterator[str]:
