@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
+import functools
+import importlib.util
 import socket
 import subprocess
 import sys
@@ -13,6 +16,17 @@ from .machine import until, wall_s
 from .servers import HOST, house
 
 FLEXCORE = (sys.executable, "-m", "flexcore_tools")
+PACKAGES = ("flexcore", "flexcore_host", "flexcore_sync", "flexcore_tools", "flexcore_trio")
+
+
+@functools.cache
+def _compile() -> None:
+    """As an installed wheel is: some environments write no bytecode, and each start would compile everything."""
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        assert spec is not None
+        for folder in spec.submodule_search_locations or ():
+            compileall.compile_dir(folder, quiet=1)
 
 
 def bare_python_s() -> float:
@@ -27,11 +41,13 @@ def bare_imports_s() -> float:
 
 def version_s() -> float:
     """``flexcore --version``."""
+    _compile()
     return wall_s([*FLEXCORE, "--version"])
 
 
 def lmstat_s() -> float:
     """``flexcore lmstat`` of a single server."""
+    _compile()
     with house() as servers:
         port = servers.serving()
         return wall_s([*FLEXCORE, "lmstat", "-c", f"{port}@{HOST}"])
@@ -39,6 +55,7 @@ def lmstat_s() -> float:
 
 def run_s() -> float:
     """``flexcore run`` of a command that does nothing: checkout, command, checkin."""
+    _compile()
     with house() as servers:
         port = servers.serving()
         key_file = str(servers.folder / "demo.pub")
@@ -47,6 +64,7 @@ def run_s() -> float:
 
 def server_s() -> float:
     """From exec to the first connection that a server accepts."""
+    _compile()
     with house() as servers:
         servers.serving()
         servers.processes.pop().kill()
