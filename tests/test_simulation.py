@@ -10,7 +10,7 @@ import pytest
 from flexcore.ledger.commands import LingerPassed, SeatLingers, SeatRemoved
 from flexcore_testing.checks import Violation
 from flexcore_testing.coverage import RULE, SHOWN_BY, probing, rule_names
-from flexcore_testing.profile import BEYOND, WITHIN, draw_profile
+from flexcore_testing.profile import BEYOND, MEMORY, WITHIN, draw_profile
 from flexcore_testing.scenario import run_scenario
 from flexcore_testing.schedules import SCHEDULES, run_schedule
 from flexcore_testing.simulate import Tally, failure_text, run_many
@@ -76,8 +76,19 @@ def test_licence_terms_among_faults():
         assert tally.counts[seen], seen
 
 
+@pytest.mark.parametrize("level", ["full", "quorum"])
+def test_a_triad_in_memory_among_faults(level):
+    """Servers that keep nothing, one of which dies at a time and starts blank."""
+    tally = Tally()
+    for outcome in run_many([2, 4, 6], level=level, focus=MEMORY):
+        assert not outcome.failure, failure_text(outcome, WITHIN, level)
+        tally.add(outcome)
+    assert tally.counts["fault lose disk"] > 5
+    assert tally.counts["elections"] > 5
+
+
 def test_no_seed_draws_licence_terms_of_itself():
-    assert not any(draw_profile(seed).terms for seed in range(50))
+    assert not any(draw_profile(seed).terms or draw_profile(seed).in_memory for seed in range(50))
 
 
 def refuse(name, text):

@@ -42,6 +42,7 @@ class BareTriad(SimulatedTriad):
             rights_digest=b"r" * 31 + bytes([self.licensed_on[rank]]),
             software="simulated",
             first_start=self.first_start,
+            in_memory=self.profile.in_memory,
         )
 
     @override
@@ -49,7 +50,7 @@ class BareTriad(SimulatedTriad):
         run = self.hosts[rank].run
         if not isinstance(run, QuorumRun):
             return False
-        return run.machine.hard.member and not self.hosts[rank].disk.blank
+        return run.machine.hard.member and (self.profile.in_memory or not self.hosts[rank].disk.blank)
 
     @override
     def next_command(self, ledger: Ledger) -> Command:

@@ -56,6 +56,16 @@ HOLDS: Mapping[str, frozenset[str]] = {
 """Which checks hold all the same when an assumption is broken. With a disk restored from a copy that nobody
 remembers, none does: all that is asked is that nothing stops but with a clear error."""
 
+MEMORY: Mapping[str, Any] = {
+    "in_memory": True,
+    "first_start": True,
+    "faults": {
+        "lose disk": 3.0, "cut": 1.0, "short cut": 1.0, "isolate": 1.0, "flap": 0.5, "reset": 1.0, "pause": 1.5,
+        "wall jump": 0.5, "client kill": 0.5, "client pause": 0.5, "client cut": 0.5, "client reset": 0.5,
+    },
+}  # fmt: skip
+"""Focus: a triad in memory. Every end of a process loses its state, so one at a time is all that may end."""
+
 LATENCIES_S = (0.0002, 0.001, 0.005, 0.02, 0.08)
 DISKS_S = (0.0, 0.0, 0.002, 0.01, 0.05)
 INTERVALS = (1, 1, 1, 2, 2, 5, 20, 0)
@@ -102,6 +112,8 @@ class Profile:
     terms: float = 0.0
     """How often what licence and options files say besides is used, 0 to 1 (:mod:`flexcore_testing.terms`). By focus
     only."""
+    in_memory: bool = False
+    """Servers keep nothing (``lmgrd --state-dir none``): whoever dies starts blank. By focus only."""
     traffic_s: float = 1.0
     """Mean pause between two things that one client (or the traffic of a bare quorum) does."""
 

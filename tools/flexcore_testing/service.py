@@ -115,6 +115,7 @@ class ServiceTriad(SimulatedTriad):
             license_path="simulated.lic",
             software="0.1",
             first_start=self.first_start,
+            in_memory=self.profile.in_memory,
             options=self.options_of(rank),
             lmremove_min_s=timing.LMREMOVE_MIN_S if not self.profile.terms else 1.0,
         )
@@ -164,7 +165,7 @@ class ServiceTriad(SimulatedTriad):
         run = self.hosts[rank].run
         if not isinstance(run, NodeRun):
             return False
-        return run.node.quorum.hard.member and not self.hosts[rank].disk.blank
+        return run.node.quorum.hard.member and (self.profile.in_memory or not self.hosts[rank].disk.blank)
 
     @override
     def next_command(self, ledger: Ledger) -> Command:

@@ -14,14 +14,14 @@ from typing import Any
 from flexcore_testing.campaign import CHART_LINES, Outcome, run_case
 from flexcore_testing.case import LEVELS, Case, CaseError
 from flexcore_testing.coverage import coverage_text
-from flexcore_testing.profile import BEYOND, CAMPAIGNS, WITHIN
+from flexcore_testing.profile import BEYOND, CAMPAIGNS, MEMORY, WITHIN
 from flexcore_testing.shrink import SHRINK_S, Shrinker
 from flexcore_testing.tally import HEADLINES, Tally
 from flexcore_testing.terms import TERMS
 
 __all__ = ["HEADLINES", "Tally", "failure_text", "main", "replay_command", "run_many"]
 
-FOCUSES: Mapping[str, Mapping[str, Any]] = {"terms": TERMS}
+FOCUSES: Mapping[str, Mapping[str, Any]] = {"memory": MEMORY, "terms": TERMS}
 """By name: what replaces parts of what a seed draws."""
 
 PROGRESS_S = 10.0
