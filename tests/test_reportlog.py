@@ -345,6 +345,21 @@ def test_a_log_in_two_files_is_one_chain():
     assert "are missing" in str(problem)
 
 
+def test_a_start_without_a_stop_before_is_told(tmp_path, capsys):
+    """Where lines were removed from the end of a server's log while it was down, the chain fits all the same."""
+    lines = chain_of(6)
+    for stopped, said in (True, 0), (False, 1):
+        chain = ReportChain(position_of(json.loads(lines[-1])))
+        more = [chain.line("stop", 1, 5, 9.0, "ab", {"reason": "test"})] if stopped else []
+        more.append(chain.line("start", 1, 5, 9.5, "ab", {"server": "primary", "prev": chain.position.hash}))
+        path = tmp_path / "report.log"
+        path.write_text("".join(f"{line}\n" for line in lines + more))
+        assert main(["reportlog", "verify", str(path)]) == 0
+        assert capsys.readouterr().out.count(f"{path}:{len(lines) + 1}: no stop before this start") == said
+        assert main(["reportlog", "merge", str(path)]) == 0
+        assert capsys.readouterr().out.count("no stop before this start") == said
+
+
 def test_the_file_goes_on_where_it_ended(tmp_path):
     path = tmp_path / "report.log"
     lines = chain_of(4)

@@ -233,6 +233,9 @@ class ReportReader:
         self.count = 0
         """How many records were read."""
         self.end = START
+        self.unstopped: list[Problem] = []
+        """The first ``PROBLEMS_MAX`` lines that begin anew though no stop stands before: no fault of the chain, which
+        goes on behind what the server found at its start, but all that is seen of lines that were removed before it."""
         self.closed = False
         """Its last record says that the server stopped; else it runs, was killed, or lines at the end are gone."""
         self.records: Iterator[Record] = self._read()
@@ -255,6 +258,8 @@ class ReportReader:
                 wrong = _check(record, text, self.end if self.count else None)
                 if wrong:
                     self._note(name, number, wrong)
+                if record["kind"] == "start" and self.count and not self.closed:
+                    self._note_unstopped(name, number)
                 self.count += 1
                 self.end = position_of(record)
                 self.closed = record["kind"] == "stop"
@@ -272,6 +277,11 @@ class ReportReader:
         else:
             if not number:
                 self._note(name, 0, "there is nothing in this file")
+
+    def _note_unstopped(self, name: str, line: int) -> None:
+        if len(self.unstopped) < PROBLEMS_MAX:
+            text = "no stop before this start: the server was killed then, or lines were removed while it was down"
+            self.unstopped.append(Problem(name, line, text))
 
     def _note(self, name: str, line: int, text: str) -> None:
         self.problem_count += 1

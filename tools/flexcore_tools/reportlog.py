@@ -87,6 +87,8 @@ def _verify(args: argparse.Namespace) -> int:
         deque(log.records, maxlen=0)
         for line in problem_lines(log):
             print(line)
+        for start in log.unstopped[:PROBLEMS_SHOWN_MAX]:
+            print(start)
         before = first_line(names[0]) - 1
         if before > 0:
             print(f"{name}: goes on behind line {before}, which stands in a file that is not given")
@@ -118,6 +120,8 @@ def _merge(args: argparse.Namespace) -> int:
     for log in logs:
         for line in problem_lines(log):
             print(line, file=out)
+        for start in log.unstopped[:PROBLEMS_SHOWN_MAX]:
+            print(start, file=out)
     damaged = any(log.problems for log in logs)
     for line in proof_lines(merge, damaged=damaged):
         print(line, file=out)
