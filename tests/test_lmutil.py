@@ -116,6 +116,9 @@ def test_the_command(capsys, tmp_path):
     file, digits, back = (tmp_path / name for name in ("a.lic", "a.dec", "b.lic"))
     file.write_text(reformat_license(SIGNED, width=60), encoding="utf-8")
     assert run(capsys, "lmutil", "lminstall", "-i", str(file), "-o", str(digits), "-odecimal") == (0, "")
+    said = digits.read_text()
+    assert run(capsys, "lminstall", "-i", str(file), "-o", str(digits), "-odecimal") == (0, ""), "as docs/utilities.rst"
+    assert digits.read_text() == said
     assert run(capsys, "format", str(digits), "-o", str(back)) == (0, "")
     assert verify_license(parse_license(back.read_bytes()), (KEY.verifying_key,)).is_valid
     digits.write_text(digits.read_text().replace("DECIMAL 1.1 2", "DECIMAL 1.1 3"), encoding="ascii")

@@ -94,6 +94,8 @@ def _as_spelled(called: str, words: list[str]) -> list[str]:
         chosen = _SPELLINGS.get(words[1], words[1])
         if _is_utility(chosen):
             return [chosen, *words[2:]]
+    if words and words[0] in _SPELLINGS:
+        return [_SPELLINGS[words[0]], *words[1:]]
     return words
 
 
