@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -112,3 +114,17 @@ def wall_s(arguments: Sequence[str], env: dict[str, str] | None = None) -> float
     begun = time.perf_counter()
     subprocess.run(list(arguments), check=True, stdin=subprocess.DEVNULL, capture_output=True, env=env)
     return time.perf_counter() - begun
+
+
+def command(name: str, package: str) -> str:
+    """The path of a program. Raises Missing."""
+    found = shutil.which(name)
+    if found is None:
+        raise Missing(f"{name} is not installed (Debian: apt-get install {package})")
+    return found
+
+
+def module(name: str, package: str = "") -> None:
+    """Raise Missing unless the module is there, which *package* brings (one of its name, where not given)."""
+    if importlib.util.find_spec(name) is None:
+        raise Missing(f"the Python package {package or name} is not installed (make bench installs it)")

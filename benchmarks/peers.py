@@ -1,4 +1,4 @@
-"""What a user would pick instead, measured beside it: Redis with a checkout in Lua, etcd, PySyncObj.
+"""What a user would pick instead, measured beside it: Redis with a checkout in Lua, PySyncObj; :mod:`.etcd`.
 
 Each peer does the essential work and no more: is a licence free, take it, give it back. What each of them promises is
 said in its row, since it is not the same: Redis keeps nothing unless asked to, and replies before its replicas have it;
@@ -9,18 +9,14 @@ leader's process, which flatters it.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import shutil
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 from .load import Figure
-from .machine import Missing, child, cpu_s, python, until
+from .machine import Missing, child, command, cpu_s, module, python, until
 from .servers import HOST, free_ports
 
 CHECKOUT_LUA = """
@@ -52,20 +48,6 @@ def measured(turn: Callable[[], int], seconds: float, pids: list[int]) -> Figure
     used = cpu_s(pids) - used
     cuts = statistics.quantiles(waits_us, n=100) if len(waits_us) > 1 else [0.0] * 99
     return Figure(ops_s=ops / took, p50_us=cuts[49], p99_us=cuts[98], cpu_us=used / ops * 1e6)
-
-
-def command(name: str, package: str) -> str:
-    """The path of a program. Raises Missing."""
-    found = shutil.which(name)
-    if found is None:
-        raise Missing(f"{name} is not installed (Debian: apt-get install {package})")
-    return found
-
-
-def module(name: str) -> None:
-    """Raise Missing unless the package is there."""
-    if importlib.util.find_spec(name) is None:
-        raise Missing(f"the Python package {name} is not installed (make bench installs it)")
 
 
 # --- Redis -----------------------------------------------------------------------------------------------------------
@@ -120,114 +102,6 @@ def redis_lua(seconds: float, depth: int = 1) -> Figure:
             return 2 * depth
 
         return measured(one if depth == 1 else many, seconds, [pid])
-
-
-# --- etcd ------------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def etcd_cluster(disk: Path | None) -> Iterator[tuple[str, list[int]]]:
-    """(address of the leader, pids) of three members whose data are under *disk*."""
-    program = command("etcd", "etcd-server")
-    ports = free_ports(6)
-    peers = ",".join(f"m{n}=http://{HOST}:{ports[n]}" for n in range(3))
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="flexcore-bench-etcd-", dir=disk))
-        processes = [
-            stack.enter_context(child([
-                program, "--name", f"m{n}", "--data-dir", f"{folder}/{n}", "--initial-cluster", peers,
-                "--initial-cluster-state", "new", "--listen-peer-urls", f"http://{HOST}:{ports[n]}",
-                "--initial-advertise-peer-urls", f"http://{HOST}:{ports[n]}",
-                "--listen-client-urls", f"http://{HOST}:{ports[3 + n]}",
-                "--advertise-client-urls", f"http://{HOST}:{ports[3 + n]}",
-            ]))
-            for n in range(3)
-        ]  # fmt: skip
-        leader = ""
-
-        def elected() -> bool:
-            nonlocal leader
-            for n in range(3):
-                with contextlib.suppress(OSError, ValueError, KeyError):
-                    status = Gateway(f"{HOST}:{ports[3 + n]}").ask("/v3/maintenance/status", {})
-                    if status["leader"] == status["header"]["member_id"]:
-                        leader = f"{HOST}:{ports[3 + n]}"
-                        return True
-            return False
-
-        until("etcd has a leader", elected)
-        yield leader, [process.pid for process in processes]
-
-
-class Gateway:
-    """etcd's JSON gateway over one connection that is kept: slower than its gRPC, and it needs no other package."""
-
-    def __init__(self, address: str) -> None:
-        import http.client
-        import json
-
-        self._json = json
-        self._connection = http.client.HTTPConnection(address, timeout=30.0)
-
-    def ask(self, path: str, body: dict[str, object]) -> dict[str, Any]:
-        """One request and its answer."""
-        self._connection.request("POST", path, self._json.dumps(body))
-        response = self._connection.getresponse()
-        answer: dict[str, Any] = self._json.loads(response.read())
-        if response.status != 200:
-            raise AssertionError(f"etcd: {answer}")
-        return answer
-
-
-def etcd(seconds: float, clients: int, disk: Path | None) -> Figure:
-    """Checkouts as transactions (the seat's key must not exist), checkins as deletions; *clients* threads."""
-    import base64
-    import threading
-
-    with etcd_cluster(disk) as (leader, pids):
-        done = [0] * clients
-        waits_us: list[list[float]] = [[] for _ in range(clients)]
-        begin, stop = threading.Barrier(clients + 1), threading.Event()
-        broken: list[BaseException] = []
-
-        def work(number: int) -> None:
-            try:
-                gateway = Gateway(leader)
-                key = base64.b64encode(f"f1/{number}".encode()).decode()
-                value = base64.b64encode(b"seat").decode()
-                begin.wait()
-                while not stop.is_set():
-                    at = time.perf_counter()
-                    taken = gateway.ask("/v3/kv/txn", {
-                        "compare": [{"key": key, "target": "VERSION", "version": "0"}],
-                        "success": [{"requestPut": {"key": key, "value": value}}],
-                    })  # fmt: skip
-                    middle = time.perf_counter()
-                    given = gateway.ask("/v3/kv/deleterange", {"key": key})
-                    if not taken.get("succeeded") or given.get("deleted") != "1":
-                        raise AssertionError("etcd lost a seat")
-                    waits_us[number] += [(middle - at) * 1e6, (time.perf_counter() - middle) * 1e6]
-                    done[number] += 2
-            except BaseException as error:  # noqa: BLE001  raised again where the threads are joined
-                broken.append(error)
-                begin.abort()
-
-        threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(clients)]
-        for thread in threads:
-            thread.start()
-        begin.wait()
-        time.sleep(seconds / 4)
-        before, used, started = sum(done), cpu_s(pids), time.perf_counter()
-        time.sleep(seconds)
-        until("an op of etcd", lambda: sum(done) > before or bool(broken))  # also where the window is a blink
-        ops, took, used = sum(done) - before, time.perf_counter() - started, cpu_s(pids) - used
-        stop.set()
-        for thread in threads:
-            thread.join()
-        if broken:
-            raise broken[0]
-    cuts = statistics.quantiles([each for some in waits_us for each in some], n=100)
-    return Figure(ops_s=ops / took, p50_us=cuts[49], p99_us=cuts[98], cpu_us=used / ops * 1e6)
 
 
 # --- PySyncObj -------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from . import checkout, failover, files, floor, peers, sizes, starts
+from . import checkout, etcd, failover, files, floor, peers, sizes, starts
 from .load import Figure, Load
 from .rows import AT_LEAST, AT_MOST, B, Goal, Row
 from .servers import HOST, house
@@ -117,12 +117,12 @@ def _triad() -> list[Row]:
             measure=lambda s: peers.pysyncobj(s, 1), rounds_max=3),
         Row(name="pysyncobj 64", group=group, text="PySyncObj, the same, 64 under way",
             measure=lambda s: peers.pysyncobj(s, 64), rounds_max=3),
-        Row(name="etcd tmpfs 64", group=group, text="etcd on tmpfs, JSON gateway, 64 clients",
-            measure=lambda s: peers.etcd(s, 64, TMPFS), rounds_max=3),
-        Row(name="etcd disk 1", group=group, text="etcd on disk, 1 client", measure=lambda s: peers.etcd(s, 1, None),
-            rounds_max=3),
-        Row(name="etcd disk 64", group=group, text="etcd on disk, 64 clients",
-            measure=lambda s: peers.etcd(s, 64, None), rounds_max=3),
+        Row(name="etcd tmpfs 64", group=group, text="etcd on tmpfs, gRPC in Python, 64 clients",
+            measure=lambda s: etcd.checkouts(s, 64, TMPFS), rounds_max=3),
+        Row(name="etcd disk 1", group=group, text="etcd on disk, gRPC in Python, 1 client",
+            measure=lambda s: etcd.checkouts(s, 1, None), rounds_max=3),
+        Row(name="etcd disk 64", group=group, text="etcd on disk, gRPC in Python, 64 clients",
+            measure=lambda s: etcd.checkouts(s, 64, None), rounds_max=3),
     ]  # fmt: skip
 
 

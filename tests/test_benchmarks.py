@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import etcd
 from benchmarks.frames import DENIED, GRANTED, Asking, Replies, frame_of
 from benchmarks.load import Figure
+from benchmarks.machine import Missing, module
 from benchmarks.rows import AT_LEAST, AT_MOST, B, Goal, Result, Row
 from benchmarks.table import cells, rst_table, text_table
 from flexcore.wire.connection import Connection
@@ -90,3 +92,31 @@ def test_what_was_not_measured_is_a_gap_that_says_why():
     results = {"own": Result(row("own", Goal(AT_LEAST, 1)), [None], missing="etcd is not installed")}
     assert "not measured" in text_table(results)
     assert "etcd is not installed" in rst_table(results)
+
+
+def test_what_etcd_is_asked_is_what_its_proto_file_says():
+    """Against bytes made by protobuf's own rules: tags, lengths, and a version of 0 that is said though it is 0."""
+    assert etcd.take(b"f1/7", b"seat") == (
+        b"\x0a\x0c\x08\x00\x10\x00\x1a\x04f1/7\x20\x00"  # compare: EQUAL, VERSION, key, version
+        b"\x12\x0e\x12\x0c\x0a\x04f1/7\x12\x04seat"  # success: put key, value
+    )  # fmt: skip
+    assert etcd.give_back(b"f1/7") == b"\x0a\x04f1/7"
+    assert etcd.varint(300) == b"\xac\x02"
+
+
+def test_etcd_s_answers_are_read_and_what_is_none_is_refused():
+    member = 0xC6BA1FEDFC83F0DE
+    answer = etcd.piece(1, etcd.whole(1, 5) + etcd.whole(2, member)) + etcd.whole(2, 1) + etcd.whole(2, 3)
+    read = etcd.fields(answer)
+    assert read[2] == 3
+    assert isinstance(read[1], bytes)
+    assert etcd.fields(read[1])[2] == member
+    assert etcd.fields(b"") == {}
+    with pytest.raises(ValueError, match="wire type 5"):
+        etcd.fields(b"\x0d\0\0\0\0")
+
+
+def test_without_the_package_the_row_says_which_is_missing(monkeypatch):
+    monkeypatch.setattr("benchmarks.machine.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(Missing, match="grpcio is not installed"):
+        module("grpc", "grpcio")
