@@ -22,7 +22,7 @@ FACTS = (
     "REREAD: lmreread received", "Rereading license file(s)", "REREAD: options file",
     "...Finished rereading", "Done rereading", "RESERVING", "INCLUDE_BORROW", "INACTIVITY TIMEOUT",
     "Shutdown requested from", "Shutting down", "EXITING DUE TO SIGNAL", "exited with status",
-    "unknown status", "will attempt to re-start", "REStarted", "heartbeat timeout expired",
+    "unknown status", "will attempt to re-start", "REStarted", "Restarted", "heartbeat timeout expired",
     "All vendor daemons are down", "License server manager (lmgrd) exiting", "^^^",
 )  # fmt: skip
 TABLE = [

@@ -27,11 +27,13 @@ FLAGS = {
     "lmhostid": "-n -ether -internet -user -display -hostname -hostdomain -long -container_id -string -vsn -flexid "
     "-dtype -utf8 -ptype",
     "lmver": "FILE", "lmpath": "-status -add -override", "lmnewlog": "VENDOR",
-    "lmborrow": "-status -clear -purge -return VENDOR",
+    "lmborrow": "-status -clear -purge -return -d -fqdn VENDOR",
     "lmswitch": "-rollover", "lmswitchr": "VENDOR", "lmcksum": "FEATURE", "lmdiag": "-n",
     "lminstall": "-i -o -odecimal -maxlen -overfmt",
     "lmgrd": "-c -l -x -2 -local -z -v -help -datestamp -m -servTransferred -t -s",
-    "all": "-c -help -v -verbose", "lmutil": "NAME", "lmadmin": "", "lmborrowl": "",
+    "all": "-c -help -v -verbose", "lmutil": "NAME", "lmborrowl": "",
+    "lmadmin": "-adminOnly -foreground -import -logDir -allowStopServer -allowRemoteStopServer "
+    "-allowLicenseReclaim",
     "lmlicvalidator": "", "lmckout": "",
 }  # fmt: skip
 
@@ -76,6 +78,7 @@ def test_what_is_called_implemented_is_there() -> None:
     ("name", "words"),
     [
         ("lmhostid", ["-flexid", "-dtype", "9"]), ("lmhostid", ["-utf8", "-ether"]), ("lmdown", ["-all", "-q"]),
+        ("lmborrow", ["-return", "-fqdn", "f1"]),
         ("lminstall", ["-i", "x", "-overfmt", "7.1"]), ("lmgrd", ["-z", "-c", "x", "--vendor-key", "y"]),
     ],
 )  # fmt: skip
