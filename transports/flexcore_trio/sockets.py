@@ -1,7 +1,7 @@
 """Plain sockets as the server needs them: listening, tuning, connecting, aborting.
 
 All sockets are non-blocking ones of the standard library, waited for with ``trio.lowlevel``: that
-skips a layer on the hot path, and one task on a private epoll can take their place later.
+skips a layer on the hot path, and lets one task read from all of them (:mod:`.readers`).
 """
 
 from __future__ import annotations
