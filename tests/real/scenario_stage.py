@@ -420,7 +420,7 @@ class RealStage:
         wanted = sorted(line.strip() for line in told if line.startswith("       ("))  # two users are not in step
 
         def lines() -> list[str]:
-            texts = [line.partition(" ")[2].rstrip() for line in self.triad.log(rank).splitlines()]
+            texts = [line.lstrip().partition(" ")[2].rstrip() for line in self.triad.log(rank).splitlines()]
             return [text for text in texts if text.partition(") ")[2].partition(":")[0] in CLIENT_WORDS]
 
         until(f"{rank.word} logs {wanted}", lambda: sorted(lines()) == wanted)

@@ -230,11 +230,12 @@ class ServerLoop:
         for duty in later:
             self._carry_out(duty)
         if self._logs.switched:
-            self._tell_switched(now, wall)
+            self._tell_switched()
         self._note_due()
 
-    def _tell_switched(self, now: float, wall: float) -> None:
+    def _tell_switched(self) -> None:
         switched, self._logs.switched = self._logs.switched, []
+        now, wall = self._now(), self._wall()  # what was carried out since may have told the machine of a later time
         for ticket, code, text in switched:
             self._machine.log_switched(ticket, code, text, now=now, wall=wall)
         self._ask_for_turn()
