@@ -22,7 +22,7 @@ from flexcore.wire.messages import ServerAddress
 from flexcore_trio import MemoryStore, open_listeners, run_server
 
 class Hanging(MemoryStore):
-    blocking = True
+    blocking = keeps = True
     def write(self, batch):
         threading.Event().wait()
 

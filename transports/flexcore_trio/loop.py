@@ -235,9 +235,8 @@ class ServerLoop:
 
     def _tell_switched(self) -> None:
         switched, self._logs.switched = self._logs.switched, []
-        now, wall = self._now(), self._wall()  # what was carried out since may have told the machine of a later time
-        for ticket, code, text in switched:
-            self._machine.log_switched(ticket, code, text, now=now, wall=wall)
+        for ticket, code, text in switched:  # at the time it is: what was done since may have told of a later one
+            self._machine.log_switched(ticket, code, text, now=self._now(), wall=self._wall())
         self._ask_for_turn()
 
     def _carry_out(self, action: Duty) -> None:
