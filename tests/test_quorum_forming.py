@@ -260,6 +260,23 @@ def test_a_founder_in_the_dark_may_be_believed_where_all_three_are_there() -> No
     assert triad.members() == {P, S, T}
 
 
+def test_a_silent_founder_is_not_taken_for_the_blank_server_that_it_was_when_it_greeted() -> None:
+    """It serves and is suspended; all three are there, and none has said that it is a member (seed 11011)."""
+    triad = Triad(first_start=True)
+    triad.filter = lambda sender, _to, _frame: sender is not P or not triad[P].machine.hard.member
+    triad.start(P, T)
+    triad.run_until(lambda: P in triad.members(), at_most=5.0)
+    assert triad[T].machine.ledger.state.triad_id == triad[P].machine.hard.triad_id
+    triad.start(S)
+    triad.run(TO + 30.0)
+    assert triad.members() == {P}
+    assert triad[T].machine.peers[P].hello is not None
+    triad.filter = lambda _from, _to, _frame: True
+    triad.run(TO + 60.0)
+    assert triad.members() == {P, S, T}
+    assert not any(triad[rank].halt for rank in (P, S, T))
+
+
 def test_a_founder_that_shows_less_than_is_remembered_has_to_recover() -> None:
     """Rule 7 before that: what it forgot it may have acknowledged."""
     triad = founder_in_the_dark()

@@ -3,8 +3,8 @@
 Blank servers form a triad after TO + L (the longest that any licence file may set: the interval is
 not signed) from the later boot, or at once on the administrator's word that nothing is held
 (--first-start), which counts only where no server that answers is a member, and for one that has
-acknowledged another's ``Formed`` only where all three are there; the third server is given a moment
-to answer. The first of P and S that is present proposes; the other agrees with its
+acknowledged another's ``Formed`` only with that one, or where all three are there and it has lost its
+state; the third server is given a moment to answer. The first of P and S that is present proposes; the other agrees with its
 own durable vote and promise. The proposal carries a fresh ``triad_id``, which binds only when
 ``Formed`` is committed. Whoever holds no more than an uncommitted ``Formed`` counts as blank. A
 member that is left alone forms anew with a blank server, on its own log, after the same wait,
@@ -22,7 +22,7 @@ Shown by ``tests/test_quorum_forming.py`` and the mutant ``forming_waits_for_not
 
 from __future__ import annotations
 
-from flexcore.identity import Rank
+from flexcore.identity import NO_LAST, Rank
 from flexcore.ledger.commands import Formed
 from flexcore.override import override
 from flexcore.quorum.base import Role
@@ -45,6 +45,8 @@ class Forming(Recovery):
         self.form_at = now
         self.form_round = 0
         self.form_with: Rank | None = None
+        self._founder_boot = b""
+        """The process with which this one has agreed to form, since it runs."""
 
     # --- when -------------------------------------------------------------------------------------
 
@@ -77,7 +79,7 @@ class Forming(Recovery):
         if theirs is None or mine is None or (self.hard.member and hello.member):
             return False
         both_blank = self.blank and hello.only_formed and not hello.member
-        if both_blank and not self._member_seen and self._word_counts(hello):
+        if both_blank and not self._member_seen and self._word_counts(peer, hello):
             return True
         if self._member_in_sight(besides=peer.rank):
             return False
@@ -86,10 +88,24 @@ class Forming(Recovery):
         wait = max(mine, theirs - (now - peer.hello_at), self._missed_in(peer.rank, now))
         return wait <= 0.0
 
-    def _word_counts(self, hello: Hello) -> bool:
+    def _word_counts(self, peer: Peer, hello: Hello) -> bool:
         """Whether the administrator said that nothing is held, and nothing here speaks against it."""
-        said = self.first_start or hello.first_start
-        return said and (self._founder() is None or self._all_present())
+        if not (self.first_start or hello.first_start):
+            return False
+        founder = self._founder()
+        if founder is None:
+            return True
+        return self._all_present() if self._has_forgotten(self.peers[founder]) else founder is peer.rank
+
+    def _has_forgotten(self, founder: Peer) -> bool:
+        """Whether another process without state is in the founder's place.
+
+        Its last greeting may be older than what it founded: only another process's is surely not (seed 11011: S
+        formed anew with T, in whose eyes P, present and suspended while it served, was still as blank as it had
+        greeted).
+        """
+        hello, boot = founder.hello, founder.boot
+        return hello is not None and boot is not None and boot.boot_id != self._founder_boot and hello.last == NO_LAST
 
     def _founder(self) -> Rank | None:
         """Whose Formed this server has acknowledged, if another's: it may be committed by that.
@@ -98,8 +114,8 @@ class Forming(Recovery):
         tells S so. S formed anew with a blank T at once, by the word of the first start; P came back to a triad
         that had been formed without it, and stopped until somebody deleted its state. The same without that word,
         where all had been up for longer than the wait (seed 5575): it counts from the founder's last word, too. All
-        three together need not wait: a founder that is still a member shows it, and one that has lost its disk
-        has served nobody of whom one of the other two would not know.
+        three together need not wait where the founder has lost its state: it has served nobody of whom one of the
+        other two would not know. Nor has it with the founder that is no member by its own state.
         """
         rank = self.ledger.state.term_rank
         return Rank(rank) if self.blank and rank >= 0 and rank != self.rank else None
@@ -266,6 +282,7 @@ class Forming(Recovery):
             return
         self._raise_counter()
         self._raise_term(frame.term)
+        self._founder_boot = frame.sender.boot.boot_id
         self.hard.voted_for = frame.sender.rank
         self.hard.pending_triad = body.triad_id
         if self.blank:

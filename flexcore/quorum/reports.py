@@ -101,7 +101,7 @@ class Reports(Forming):
         if founder is not None and not self._all_present():
             text = (
                 f"it has agreed to the triad of {founder.word}, which may be in force: it waits for that server, or "
-                "until nothing of its can be in force; --first-start counts again where all three are reached"
+                "until nothing of its can be in force; --first-start counts again where it is back"
             )
             return "forming", text, wait
         text = (
