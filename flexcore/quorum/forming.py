@@ -3,10 +3,11 @@
 Blank servers form a triad after TO + L (the longest that any licence file may set: the interval is
 not signed) from the later boot, or at once on the administrator's word that nothing is held
 (--first-start), which counts only where no server that answers is a member, and for one that has
-acknowledged another's ``Formed`` only with that one, or where all three are there and it has lost its
-state; the third server is given a moment to answer. The first of P and S that is present proposes; the other agrees with its
-own durable vote and promise. The proposal carries a fresh ``triad_id``, which binds only when
-``Formed`` is committed. Whoever holds no more than an uncommitted ``Formed`` counts as blank. A
+acknowledged another's ``Formed`` only with that one, or where all three are there and it has lost
+its state; the third server is given a moment to answer. The first of P and S that is present
+proposes; the other agrees with its own durable vote and promise. The proposal carries a fresh
+``triad_id``, which binds only when ``Formed`` is committed. Whoever holds no more than an
+uncommitted ``Formed`` counts as blank. A
 member that is left alone forms anew with a blank server, on its own log, after the same wait,
 counted also from when it last heard another member: one that is only being restarted must find its
 triad again. A blank proposer copies that log first.
