@@ -60,6 +60,10 @@ def test_a_syslog_that_takes_nothing_holds_up_nobody(syslog, capfd):
         events.tell("master", "x" * 500)
     events.close()
     assert capfd.readouterr().err == ""
+    syslog.close()  # it was sending: what it says of that now is of this test, and not of the next
+    events._queue.put(None, timeout=10.0)
+    events._thread.join(10.0)
+    assert not events._thread.is_alive()
 
 
 def test_a_syslog_that_goes_away_is_said_once(tmp_path, syslog, capfd):
