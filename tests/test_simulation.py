@@ -10,6 +10,7 @@ import pytest
 from flexcore.ledger.commands import LingerPassed, SeatLingers, SeatRemoved
 from flexcore_testing.checks import Violation
 from flexcore_testing.coverage import RULE, SHOWN_BY, probing, rule_names
+from flexcore_testing.disk import Disk
 from flexcore_testing.profile import BEYOND, MEMORY, WITHIN, draw_profile
 from flexcore_testing.scenario import run_scenario
 from flexcore_testing.schedules import SCHEDULES, run_schedule
@@ -77,8 +78,9 @@ def test_licence_terms_among_faults():
 
 
 @pytest.mark.parametrize("level", ["full", "quorum"])
-def test_a_triad_in_memory_among_faults(level):
+def test_a_triad_in_memory_among_faults(level, monkeypatch):
     """Servers that keep nothing, one of which dies at a time and starts blank."""
+    monkeypatch.setattr(Disk, "write", lambda self, batch: pytest.fail("a server in memory wrote to its disk"))
     tally = Tally()
     for outcome in run_many([2, 4, 6], level=level, focus=MEMORY):
         assert not outcome.failure, failure_text(outcome, WITHIN, level)

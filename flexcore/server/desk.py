@@ -30,7 +30,7 @@ from flexcore.checkout.machine import (
     Verdict,
     Withdrawal,
 )
-from flexcore.ledger.commands import Command, LingerResumed, SessionEnded
+from flexcore.ledger.commands import Command, SessionEnded
 from flexcore.report.logline import out_line
 from flexcore.wire.messages import (
     Borrow,
@@ -282,9 +282,8 @@ class ClientDesk(SessionDesk):
         verdict: Grant, now: float, wall: float,
     ) -> None:  # fmt: skip
         command, proof = verdict
-        log: tuple[str, ...] = (out_line(command.feature, session.user, session.host, command.count),)
-        if type(command) is LingerResumed:
-            log = (*resumed_lines(self._state, command), *log)
+        log = (*resumed_lines(self._state, command),
+               out_line(command.feature, session.user, session.host, command.count))  # fmt: skip
         index = self._quorum.propose(command, now=now, wall=wall)
         started = self._state.seats[command.handle].started
         said = granted_answer(message.seq, self.term, True, command, started, proof,

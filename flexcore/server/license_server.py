@@ -8,7 +8,6 @@ cut into pieces makes no difference (``test_byte_at_a_time``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flexcore.checkout.rights import Rights
@@ -172,11 +171,3 @@ class LicenseServer:
         if type(action) is CloseConnection:
             self._wires.pop(action.conn, None)
         return action
-
-    def take_actions(self) -> Iterable[ServerAction]:
-        """Take all actions of the turn at once, in order; see :meth:`next_action`."""
-        actions = self._node.take_actions()
-        for action in actions:
-            if type(action) is CloseConnection:
-                self._wires.pop(action.conn, None)
-        return actions

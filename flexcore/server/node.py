@@ -18,7 +18,7 @@ The rules that live here:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import assert_never
 
 from flexcore.checkout.machine import CheckoutMachine
@@ -419,10 +419,6 @@ class ServerNode:
     def next_action(self) -> ServerAction | None:
         """Take the next action, None if there is none. Send the turn's messages first."""
         return self._outbox.take_action()
-
-    def take_actions(self) -> Iterable[ServerAction]:
-        """Take all of them."""
-        return self._outbox.take_actions()
 
     # --- inside -----------------------------------------------------------------------------------
 

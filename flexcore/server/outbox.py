@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flexcore.wire.messages import Message
@@ -48,11 +47,6 @@ class Outbox:
     def take_action(self) -> ServerAction | None:
         """Take the next action, None if there is none."""
         return self.actions.popleft() if self.actions else None
-
-    def take_actions(self) -> Iterable[ServerAction]:
-        """Take all actions, in order."""
-        actions, self.actions = self.actions, deque()
-        return actions
 
     def copy(self) -> Outbox:
         """Return a twin."""
